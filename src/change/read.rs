@@ -1,0 +1,136 @@
+//! Reading the parts that instructions and segments share: clauses, context kinds, and what is served.
+
+use crate::eval::check;
+use crate::model::decode::Fields;
+use crate::model::decode::object;
+use crate::model::decode::wrong_type;
+use crate::model::limit::CLAUSE_VALUES_MAX;
+use crate::model::limit::CLAUSES_MAX;
+use crate::model::limit::NAME_CHARS_MAX;
+use crate::model::problem::Problems;
+use crate::model::rule::Clause;
+use crate::model::rule::USER_KIND;
+use crate::model::rule::WEIGHT_TOTAL;
+use serde_json::Value;
+
+/// What a rule or the fallthrough is to lead to, with variations named by key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServeSpec {
+    /// One variation for everyone.
+    Variation(String),
+    /// A percentage rollout.
+    Rollout(RolloutSpec),
+}
+
+/// A percentage rollout, with variations named by key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutSpec {
+    /// Variation and weight in thousandths of a percent; sums to [`WEIGHT_TOTAL`].
+    pub weights_milli_pct: Vec<(String, u32)>,
+    /// The kind of context that is divided.
+    pub context_kind: String,
+    /// The attribute that is hashed; empty means the key.
+    pub bucket_by: String,
+}
+
+/// Reads the field `clauses`.
+pub(crate) fn clauses(fields: &mut Fields<'_>) -> Vec<Clause> {
+    fields.list("clauses", CLAUSES_MAX, |item, path, problems| {
+        object(item, path, problems, |fields| clause(fields, path))
+    })
+}
+
+fn clause(fields: &mut Fields<'_>, path: &str) -> Clause {
+    let context_kind = context_kind(fields, "contextKind");
+    if !fields.has("op") {
+        fields.missing("op");
+    }
+    let op = fields.text("op", NAME_CHARS_MAX);
+    let attribute = fields.text("attribute", NAME_CHARS_MAX).unwrap_or_default();
+    if !fields.has("values") {
+        fields.missing("values");
+        fields.take("values");
+        return Clause::default();
+    }
+    let values = fields.list("values", CLAUSE_VALUES_MAX, |value, _, _| Some(value));
+    let negate = fields.flag("negate").unwrap_or(false);
+    let Some(op) = op else {
+        return Clause::default();
+    };
+    let clause = Clause { context_kind, attribute, op, values, negate };
+    check::clause(&clause, fields.problems(), path);
+    clause
+}
+
+/// Reads the name of a context kind; absent means `user`.
+pub(crate) fn context_kind(fields: &mut Fields<'_>, name: &'static str) -> String {
+    let Some(kind) = fields.text(name, NAME_CHARS_MAX) else {
+        return USER_KIND.to_owned();
+    };
+    let is_word = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if kind.is_empty() || !kind.bytes().all(is_word) || ["kind", "multi"].contains(&kind.as_str())
+    {
+        let detail = "a kind must be characters of A-Z a-z 0-9 . _ - and not `kind` or `multi`";
+        fields.refuse(name, "invalid_kind", detail);
+    }
+    kind
+}
+
+/// Reads either `variation` or `rolloutWeights` with its companions.
+pub(crate) fn serve(fields: &mut Fields<'_>) -> Option<ServeSpec> {
+    let has_variation = fields.has("variation");
+    let has_weights = fields.has("rolloutWeights");
+    let variation = fields.text("variation", NAME_CHARS_MAX);
+    let weights = fields.take("rolloutWeights");
+    let context_kind = context_kind(fields, "rolloutContextKind");
+    let bucket_by = fields.text("rolloutBucketBy", NAME_CHARS_MAX).unwrap_or_default();
+    let path = fields.path("rolloutBucketBy");
+    check::bucket_by(&bucket_by, fields.problems(), &path);
+    match (has_variation, has_weights) {
+        (true, false) => variation.map(ServeSpec::Variation),
+        (false, true) => {
+            let path = fields.path("rolloutWeights");
+            let weights_milli_pct = weights_of(weights?, &path, fields.problems())?;
+            Some(ServeSpec::Rollout(RolloutSpec { weights_milli_pct, context_kind, bucket_by }))
+        }
+        (true, true) => {
+            let detail = "give either `variation` or `rolloutWeights`, not both";
+            fields.refuse("rolloutWeights", "conflicting_fields", detail);
+            None
+        }
+        (false, false) => {
+            fields.refuse("variation", "required", "give `variation` or `rolloutWeights`");
+            None
+        }
+    }
+}
+
+fn weights_of(value: Value, path: &str, problems: &mut Problems) -> Option<Vec<(String, u32)>> {
+    let Value::Object(map) = value else {
+        wrong_type(problems, path, "an object from variation to weight", &value);
+        return None;
+    };
+    let mut weights = Vec::with_capacity(map.len());
+    let mut are_all_valid = true;
+    for (variation, value) in map {
+        let weight = value.as_u64().and_then(|weight| u32::try_from(weight).ok());
+        match weight.filter(|weight| *weight <= WEIGHT_TOTAL) {
+            Some(weight) => weights.push((variation, weight)),
+            None => {
+                let detail = format!(
+                    "must be a whole number of thousandths of a percent from 0 to {WEIGHT_TOTAL}, got {value}"
+                );
+                problems.add(format!("{path}.{variation}"), "invalid_weight", detail);
+                are_all_valid = false;
+            }
+        }
+    }
+    // OK because there are at most as many weights as the body has bytes, each at most 100_000.
+    let sum: u64 = weights.iter().map(|(_, weight)| u64::from(*weight)).sum();
+    if are_all_valid && sum != u64::from(WEIGHT_TOTAL) {
+        let detail = format!("weights must sum to {WEIGHT_TOTAL}, got {sum}");
+        problems.add(path, "weights_sum", detail);
+        are_all_valid = false;
+    }
+    are_all_valid.then_some(weights)
+}

@@ -1,0 +1,128 @@
+//! Reading and checking a segment that is to be stored.
+
+use crate::change::cycle;
+use crate::change::instruction::check_segments;
+use crate::change::instruction::segments_of;
+use crate::change::read;
+use crate::eval::check;
+use crate::model::decode::Fields;
+use crate::model::decode::object;
+use crate::model::key::SegmentKey;
+use crate::model::limit::CONTEXT_KEY_BYTES_MAX;
+use crate::model::limit::NAME_CHARS_MAX;
+use crate::model::limit::RULES_MAX;
+use crate::model::limit::SEGMENT_KEYS_MAX;
+use crate::model::limit::TEXT_CHARS_MAX;
+use crate::model::problem::Problems;
+use crate::model::rule::WEIGHT_TOTAL;
+use crate::model::segment::Segment;
+use crate::model::segment::SegmentRule;
+use crate::model::segment::SegmentTarget;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Kinds of context in one list of a segment.
+const CONTEXT_KINDS_MAX: usize = 20;
+
+/// Reads the body that creates a segment, or (with `key` given by the path) replaces one.
+///
+/// `salt` is the segment's salt; `new_rule_id` makes the ids of rules that come without one.
+///
+/// # Errors
+///
+/// Every problem with the body, with paths from its root.
+pub fn decode_segment(
+    body: Value,
+    key: Option<&SegmentKey>,
+    salt: &str,
+    new_rule_id: &mut dyn FnMut() -> String,
+) -> Result<Segment, Problems> {
+    let mut problems = Problems::default();
+    let segment = object(body, "", &mut problems, |fields| {
+        let key = match key {
+            Some(key) => same_key(fields, key),
+            None => fields.required_key("key", SegmentKey::parse),
+        };
+        let name = fields.text("name", NAME_CHARS_MAX);
+        let segment = Segment {
+            key: key.clone().unwrap_or_else(|| SegmentKey::stored("")),
+            name: name.or_else(|| key.as_ref().map(SegmentKey::to_string)).unwrap_or_default(),
+            description: fields.text("description", TEXT_CHARS_MAX).unwrap_or_default(),
+            included: fields.texts("included", SEGMENT_KEYS_MAX, CONTEXT_KEY_BYTES_MAX),
+            excluded: fields.texts("excluded", SEGMENT_KEYS_MAX, CONTEXT_KEY_BYTES_MAX),
+            included_contexts: context_lists(fields, "includedContexts"),
+            excluded_contexts: context_lists(fields, "excludedContexts"),
+            rules: fields.list("rules", RULES_MAX, |item, path, problems| {
+                object(item, path, problems, |fields| read_rule(fields, new_rule_id))
+            }),
+            salt: salt.to_owned(),
+        };
+        key.map(|_| segment)
+    });
+    match segment.flatten() {
+        Some(segment) if problems.is_empty() => Ok(segment),
+        _ => Err(problems),
+    }
+}
+
+/// A body that replaces a segment may repeat its key, but not change it.
+fn same_key(fields: &mut Fields<'_>, key: &SegmentKey) -> Option<SegmentKey> {
+    match fields.text("key", NAME_CHARS_MAX) {
+        Some(other) if other != key.as_str() => {
+            fields.refuse("key", "immutable", "the key of a segment cannot be changed");
+        }
+        _ => {}
+    }
+    Some(key.clone())
+}
+
+fn context_lists(fields: &mut Fields<'_>, name: &'static str) -> Vec<SegmentTarget> {
+    fields.list(name, CONTEXT_KINDS_MAX, |item, path, problems| {
+        object(item, path, problems, |fields| SegmentTarget {
+            context_kind: read::context_kind(fields, "contextKind"),
+            values: fields.texts("values", SEGMENT_KEYS_MAX, CONTEXT_KEY_BYTES_MAX),
+        })
+    })
+}
+
+fn read_rule(fields: &mut Fields<'_>, new_rule_id: &mut dyn FnMut() -> String) -> SegmentRule {
+    let id = fields.text("id", NAME_CHARS_MAX).filter(|id| !id.is_empty());
+    let clauses = read::clauses(fields);
+    let weight = fields.integer("weight", 0..=i64::from(WEIGHT_TOTAL));
+    let bucket_by = fields.text("bucketBy", NAME_CHARS_MAX).unwrap_or_default();
+    let path = fields.path("bucketBy");
+    check::bucket_by(&bucket_by, fields.problems(), &path);
+    SegmentRule {
+        id: id.unwrap_or_else(new_rule_id),
+        clauses,
+        weight_milli_pct: weight.and_then(|weight| u32::try_from(weight).ok()),
+        bucket_by,
+        rollout_context_kind: read::context_kind(fields, "rolloutContextKind"),
+    }
+}
+
+/// Checks that the segments which `segment` asks for exist, and that none asks for itself in a circle.
+///
+/// `others` maps each segment of the environment to those that it asks for.
+///
+/// # Errors
+///
+/// Every problem, with paths from the root of the segment.
+pub fn check_segment_references(
+    segment: &Segment,
+    others: &BTreeMap<SegmentKey, Vec<SegmentKey>>,
+) -> Result<(), Problems> {
+    let mut problems = Problems::default();
+    let mut edges = others.clone();
+    let own = segment.rules.iter().flat_map(|rule| segments_of(&rule.clauses)).collect();
+    edges.insert(segment.key.clone(), own);
+    for (i, rule) in segment.rules.iter().enumerate() {
+        let exists = |key: &str| edges.contains_key(key);
+        check_segments(&rule.clauses, &format!("rules[{i}]"), exists, &mut problems);
+    }
+    if let Err(refusal) = cycle::check(&edges) {
+        let (code, detail) = refusal.describe("segments");
+        problems.add("rules", code, detail);
+    }
+    problems.into_result(())
+}

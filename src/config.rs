@@ -1,0 +1,148 @@
+//! The configuration of the server: flags over environment variables over the file over defaults.
+//!
+//! The only place, with the command line itself, that reads the environment. Every setting can be given in all three ways;
+//! the README's table lists them, and a test compares it with [`SETTINGS`].
+
+use anyhow::Context;
+use anyhow::bail;
+use clap::Args;
+use clap::ValueEnum;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The environment variables of all settings, as the README lists them.
+pub const SETTINGS: &[&str] = &[
+    "VEXIL_CONFIG",
+    "VEXIL_LISTEN",
+    "VEXIL_DATA_DIR",
+    "VEXIL_DATABASE_URL",
+    "VEXIL_REDIS_URL",
+    "VEXIL_ADMIN_TOKEN",
+    "VEXIL_LOG",
+    "VEXIL_LOG_FORMAT",
+];
+
+/// Characters that a configured administrator's token must have, so that it cannot be guessed.
+pub const ADMIN_TOKEN_CHARS_MIN: usize = 32;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The settings as they may be given on the command line or in the environment.
+#[derive(Debug, Default, Args)]
+pub struct Settings {
+    /// A TOML file with these settings; flags and environment variables win over it
+    #[arg(long, env = "VEXIL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, env = "VEXIL_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Where local files are kept [default: ./vexil-data]
+    #[arg(long, env = "VEXIL_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// postgres://…; without it, `SQLite` in the data directory
+    #[arg(long, env = "VEXIL_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<SecretString>,
+    /// redis://…; without it, no Redis
+    #[arg(long, env = "VEXIL_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub redis_url: Option<SecretString>,
+    /// Accepted as an administrator's token; at least 32 characters
+    #[arg(long, env = "VEXIL_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub admin_token: Option<SecretString>,
+    /// Which log lines are written, e.g. info or vexil=debug [default: info]
+    #[arg(long, env = "VEXIL_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines are written [default: text]
+    #[arg(long, env = "VEXIL_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// For tests: does not listen to the database's doorbell, so that only the poll finds changes
+    #[arg(long, env = "VEXIL_TEST_NO_LISTEN", hide = true)]
+    pub test_no_listen: bool,
+}
+
+/// The settings as they may be given in a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct SettingsFile {
+    listen: Option<SocketAddr>,
+    data_dir: Option<PathBuf>,
+    database_url: Option<String>,
+    redis_url: Option<String>,
+    admin_token: Option<String>,
+    log: Option<String>,
+    log_format: Option<LogFormat>,
+}
+
+/// The configuration of a server, complete and valid.
+#[derive(Debug)]
+pub struct Config {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// Where local files are kept.
+    pub data_dir: PathBuf,
+    /// PostgreSQL; `None` is SQLite in the data directory.
+    pub database_url: Option<SecretString>,
+    /// Redis; `None` is none.
+    pub redis_url: Option<SecretString>,
+    /// A token that is accepted as an administrator's without being in the store.
+    pub admin_token: Option<SecretString>,
+    /// Which log lines are written.
+    pub log: String,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Whether to listen to the database's doorbell.
+    pub does_listen: bool,
+}
+
+impl Settings {
+    /// Merges the settings with the file and the defaults.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or has an unknown setting, or the administrator's token is too short.
+    pub fn resolve(self) -> anyhow::Result<Config> {
+        let file = match &self.config {
+            None => SettingsFile::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("could not read the file {}", path.display()))?;
+                toml::from_str(&text)
+                    .with_context(|| format!("could not understand the file {}", path.display()))?
+            }
+        };
+        let secret = |text: Option<String>| text.map(SecretString::from);
+        let is_given = |secret: &SecretString| !secret.expose_secret().is_empty();
+        let admin_token = self.admin_token.or(secret(file.admin_token)).filter(is_given);
+        if let Some(token) = &admin_token
+            && token.expose_secret().chars().count() < ADMIN_TOKEN_CHARS_MIN
+        {
+            bail!(
+                "VEXIL_ADMIN_TOKEN must have at least {ADMIN_TOKEN_CHARS_MIN} characters; `openssl rand -hex 32` makes one"
+            );
+        }
+        Ok(Config {
+            listen: self.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
+            data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| "./vexil-data".into()),
+            database_url: self.database_url.or(secret(file.database_url)).filter(is_given),
+            redis_url: self.redis_url.or(secret(file.redis_url)).filter(is_given),
+            admin_token,
+            log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log_format: self.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
+            does_listen: !self.test_no_listen,
+        })
+    }
+}
+
+/// Loopback only: reaching further is a decision.
+pub const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);

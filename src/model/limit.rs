@@ -1,0 +1,58 @@
+//! Every bound on what an environment may hold, as a named constant with its unit.
+//!
+//! Bounds on traffic (bodies, connections, timeouts) stand where the traffic is handled, in `http`.
+
+/// Characters in a key of a project, environment, flag, segment or variation.
+pub const KEY_CHARS_MAX: usize = 128;
+/// Characters in a name of anything.
+pub const NAME_CHARS_MAX: usize = 256;
+/// Characters in a description or comment.
+pub const TEXT_CHARS_MAX: usize = 4_096;
+/// Tags on one flag.
+pub const TAGS_MAX: usize = 64;
+/// Variations of one flag.
+pub const VARIATIONS_MAX: usize = 128;
+/// Bytes of one variation's value, as JSON.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Rules of one flag or segment in one environment.
+pub const RULES_MAX: usize = 200;
+/// Clauses of one rule.
+pub const CLAUSES_MAX: usize = 64;
+/// Values of one clause.
+pub const CLAUSE_VALUES_MAX: usize = 1_000;
+/// Keys in one list of a segment (included or excluded, per context kind).
+pub const SEGMENT_KEYS_MAX: usize = 10_000;
+/// Keys in all individual targets of one flag in one environment.
+pub const TARGET_KEYS_MAX: usize = 10_000;
+/// Prerequisites of one flag.
+pub const PREREQUISITES_MAX: usize = 32;
+/// Flags on the longest chain of prerequisites; also the deepest nesting of segments.
+pub const DEPENDENCY_DEPTH_MAX: usize = 10;
+/// Flags or segments visited while one change is checked for cycles.
+pub const DEPENDENCY_NODES_MAX: usize = 1_000;
+/// Bytes of one `matches` pattern.
+pub const PATTERN_BYTES_MAX: usize = 512;
+/// Bytes of one compiled `matches` pattern; the `regex` crate's default of 10 MiB lets one pattern cost 100 ms.
+pub const PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
+/// Nesting inside one `matches` pattern.
+pub const PATTERN_NEST_MAX: u32 = 32;
+/// Instructions in one change.
+pub const INSTRUCTIONS_MAX: usize = 500;
+/// Flags of one project, and so flags in one environment.
+pub const FLAGS_MAX: i64 = 200_000;
+/// Environments of one project.
+pub const ENVIRONMENTS_MAX: i64 = 1_000;
+/// Segments of one environment.
+pub const SEGMENTS_MAX: i64 = 10_000;
+/// Live tokens in one installation.
+pub const TOKENS_MAX: i64 = 100_000;
+/// Attributes of one context, all kinds together.
+pub const CONTEXT_ATTRIBUTES_MAX: usize = 256;
+/// Bytes of a context's key.
+pub const CONTEXT_KEY_BYTES_MAX: usize = 256;
+/// Nesting of a context's attributes.
+pub const CONTEXT_DEPTH_MAX: usize = 8;
+/// Nesting of any JSON that a client sends.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Problems listed in one answer; the rest are dropped.
+pub const PROBLEMS_MAX: usize = 50;

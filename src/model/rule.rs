@@ -1,0 +1,152 @@
+//! A flag's configuration in one environment: who gets which variation.
+//!
+//! The names and shapes are LaunchDarkly's, so that the same JSON serves the admin API, export files and LaunchDarkly's
+//! streams. Types here admit what older versions or other servers may have written (an index out of range, an operator that
+//! nobody knows): `eval` gives all of it a meaning, `change` refuses it when it is written.
+
+use crate::model::flag::FlagDefinition;
+use crate::model::key::FlagKey;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+
+/// The weights of a rollout sum to this: one unit is a thousandth of a percent.
+pub const WEIGHT_TOTAL: u32 = 100_000;
+/// The kind of context that is meant where none is named.
+pub const USER_KIND: &str = "user";
+
+/// A flag's configuration in one environment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FlagConfig {
+    /// While `false`, everyone gets the off variation.
+    pub on: bool,
+    /// Flags that must serve a given variation first.
+    pub prerequisites: Vec<Prerequisite>,
+    /// Keys of user contexts that get a variation.
+    pub targets: Vec<Target>,
+    /// Keys of contexts of any kind; an entry of kind `user` without values stands for the entry of `targets` with the same
+    /// variation.
+    pub context_targets: Vec<Target>,
+    /// Tried in order; the first that matches decides.
+    pub rules: Vec<Rule>,
+    /// What everyone else gets.
+    pub fallthrough: VariationOrRollout,
+    /// The index of the variation that is served while the flag is off; `None` serves no value.
+    pub off_variation: Option<i64>,
+    /// Mixed into the hash of rollouts, so that environments are independent of each other.
+    pub salt: String,
+}
+
+impl FlagConfig {
+    /// The configuration that a flag starts with in an environment: off, and ready to serve its default to everyone.
+    ///
+    /// The salt is derived and not random, so that the same flag in the same project and environment places users alike
+    /// in every installation.
+    pub fn initial(definition: &FlagDefinition, salt: String) -> Self {
+        let index_of = |key: &str| definition.variation_index(key).and_then(|i| i64::try_from(i).ok());
+        Self {
+            fallthrough: VariationOrRollout {
+                variation: index_of(definition.defaults.on_variation.as_str()),
+                rollout: None,
+            },
+            off_variation: index_of(definition.defaults.off_variation.as_str()),
+            salt,
+            ..Self::default()
+        }
+    }
+}
+
+/// A flag that must serve a given variation before this one is considered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prerequisite {
+    /// The other flag.
+    pub key: FlagKey,
+    /// The index of the variation that it must serve.
+    pub variation: i64,
+}
+
+/// Contexts that get a variation because of their key.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Target {
+    /// The kind of the contexts; empty means `user`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub context_kind: String,
+    /// The keys of the contexts.
+    pub values: Vec<String>,
+    /// The index of the variation.
+    pub variation: i64,
+}
+
+/// If all clauses match, the context gets a variation or takes part in a rollout.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rule {
+    /// Unique in the flag; stays with the rule when rules are reordered.
+    pub id: String,
+    /// For people; may be empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// All must match; a rule without clauses matches everyone.
+    pub clauses: Vec<Clause>,
+    /// What is served.
+    #[serde(flatten)]
+    pub serve: VariationOrRollout,
+}
+
+/// A test of one attribute.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Clause {
+    /// The kind of the context that has the attribute. Empty (in old data) means `user`, and that `attribute` is a plain name.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub context_kind: String,
+    /// A plain name, or a path that starts with `/`.
+    pub attribute: String,
+    /// The operator's name; `eval` knows which there are.
+    pub op: String,
+    /// The clause matches if the operator holds for any of these.
+    pub values: Vec<Value>,
+    /// Inverts the result, except where the attribute is absent.
+    pub negate: bool,
+}
+
+/// Either a fixed variation or a percentage rollout; if both are there, the variation wins.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VariationOrRollout {
+    /// The index of the variation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variation: Option<i64>,
+    /// How contexts are divided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+}
+
+/// Divides contexts among variations by a hash of one attribute.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rollout {
+    /// The kind of the context whose attribute is hashed; empty means `user`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub context_kind: String,
+    /// The attribute that is hashed; empty means `key`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub bucket_by: String,
+    /// Replaces flag key and salt in the hash, so that several flags can divide alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    /// Slices of a ring of [`WEIGHT_TOTAL`] slots, in order. A variation may own several.
+    pub variations: Vec<Slice>,
+}
+
+/// A stretch of a rollout's ring that belongs to one variation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Slice {
+    /// The index of the variation.
+    pub variation: i64,
+    /// How many slots, in thousandths of a percent.
+    #[serde(rename = "weight")]
+    pub weight_milli_pct: u32,
+}

@@ -1,0 +1,96 @@
+//! What a token may do, as it is stored: never the token itself, only its digest.
+//!
+//! How tokens are made, read and checked is in `auth`.
+
+use crate::model::key::EnvKey;
+use crate::model::key::ProjectKey;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// SHA-256 of a token.
+pub type Digest = [u8; 32];
+
+/// What kind of program holds a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenKind {
+    /// A backend: sees every flag of one environment. Secret.
+    Server,
+    /// A browser: sees the flags that are marked for it, evaluated. A public identifier, not a secret.
+    Client,
+    /// A mobile application: as a browser, for the flags that are marked for mobile.
+    Mobile,
+    /// A person or a pipeline that administers. Secret.
+    Admin,
+}
+
+/// The words for the kinds, as they appear in JSON.
+pub const TOKEN_KINDS: &[(&str, TokenKind)] = &[
+    ("server", TokenKind::Server),
+    ("client", TokenKind::Client),
+    ("mobile", TokenKind::Mobile),
+    ("admin", TokenKind::Admin),
+];
+
+/// What the holder of an administration token may do within its scope; each includes the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// May read.
+    Viewer,
+    /// May also change, kill and restore flags, and change segments.
+    Editor,
+    /// May also create and delete projects, environments and tokens.
+    Administrator,
+}
+
+/// The words for the roles, as they appear in JSON.
+pub const ROLES: &[(&str, Role)] =
+    &[("viewer", Role::Viewer), ("editor", Role::Editor), ("administrator", Role::Administrator)];
+
+/// The part of the installation that a token reaches; fixed when the token is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// One project with all its environments.
+    Project(ProjectKey),
+    /// One environment.
+    Environment(ProjectKey, EnvKey),
+}
+
+impl Scope {
+    /// Whether the whole project is within the scope.
+    pub fn covers_project(&self, project: &ProjectKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::Project(own) => own == project,
+            Self::Environment(..) => false,
+        }
+    }
+
+    /// Whether the environment is within the scope.
+    pub fn covers_environment(&self, project: &ProjectKey, env: &EnvKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::Project(own) => own == project,
+            Self::Environment(own_project, own_env) => own_project == project && own_env == env,
+        }
+    }
+}
+
+/// What is known about a token after its digest was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// Identifies the token in the audit log and for revocation.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// What kind of program holds it.
+    pub kind: TokenKind,
+    /// What it may administer; `None` for SDK tokens.
+    pub role: Option<Role>,
+    /// Where.
+    pub scope: Scope,
+}

@@ -1,0 +1,237 @@
+//! Following the store: whenever something rings, and once a second anyway, what changed is read, compiled and installed.
+
+use crate::clock::Ids;
+use crate::eval::RulesetChange;
+use crate::eval::compile;
+use crate::eval::compile_segment;
+use crate::model::change::EnvId;
+use crate::model::change::Position;
+use crate::model::token::Digest;
+use crate::model::token::Grant;
+use crate::snapshot::Directory;
+use crate::snapshot::Environment;
+use crate::snapshot::Snapshots;
+use crate::store::Hint;
+use crate::store::Positions;
+use crate::store::RedisHints;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::within_timeout;
+use crate::telemetry::EnvironmentLabels;
+use crate::telemetry::Metrics;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+use tracing::info;
+use tracing::warn;
+
+/// How often the store is asked when nothing rings; the real interval differs by up to a fifth, so that replicas spread.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest wait before a lost doorbell is connected again.
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
+/// The first wait before a lost doorbell is connected again.
+const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(100);
+
+/// Keeps the snapshots up to date with the store.
+#[derive(Debug, Clone)]
+pub struct Follower {
+    /// What is followed.
+    pub store: Store,
+    /// What is kept up to date.
+    pub snapshots: Arc<Snapshots>,
+    /// Where figures go.
+    pub metrics: Arc<Metrics>,
+    /// Tokens that are accepted without being in the store.
+    pub configured: Vec<(Digest, Grant)>,
+    /// Tokens that are refused although they are in the store.
+    pub refused: Vec<Digest>,
+    /// Randomness for spreading.
+    pub ids: Ids,
+}
+
+impl Follower {
+    /// Follows until it is told to stop.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut was_reachable = true;
+        loop {
+            let refreshed = within_timeout(self.refresh()).await;
+            match &refreshed {
+                Ok(()) => {
+                    self.snapshots.status.confirm();
+                    if !was_reachable {
+                        info!("the store answers again");
+                    }
+                }
+                Err(error) => {
+                    self.snapshots.status.fail();
+                    self.metrics.store_errors.inc();
+                    if was_reachable {
+                        warn!(%error, "cannot confirm with the store; serving what is known");
+                    }
+                }
+            }
+            was_reachable = refreshed.is_ok();
+            self.metrics.store_stale.set(i64::from(refreshed.is_err()));
+            let interval = POLL_INTERVAL.mul_f64(0.8 + 0.4 * self.ids.jitter());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.snapshots.doorbell.notified() => {}
+                () = tokio::time::sleep(interval) => {}
+            }
+        }
+    }
+
+    /// Listens to the database's doorbell until it is told to stop, and passes rings on.
+    pub async fn listen_to_store(self, stop: CancellationToken) {
+        let store = self.store.clone();
+        self.pass_on(stop, "PostgreSQL", async || store.listen().await).await;
+    }
+
+    /// Listens to Redis until it is told to stop, and passes rings on.
+    pub async fn listen_to_redis(self, redis: RedisHints, stop: CancellationToken) {
+        self.pass_on(stop, "Redis", async || redis.subscribe().await.map(Some)).await;
+    }
+
+    async fn pass_on(
+        &self,
+        stop: CancellationToken,
+        name: &str,
+        connect: impl AsyncFn() -> Result<Option<Hint>, StoreError>,
+    ) {
+        let mut delay = RECONNECT_DELAY_MIN;
+        let passing = async {
+            loop {
+                match connect().await {
+                    Ok(None) => return,
+                    Ok(Some(mut hint)) => {
+                        delay = RECONNECT_DELAY_MIN;
+                        // Whatever rang while nobody listened is found by looking.
+                        self.snapshots.ring();
+                        while hint.ring().await.is_ok() {
+                            self.snapshots.ring();
+                        }
+                        warn!(doorbell = name, "lost the doorbell; the poll goes on");
+                    }
+                    Err(error) => {
+                        tracing::debug!(doorbell = name, %error, "cannot connect the doorbell");
+                    }
+                }
+                tokio::time::sleep(delay.mul_f64(0.5 + self.ids.jitter())).await;
+                delay = (delay * 2).min(RECONNECT_DELAY_MAX);
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = passing => {}
+        }
+    }
+
+    /// Looks at the store once and installs whatever is newer.
+    async fn refresh(&self) -> Result<(), StoreError> {
+        let mut tx = self.store.read().await?;
+        let positions = tx.positions().await?;
+        drop(tx);
+        let directory = self.snapshots.directory();
+        if positions.directory_version > directory.version {
+            return self.refresh_directory().await;
+        }
+        let wanted: HashMap<EnvId, i64> = positions.environments.iter().copied().collect();
+        for environment in directory.environments() {
+            let version = wanted.get(&environment.id).copied().unwrap_or_default();
+            if (Position { epoch: positions.epoch, version }) > environment.position() {
+                self.refresh_environment(environment).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the directory, with the rulesets of environments that are new, and installs all of it at once.
+    async fn refresh_directory(&self) -> Result<(), StoreError> {
+        let mut tx = self.store.read().await?;
+        let Positions { directory_version, .. } = tx.positions().await?;
+        let records = tx.environments().await?;
+        let tokens = tx.tokens().await?;
+        drop(tx);
+        let old = self.snapshots.directory();
+        let mut environments = Vec::with_capacity(records.len());
+        for record in records {
+            let environment = old.environment(record.id).cloned().unwrap_or_else(|| {
+                Arc::new(Environment::new(record.id, record.project, record.key))
+            });
+            self.refresh_environment(&environment).await?;
+            environments.push(environment);
+        }
+        let stored = tokens
+            .into_iter()
+            .map(|token| (token.digest, token.grant))
+            .filter(|(digest, _)| !self.refused.contains(digest));
+        let grants = stored.chain(self.configured.iter().cloned());
+        let directory = Directory::new(directory_version, environments, grants);
+        self.snapshots.directory.store(Arc::new(directory));
+        self.snapshots.directory_changed.send_replace(directory_version);
+        Ok(())
+    }
+
+    /// Reads what changed in an environment since the version that is served, and installs it.
+    ///
+    /// Position and rows are read in one transaction, so the position labels exactly these rows.
+    async fn refresh_environment(&self, environment: &Environment) -> Result<(), StoreError> {
+        let served = environment.position();
+        let mut tx = self.store.read().await?;
+        let positions = tx.positions().await?;
+        let Some((_, version)) =
+            positions.environments.iter().find(|(id, _)| *id == environment.id).copied()
+        else {
+            // Deleted meanwhile; the directory says so.
+            return Ok(());
+        };
+        let to = Position { epoch: positions.epoch, version };
+        if to <= served {
+            return Ok(());
+        }
+        let since = if to.epoch == served.epoch { served.version } else { 0 };
+        let flags = tx.changed_flags(&environment.project, environment.id, since).await?;
+        let segments = tx.changed_segments(environment.id, since).await?;
+        drop(tx);
+        let mut change = RulesetChange::default();
+        for flag in flags {
+            match flag.body {
+                Ok(body) => {
+                    let compiled = body.map(|(definition, config)| {
+                        Arc::new(compile(&definition, &config, flag.version))
+                    });
+                    change.flags.push((flag.key, compiled));
+                }
+                Err(error) => self.quarantine(environment, flag.key.as_str(), &error),
+            }
+        }
+        for segment in segments {
+            match segment.body {
+                Ok(body) => {
+                    let compiled =
+                        body.map(|body| Arc::new(compile_segment(&body, segment.version)));
+                    change.segments.push((segment.key, compiled));
+                }
+                Err(error) => self.quarantine(environment, segment.key.as_str(), &error),
+            }
+        }
+        if !environment.install(to, change) {
+            self.metrics.installs_refused.inc();
+        }
+        let labels = EnvironmentLabels {
+            project: environment.project.to_string(),
+            environment: environment.key.to_string(),
+        };
+        self.metrics.environment_version.get_or_create(&labels).set(version);
+        Ok(())
+    }
+
+    /// Leaves one flag or segment as it was, because what is stored cannot be read.
+    fn quarantine(&self, environment: &Environment, key: &str, error: &StoreError) {
+        self.metrics.corrupt_rows.inc();
+        error!(project.key = %environment.project, env.key = %environment.key, key, %error,
+            "cannot read a row; serving what was there before");
+    }
+}

@@ -1,0 +1,108 @@
+//! What is served: the current ruleset of each environment and the directory of tokens, in memory.
+//!
+//! The only bridge from the store to the evaluation. [`Follower`] keeps it up to date; everyone else only reads.
+//!
+//! # Invariants
+//!
+//! * Readers never wait and never see half a change.
+//! * Only a higher `(epoch, version)` replaces what is there.
+//! * While the store is away, what is there stays.
+
+mod directory;
+mod environment;
+mod follow;
+mod status;
+
+pub use directory::Directory;
+pub use directory::TokenEntry;
+pub use environment::Change;
+pub use environment::Environment;
+pub use environment::Missed;
+pub use follow::Follower;
+pub use status::Freshness;
+
+use crate::model::change::EnvId;
+use crate::model::change::Position;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+
+/// Everything that is served, shared by all who read it.
+#[derive(Debug)]
+pub struct Snapshots {
+    directory: ArcSwap<Directory>,
+    directory_changed: watch::Sender<i64>,
+    doorbell: Notify,
+    status: status::Status,
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self {
+            directory: ArcSwap::default(),
+            directory_changed: watch::Sender::new(0),
+            doorbell: Notify::new(),
+            status: status::Status::default(),
+        }
+    }
+}
+
+impl Snapshots {
+    /// The current directory of environments and tokens.
+    ///
+    /// # Cost
+    ///
+    /// One atomic load and one increment; no lock.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.directory.load_full()
+    }
+
+    /// Tells when the directory has changed, so that streams can look whether their token still holds.
+    pub fn directory_changes(&self) -> watch::Receiver<i64> {
+        self.directory_changed.subscribe()
+    }
+
+    /// How current what is served is.
+    pub fn freshness(&self) -> Freshness {
+        self.status.freshness()
+    }
+
+    /// Asks the follower to look at the store now.
+    pub fn ring(&self) {
+        self.doorbell.notify_one();
+    }
+
+    /// Waits until this process serves `version` of an environment or a higher one, for at most `timeout`.
+    ///
+    /// Returns whether it does.
+    pub async fn wait_for(&self, env: EnvId, version: i64, timeout: Duration) -> bool {
+        let is_there = async {
+            loop {
+                let mut directory_changed = self.directory_changed.subscribe();
+                self.ring();
+                if let Some(environment) = self.directory().environment(env) {
+                    let mut positions = environment.positions();
+                    let reached = |position: &Position| position.version >= version;
+                    return positions.wait_for(reached).await.is_ok();
+                }
+                // A new environment arrives with the directory.
+                if directory_changed.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        tokio::time::timeout(timeout, is_there).await.unwrap_or(false)
+    }
+
+    /// Waits until this process serves `version` of the directory or a higher one, for at most `timeout`.
+    ///
+    /// Returns whether it does.
+    pub async fn wait_for_directory(&self, version: i64, timeout: Duration) -> bool {
+        let mut versions = self.directory_changed.subscribe();
+        self.ring();
+        let reached = versions.wait_for(|current| *current >= version);
+        tokio::time::timeout(timeout, reached).await.is_ok_and(|result| result.is_ok())
+    }
+}

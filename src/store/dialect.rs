@@ -1,0 +1,122 @@
+//! Where PostgreSQL and SQLite differ: opening, beginning a transaction, and ringing.
+
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::Tx;
+use crate::store::sql;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::SqliteJournalMode;
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::sqlite::SqliteSynchronous;
+use std::fs::File;
+use std::fs::TryLockError;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Waits two seconds for a lock and five for a statement, so that a forgotten transaction elsewhere cannot hold this one.
+pub(super) const POSTGRES_WRITE: &str =
+    "begin; set local lock_timeout = '2s'; set local statement_timeout = '5s'";
+/// One state for all statements.
+pub(super) const POSTGRES_READ: &str =
+    "begin isolation level repeatable read read only; set local statement_timeout = '5s'";
+/// Takes the write lock at once, so that a transaction never has to give up half-way.
+pub(super) const SQLITE_WRITE: &str = "begin immediate";
+/// One state for all statements, from the first that reads.
+pub(super) const SQLITE_READ: &str = "begin deferred";
+
+/// The channel on which replicas tell each other that something changed.
+pub(super) const CHANNEL: &str = "vexil";
+const NOTIFY: &str = "select pg_notify($1, $2)";
+
+/// Connections to PostgreSQL; enough for a burst of administrators, few enough for a hundred replicas on one database.
+const POSTGRES_CONNECTIONS_MAX: u32 = 8;
+/// Connections to a SQLite file; one writes at a time, the others read.
+const SQLITE_CONNECTIONS_MAX: u32 = 4;
+/// How long to wait for a connection before the store counts as unavailable.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a writer waits for the one before it.
+const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The name of the SQLite file in the data directory.
+const SQLITE_FILE: &str = "vexil.db";
+
+impl Store {
+    /// Prepares to use a PostgreSQL database, without connecting yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Schema`] if the URL is not one.
+    pub fn postgres(url: &SecretString) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url.expose_secret())
+            .map_err(|error| StoreError::Schema(format!("the database URL is not valid: {error}")))?
+            .application_name("vexil")
+            .statement_cache_capacity(0)
+            // PgBouncer refuses a session that sets it.
+            .extra_float_digits(None);
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        Ok(Self::Postgres(pool))
+    }
+
+    /// Opens the SQLite file in `data_dir`, which is created if it is missing.
+    ///
+    /// Every commit is on disk when it is acknowledged (`synchronous=FULL`).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Locked`] if another process has it open; [`StoreError::Unavailable`] if the directory cannot be written.
+    pub async fn sqlite(data_dir: &Path) -> Result<Self, StoreError> {
+        let cannot = |what: &str, error: std::io::Error| {
+            StoreError::Unavailable(format!("cannot {what} {}: {error}", data_dir.display()))
+        };
+        std::fs::create_dir_all(data_dir).map_err(|error| cannot("create", error))?;
+        let lock = File::create(data_dir.join("vexil.lock"))
+            .map_err(|error| cannot("write to", error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let dir = data_dir.display();
+                return Err(StoreError::Locked(format!(
+                    "another process uses the data directory {dir}; stop it, or use PostgreSQL for several replicas"
+                )));
+            }
+            Err(TryLockError::Error(error)) => return Err(cannot("lock", error)),
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(data_dir.join(SQLITE_FILE))
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(SQLITE_BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(SQLITE_CONNECTIONS_MAX)
+            .acquire_timeout(SQLITE_BUSY_TIMEOUT)
+            .connect_with(options)
+            .await?;
+        Ok(Self::Sqlite { pool, lock: Arc::new(lock) })
+    }
+}
+
+impl Tx {
+    /// Tells other replicas, once the transaction is committed, that something changed; what changed they read themselves.
+    ///
+    /// On SQLite there is no other replica.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn notify(&mut self, hint: &str) -> Result<(), StoreError> {
+        if let Self::Postgres(tx) = self {
+            sql!(NOTIFY).bind(CHANNEL).bind(hint).execute(&mut **tx).await?;
+        }
+        Ok(())
+    }
+}

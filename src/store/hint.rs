@@ -1,0 +1,136 @@
+//! Doorbells between replicas: something changed, go and look.
+//!
+//! A ring says nothing about what changed, so a lost, doubled or late one does no harm: the poll is the truth.
+
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::dialect::CHANNEL;
+use futures_util::StreamExt;
+use redis::aio::ConnectionManager;
+use redis::aio::ConnectionManagerConfig;
+use redis::aio::PubSub;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
+use sqlx::postgres::PgListener;
+use std::time::Duration;
+
+/// How long ringing through Redis may take; nobody waits longer for a doorbell.
+const PUBLISH_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long connecting to Redis may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A connection on which rings arrive.
+#[derive(Debug)]
+pub enum Hint {
+    /// `NOTIFY` of PostgreSQL.
+    Postgres(PgListener),
+    /// Publish/subscribe of Redis.
+    Redis(Subscription),
+}
+
+/// A subscription on Redis.
+pub struct Subscription(PubSub);
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Subscription")
+    }
+}
+
+impl Hint {
+    /// Waits for a ring, or for the connection to come back after it was lost, which may have cost one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the connection is lost; open another.
+    pub async fn ring(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(listener) => listener.try_recv().await.map(|_| ()).map_err(StoreError::from),
+            Self::Redis(Subscription(pubsub)) => match pubsub.on_message().next().await {
+                Some(_) => Ok(()),
+                None => Err(StoreError::Unavailable("Redis closed the connection".to_owned())),
+            },
+        }
+    }
+}
+
+impl Store {
+    /// Opens a connection on which the database rings; `None` if it has no doorbell.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if no connection can be had.
+    pub async fn listen(&self) -> Result<Option<Hint>, StoreError> {
+        match self {
+            Self::Postgres(pool) => {
+                let mut listener = PgListener::connect_with(pool).await?;
+                listener.listen(CHANNEL).await?;
+                Ok(Some(Hint::Postgres(listener)))
+            }
+            Self::Sqlite { .. } => Ok(None),
+        }
+    }
+}
+
+/// Rings through Redis, which reaches replicas also where `NOTIFY` does not.
+#[derive(Clone)]
+pub struct RedisHints {
+    client: redis::Client,
+    manager: ConnectionManager,
+}
+
+impl std::fmt::Debug for RedisHints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RedisHints")
+    }
+}
+
+impl RedisHints {
+    /// Prepares to use a Redis server, without connecting yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Schema`] if the URL is not one.
+    pub fn new(url: &SecretString) -> Result<Self, StoreError> {
+        let invalid =
+            |error: redis::RedisError| StoreError::Schema(format!("the Redis URL is not valid: {error}"));
+        let client = redis::Client::open(url.expose_secret()).map_err(invalid)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(PUBLISH_TIMEOUT));
+        let manager =
+            ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(invalid)?;
+        Ok(Self { client, manager })
+    }
+
+    /// Rings; whether anybody hears it is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if Redis does not take it in time.
+    pub async fn publish(&self) -> Result<(), StoreError> {
+        let mut manager = self.manager.clone();
+        let mut command = redis::cmd("PUBLISH");
+        let publish = command.arg(CHANNEL).arg("").query_async::<()>(&mut manager);
+        match tokio::time::timeout(PUBLISH_TIMEOUT, publish).await {
+            Ok(result) => result.map_err(|error| StoreError::Unavailable(error.to_string())),
+            Err(_) => Err(StoreError::Unavailable("Redis does not answer".to_owned())),
+        }
+    }
+
+    /// Opens a connection on which rings arrive.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if no connection can be had.
+    pub async fn subscribe(&self) -> Result<Hint, StoreError> {
+        let unavailable = |error: redis::RedisError| StoreError::Unavailable(error.to_string());
+        let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.client.get_async_pubsub());
+        let mut pubsub = connect
+            .await
+            .map_err(|_| StoreError::Unavailable("Redis does not answer".to_owned()))?
+            .map_err(unavailable)?;
+        pubsub.subscribe(CHANNEL).await.map_err(unavailable)?;
+        Ok(Hint::Redis(Subscription(pubsub)))
+    }
+}

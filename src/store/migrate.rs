@@ -1,0 +1,106 @@
+//! Bringing the schema up to date.
+//!
+//! Migrations only go forward. All that are missing are applied in one transaction under a lock, so that replicas which
+//! start together do not meet and a crash half-way leaves nothing behind. `sqlx`'s own runner is not used because it takes
+//! a lock of the session, which PgBouncer in transaction mode would leave on somebody else's.
+
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::Tx;
+use crate::store::on_tx;
+use crate::store::sql;
+use sha2::Digest;
+use sha2::Sha256;
+use sqlx::AssertSqlSafe;
+
+/// One step of the schema, the same on both databases.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// Counts from 1.
+    pub number: i64,
+    /// What it is about.
+    pub name: &'static str,
+    postgres: &'static str,
+    sqlite: &'static str,
+}
+
+macro_rules! migration {
+    ($number:literal, $name:literal, $file:literal) => {
+        Migration {
+            number: $number,
+            name: $name,
+            postgres: include_str!(concat!("../../migrations/postgres/", $file)),
+            sqlite: include_str!(concat!("../../migrations/sqlite/", $file)),
+        }
+    };
+}
+
+const MIGRATIONS: &[Migration] = &[migration!(1, "spine", "0001_spine.sql")];
+
+/// Any number that no other program uses for a lock of the whole database.
+const POSTGRES_LOCK: &str = "select pg_advisory_xact_lock(8398764301)";
+const CREATE_TABLE: &str = "create table if not exists schema_migration (
+    number bigint primary key, name text not null, checksum text not null)";
+const APPLIED: &str = "select number, checksum from schema_migration order by number";
+const RECORD: &str = "insert into schema_migration (number, name, checksum) values ($1, $2, $3)";
+
+impl Store {
+    /// Applies the migrations that are missing and returns them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Schema`] if the database was written by a newer version, or an applied migration is not the one that
+    /// this version knows.
+    pub async fn migrate(&self) -> Result<Vec<Migration>, StoreError> {
+        let mut tx = match self {
+            // Not `write`: a large table may need longer than a change of a flag.
+            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Sqlite { .. } => self.write().await?,
+        };
+        if let Tx::Postgres(tx) = &mut tx {
+            sqlx::raw_sql(POSTGRES_LOCK).execute(&mut **tx).await?;
+        }
+        on_tx!(&mut tx, c => sqlx::raw_sql(CREATE_TABLE).execute(c).await.map(|_| ()))?;
+        let applied: Vec<(i64, String)> = on_tx!(&mut tx, c => {
+            sql!(APPLIED => (i64, String)).fetch_all(c).await
+        })?;
+        let mut done = Vec::new();
+        for migration in MIGRATIONS {
+            let text = match &tx {
+                Tx::Postgres(_) => migration.postgres,
+                Tx::Sqlite(_) => migration.sqlite,
+            };
+            let checksum = hex::encode(Sha256::digest(text));
+            match applied.iter().find(|(number, _)| *number == migration.number) {
+                Some((_, recorded)) if *recorded == checksum => {}
+                Some(_) => return Err(changed(migration)),
+                None => {
+                    on_tx!(&mut tx, c => {
+                        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *c).await?;
+                        sql!(RECORD)
+                            .bind(migration.number)
+                            .bind(migration.name)
+                            .bind(&checksum)
+                            .execute(&mut *c)
+                            .await
+                            .map(|_| ())
+                    })?;
+                    done.push(*migration);
+                }
+            }
+        }
+        if applied.len() + done.len() > MIGRATIONS.len() {
+            let detail = "the database was written by a newer version of vexil; upgrade this one";
+            return Err(StoreError::Schema(detail.to_owned()));
+        }
+        tx.commit().await?;
+        Ok(done)
+    }
+}
+
+fn changed(migration: &Migration) -> StoreError {
+    StoreError::Schema(format!(
+        "migration {} ({}) was applied from another text than this version has",
+        migration.number, migration.name
+    ))
+}

@@ -1,0 +1,176 @@
+//! Everything that is kept: all SQL, for PostgreSQL and SQLite, and the doorbells between replicas.
+//!
+//! Each method has one SQL text and one body for both databases; they take the same placeholders, `returning` and
+//! `on conflict`. Where they differ, `dialect` knows. All work happens inside a [`Tx`], also reading: so it sees one state,
+//! and works through PgBouncer in transaction mode, where two statements outside a transaction may reach two sessions. For
+//! the same reason no statement is prepared under a name.
+//!
+//! # Invariants
+//!
+//! * The only room that names `sqlx` or `redis`.
+//! * Reads no clock and makes no ids: callers hand them in.
+//! * "Not found" is `Ok(None)` or `Ok(false)`, never an error.
+//! * Versions come from a counter row that is locked first, so they are dense and in the order of commits.
+//!
+//! What a valid change is, is decided in `change`; the order of the steps of a write stands in `control`.
+
+mod audit;
+mod dialect;
+mod directory;
+mod error;
+mod flag;
+mod hint;
+mod migrate;
+mod segment;
+mod token;
+
+pub use audit::AuditFilter;
+pub use directory::EnvironmentRecord;
+pub use directory::Positions;
+pub use directory::ProjectRecord;
+pub use error::StoreError;
+pub use flag::ChangedFlag;
+pub use flag::StoredFlag;
+pub use hint::Hint;
+pub use hint::RedisHints;
+pub use migrate::Migration;
+pub use segment::ChangedSegment;
+pub use segment::StoredSegment;
+pub use token::NewToken;
+pub use token::TokenRecord;
+
+use sqlx::PgPool;
+use sqlx::Postgres;
+use sqlx::Sqlite;
+use sqlx::SqlitePool;
+use sqlx::Transaction;
+use std::fs::File;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a transaction may take before it counts as lost and the store as unavailable.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The database; cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// Shared by any number of replicas.
+    Postgres(PgPool),
+    /// Belongs to one process.
+    Sqlite {
+        /// Connections to the file.
+        pool: SqlitePool,
+        /// Held as long as the store is open, so that no second process opens the file.
+        lock: Arc<File>,
+    },
+}
+
+/// A transaction; rolled back when it is dropped without [`Tx::commit`].
+#[derive(Debug)]
+pub enum Tx {
+    /// On PostgreSQL.
+    Postgres(Transaction<'static, Postgres>),
+    /// On SQLite.
+    Sqlite(Transaction<'static, Sqlite>),
+}
+
+/// Runs one body on whichever connection a transaction holds.
+macro_rules! on_tx {
+    ($tx:expr, $connection:ident => $body:expr) => {
+        match $tx {
+            $crate::store::Tx::Postgres(tx) => {
+                let $connection = &mut **tx;
+                $body
+            }
+            $crate::store::Tx::Sqlite(tx) => {
+                let $connection = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+use on_tx;
+
+/// A statement that is not prepared under a name; see the room's introduction.
+macro_rules! sql {
+    ($sql:expr) => {
+        sqlx::query($sql).persistent(false)
+    };
+    ($sql:expr => $row:ty) => {
+        sqlx::query_as::<_, $row>($sql).persistent(false)
+    };
+}
+use sql;
+
+impl Store {
+    /// Begins a transaction that writes. Its first statement must lock a counter row.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if no connection can be had.
+    pub async fn write(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_WRITE).await?),
+            Self::Sqlite { pool, .. } => Tx::Sqlite(pool.begin_with(dialect::SQLITE_WRITE).await?),
+        })
+    }
+
+    /// Begins a transaction that reads; all its statements see the same state.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if no connection can be had.
+    pub async fn read(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_READ).await?),
+            Self::Sqlite { pool, .. } => Tx::Sqlite(pool.begin_with(dialect::SQLITE_READ).await?),
+        })
+    }
+
+    /// What people call this database.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "PostgreSQL",
+            Self::Sqlite { .. } => "SQLite",
+        }
+    }
+
+    /// Closes all connections, after the transactions that run.
+    pub async fn close(&self) {
+        match self {
+            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite { pool, .. } => pool.close().await,
+        }
+    }
+}
+
+impl Tx {
+    /// Makes everything that was written in the transaction permanent and visible.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the connection breaks; whether the commit took place is then unknown.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(tx) => tx.commit().await?,
+            Self::Sqlite(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+/// Runs work on the store, but not for longer than a transaction may take.
+///
+/// # Errors
+///
+/// Those of the work, and [`StoreError::Unavailable`] when the time is over: a database that is stalled with its connections
+/// open gives no other sign.
+pub async fn within_timeout<T, E: From<StoreError>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    match tokio::time::timeout(TRANSACTION_TIMEOUT, work).await {
+        Ok(result) => result,
+        Err(_) => Err(E::from(StoreError::Unavailable("the database does not answer".to_owned()))),
+    }
+}

@@ -1,0 +1,154 @@
+//! Tokens: digests and what they grant. The tokens themselves are stored nowhere.
+
+use crate::model::change::EnvId;
+use crate::model::key::EnvKey;
+use crate::model::key::ProjectKey;
+use crate::model::token::Digest;
+use crate::model::token::Grant;
+use crate::model::token::ROLES;
+use crate::model::token::Scope;
+use crate::model::token::TOKEN_KINDS;
+use crate::store::StoreError;
+use crate::store::Tx;
+use crate::store::on_tx;
+use crate::store::sql;
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+
+/// A token as it is listed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenRecord {
+    /// SHA-256 of the token.
+    pub digest: Digest,
+    /// What it grants.
+    pub grant: Grant,
+    /// The last characters of the token, by which people recognise it.
+    pub hint: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The name of who made it.
+    pub created_by: String,
+}
+
+/// A token that is to be stored.
+#[derive(Debug)]
+pub struct NewToken<'a> {
+    /// What is listed of it.
+    pub record: &'a TokenRecord,
+    /// The number of its environment, if it is of one.
+    pub env: Option<EnvId>,
+}
+
+#[derive(sqlx::FromRow)]
+struct TokenRow {
+    id: String,
+    digest: Vec<u8>,
+    kind: String,
+    role: Option<String>,
+    project_key: Option<String>,
+    environment_key: Option<String>,
+    name: String,
+    hint: String,
+    created_at: jiff_sqlx::Timestamp,
+    created_by: String,
+}
+
+impl TokenRow {
+    fn read(self) -> Result<TokenRecord, StoreError> {
+        let corrupt = |cause: &str| StoreError::Corrupt {
+            table: "token",
+            key: self.id.clone(),
+            cause: cause.to_owned(),
+        };
+        let digest = Digest::try_from(self.digest.as_slice()).map_err(|_| corrupt("digest"))?;
+        let kind = TOKEN_KINDS.iter().find(|(word, _)| *word == self.kind);
+        let (_, kind) = kind.ok_or_else(|| corrupt("kind"))?;
+        let role = match &self.role {
+            None => None,
+            Some(role) => {
+                let found = ROLES.iter().find(|(word, _)| word == role);
+                Some(found.ok_or_else(|| corrupt("role"))?.1)
+            }
+        };
+        let scope = match (&self.project_key, &self.environment_key) {
+            (None, _) => Scope::All,
+            (Some(project), None) => Scope::Project(ProjectKey::stored(project)),
+            (Some(project), Some(env)) => {
+                Scope::Environment(ProjectKey::stored(project), EnvKey::stored(env))
+            }
+        };
+        Ok(TokenRecord {
+            digest,
+            grant: Grant { id: self.id, name: self.name, kind: *kind, role, scope },
+            hint: self.hint,
+            created_at: self.created_at.to_jiff(),
+            created_by: self.created_by,
+        })
+    }
+}
+
+const TOKENS: &str = "select t.id, t.digest, t.kind, t.role, t.project_key,
+        e.key as environment_key, t.name, t.hint, t.created_at, t.created_by
+    from token t left join environment e on e.id = t.environment_id
+    where t.revoked_at is null order by t.id";
+const INSERT_TOKEN: &str = "insert into token
+    (id, digest, kind, role, project_key, environment_id, name, hint, created_at, created_by)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing";
+const REVOKE_TOKEN: &str =
+    "update token set revoked_at = $2 where id = $1 and revoked_at is null";
+
+impl Tx {
+    /// Reads all tokens that are not revoked, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if one cannot be read.
+    pub async fn tokens(&mut self) -> Result<Vec<TokenRecord>, StoreError> {
+        let rows = on_tx!(self, c => sql!(TOKENS => TokenRow).fetch_all(c).await)?;
+        rows.into_iter().map(TokenRow::read).collect()
+    }
+
+    /// Stores a token; returns `false` if it is there already.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn insert_token(&mut self, token: &NewToken<'_>) -> Result<bool, StoreError> {
+        let TokenRecord { digest, grant, hint, created_at, created_by } = token.record;
+        let kind = TOKEN_KINDS.iter().find(|(_, kind)| *kind == grant.kind).map(|(word, _)| *word);
+        let role = ROLES.iter().find(|(_, role)| Some(*role) == grant.role).map(|(word, _)| *word);
+        let project = match &grant.scope {
+            Scope::All => None,
+            Scope::Project(project) | Scope::Environment(project, _) => Some(project.as_str()),
+        };
+        let n_rows = on_tx!(self, c => {
+            sql!(INSERT_TOKEN)
+                .bind(&grant.id)
+                .bind(digest.as_slice())
+                .bind(kind)
+                .bind(role)
+                .bind(project)
+                .bind(token.env)
+                .bind(&grant.name)
+                .bind(hint)
+                .bind(created_at.to_sqlx())
+                .bind(created_by)
+                .execute(c)
+                .await?
+                .rows_affected()
+        });
+        Ok(n_rows == 1)
+    }
+
+    /// Revokes a token; returns `false` if there is none, or it is revoked already.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn revoke_token(&mut self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let n_rows = on_tx!(self, c => {
+            sql!(REVOKE_TOKEN).bind(id).bind(now.to_sqlx()).execute(c).await?.rows_affected()
+        });
+        Ok(n_rows == 1)
+    }
+}

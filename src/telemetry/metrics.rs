@@ -1,0 +1,102 @@
+//! Every metric, as a typed field.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Which environment a figure is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EnvironmentLabels {
+    /// The project's key.
+    pub project: String,
+    /// The environment's key.
+    pub environment: String,
+}
+
+/// Which requests a figure is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// The class of the status: `2xx`, `4xx`, ….
+    pub status: &'static str,
+}
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Flags evaluated for clients.
+    pub evaluations: Counter,
+    /// Requests answered, by class of status.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Streams that are open.
+    pub streams: Gauge,
+    /// The version of each environment that is served.
+    pub environment_version: Family<EnvironmentLabels, Gauge>,
+    /// Rulesets that were refused because they were not newer.
+    pub installs_refused: Counter,
+    /// Flags and segments whose stored form cannot be read; the last good form is served.
+    pub corrupt_rows: Counter,
+    /// Whether the last attempt to confirm with the store failed.
+    pub store_stale: Gauge,
+    /// Polls of the store that failed.
+    pub store_errors: Counter,
+    /// Changes that were committed by this process.
+    pub changes: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("vexil");
+        let metrics = Self {
+            registry: Registry::default(),
+            evaluations: Counter::default(),
+            requests: Family::default(),
+            streams: Gauge::default(),
+            environment_version: Family::default(),
+            installs_refused: Counter::default(),
+            corrupt_rows: Counter::default(),
+            store_stale: Gauge::default(),
+            store_errors: Counter::default(),
+            changes: Counter::default(),
+        };
+        registry.register("evaluations", "Flags evaluated for clients", metrics.evaluations.clone());
+        registry.register("requests", "Requests answered", metrics.requests.clone());
+        registry.register("streams", "Streams that are open", metrics.streams.clone());
+        registry.register(
+            "environment_version",
+            "Version of the environment that is served",
+            metrics.environment_version.clone(),
+        );
+        registry.register(
+            "installs_refused",
+            "Rulesets refused because they were not newer",
+            metrics.installs_refused.clone(),
+        );
+        registry.register(
+            "corrupt_rows",
+            "Flags and segments whose stored form cannot be read",
+            metrics.corrupt_rows.clone(),
+        );
+        registry.register(
+            "store_stale",
+            "1 while the store does not confirm what is served",
+            metrics.store_stale.clone(),
+        );
+        registry.register("store_errors", "Polls of the store that failed", metrics.store_errors.clone());
+        registry.register("changes", "Changes committed by this process", metrics.changes.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// Returns all metrics in the text format of OpenMetrics 1.0.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // OK because writing to a string cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,11 @@
+//! What the process says about itself: log lines and metrics.
+//!
+//! No metric is created anywhere else. Neither tokens nor attributes of contexts ever appear in a log line or a label.
+
+mod log;
+mod metrics;
+
+pub use log::init_log;
+pub use metrics::EnvironmentLabels;
+pub use metrics::Metrics;
+pub use metrics::RequestLabels;
