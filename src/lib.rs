@@ -15,3 +15,13 @@ pub mod clock;
 pub mod config;
 pub mod telemetry;
 pub mod snapshot;
+
+pub mod auth;
+
+pub mod control;
+
+pub mod http;
+
+pub mod app;
+
+pub mod cli;

@@ -214,9 +214,11 @@ pub fn references(instructions: &[Instruction]) -> References {
     references
 }
 
-/// The segments that clauses ask for.
-pub(crate) fn segments_of(clauses: &[Clause]) -> impl Iterator<Item = SegmentKey> {
-    let asking = clauses.iter().filter(|clause| clause.op == "segmentMatch");
+/// Returns the segments that clauses ask for.
+pub fn segments_of<'c>(
+    clauses: impl IntoIterator<Item = &'c Clause>,
+) -> impl Iterator<Item = SegmentKey> {
+    let asking = clauses.into_iter().filter(|clause| clause.op == "segmentMatch");
     asking.flat_map(|clause| &clause.values).filter_map(Value::as_str).map(SegmentKey::stored)
 }
 

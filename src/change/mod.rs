@@ -30,6 +30,7 @@ pub use instruction::Instruction;
 pub use instruction::References;
 pub use instruction::decode_instructions;
 pub use instruction::references;
+pub use instruction::segments_of;
 pub use rebalance::Moved;
 pub use rebalance::rebalance;
 pub use segment::check_segment_references;

@@ -114,7 +114,7 @@ pub fn check_segment_references(
 ) -> Result<(), Problems> {
     let mut problems = Problems::default();
     let mut edges = others.clone();
-    let own = segment.rules.iter().flat_map(|rule| segments_of(&rule.clauses)).collect();
+    let own = segments_of(segment.rules.iter().flat_map(|rule| &rule.clauses)).collect();
     edges.insert(segment.key.clone(), own);
     for (i, rule) in segment.rules.iter().enumerate() {
         let exists = |key: &str| edges.contains_key(key);

@@ -14,6 +14,7 @@ use crate::model::rule::Rollout;
 use crate::model::rule::Target;
 use crate::model::rule::USER_KIND;
 use crate::model::rule::VariationOrRollout;
+use serde_json::value::RawValue;
 use std::collections::HashSet;
 
 /// A flag of one environment, ready to be evaluated.
@@ -43,12 +44,12 @@ pub struct CompiledFlag {
 pub struct CompiledVariation {
     /// Its key, which OFREP calls `variant`.
     pub key: VariationKey,
-    json: Box<str>,
+    json: Box<RawValue>,
 }
 
 impl CompiledVariation {
     /// The value as JSON text.
-    pub fn json(&self) -> &str {
+    pub fn json(&self) -> &RawValue {
         &self.json
     }
 }
@@ -105,7 +106,8 @@ pub fn compile(definition: &FlagDefinition, config: &FlagConfig, version: i64) -
             .iter()
             .map(|variation| CompiledVariation {
                 key: variation.key.clone(),
-                json: variation.value.to_string().into_boxed_str(),
+                // OK because what a JSON value writes is JSON.
+                json: RawValue::from_string(variation.value.to_string()).unwrap_or_default(),
             })
             .collect(),
         off_variation: config.off_variation,

@@ -1,6 +1,7 @@
 //! What an evaluation yields: a variation, if there is one, and the reason.
 
 use crate::eval::CompiledVariation;
+use serde_json::value::RawValue;
 
 /// The result of evaluating one flag for one context, borrowed from the ruleset.
 #[derive(Debug, Clone, Copy)]
@@ -19,9 +20,9 @@ impl<'r> Outcome<'r> {
         Self { variation: None, reason: Reason::Error(kind), is_split: false }
     }
 
-    /// The value as JSON text; `null` if there is none.
-    pub fn value_json(&self) -> &'r str {
-        self.variation.map_or("null", |(_, variation)| variation.json())
+    /// The value as JSON text, if there is one.
+    pub fn value(&self) -> Option<&'r RawValue> {
+        self.variation.map(|(_, variation)| variation.json())
     }
 }
 

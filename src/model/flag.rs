@@ -15,9 +15,10 @@ use crate::model::problem::Problems;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// What type of value a flag serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FlagKind {
     /// `true` or `false`.
@@ -56,7 +57,7 @@ impl FlagKind {
 }
 
 /// One of the values that a flag can take.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Variation {
     /// Unique in the flag; instructions name variations by it, configuration by index.
     pub key: VariationKey,
@@ -68,7 +69,7 @@ pub struct Variation {
 }
 
 /// Which kinds of client-side SDK may see the flag; server-side SDKs see every flag.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientSideAvailability {
     /// Browsers, which identify themselves by a client token.
@@ -80,7 +81,7 @@ pub struct ClientSideAvailability {
 }
 
 /// The variations that the flag starts with in a new environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Defaults {
     /// Served to everyone once the flag is on.
@@ -90,7 +91,7 @@ pub struct Defaults {
 }
 
 /// A flag as it is the same in every environment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FlagDefinition {
     /// Unique in the project.

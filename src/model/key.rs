@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Why a text is not a key.
 pub const KEY_RULE: &str =
@@ -26,8 +27,11 @@ macro_rules! key_type {
         $(#[$doc])*
         ///
         /// Cheap to clone: clones share one allocation.
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(
+            Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+        )]
         #[serde(transparent)]
+        #[schema(value_type = String)]
         pub struct $name(Arc<str>);
 
         impl $name {

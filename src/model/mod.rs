@@ -6,6 +6,7 @@
 //! # Invariants
 //!
 //! * No I/O, no `async`, no clock, no log.
+//! * Stored and exported types also derive their schema, because the admin API serves them as they are.
 //! * Serde derives describe *our stored and exported format*, whose field names are LaunchDarkly's. What a route accepts is
 //!   read through [`decode`], which reports every problem with its JSON path.
 //! * Weights are integers in thousandths of a percent, `0..=100_000`, never floats.

@@ -9,6 +9,7 @@ use crate::model::key::FlagKey;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// The weights of a rollout sum to this: one unit is a thousandth of a percent.
 pub const WEIGHT_TOTAL: u32 = 100_000;
@@ -16,7 +17,7 @@ pub const WEIGHT_TOTAL: u32 = 100_000;
 pub const USER_KIND: &str = "user";
 
 /// A flag's configuration in one environment.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FlagConfig {
     /// While `false`, everyone gets the off variation.
@@ -58,7 +59,7 @@ impl FlagConfig {
 }
 
 /// A flag that must serve a given variation before this one is considered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Prerequisite {
     /// The other flag.
     pub key: FlagKey,
@@ -67,7 +68,7 @@ pub struct Prerequisite {
 }
 
 /// Contexts that get a variation because of their key.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Target {
     /// The kind of the contexts; empty means `user`.
@@ -80,7 +81,7 @@ pub struct Target {
 }
 
 /// If all clauses match, the context gets a variation or takes part in a rollout.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Rule {
     /// Unique in the flag; stays with the rule when rules are reordered.
@@ -96,7 +97,7 @@ pub struct Rule {
 }
 
 /// A test of one attribute.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Clause {
     /// The kind of the context that has the attribute. Empty (in old data) means `user`, and that `attribute` is a plain name.
@@ -113,7 +114,7 @@ pub struct Clause {
 }
 
 /// Either a fixed variation or a percentage rollout; if both are there, the variation wins.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VariationOrRollout {
     /// The index of the variation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,7 +125,7 @@ pub struct VariationOrRollout {
 }
 
 /// Divides contexts among variations by a hash of one attribute.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rollout {
     /// The kind of the context whose attribute is hashed; empty means `user`.
@@ -141,7 +142,7 @@ pub struct Rollout {
 }
 
 /// A stretch of a rollout's ring that belongs to one variation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Slice {
     /// The index of the variation.

@@ -6,11 +6,12 @@ use crate::model::key::SegmentKey;
 use crate::model::rule::Clause;
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// A named set of contexts.
 ///
 /// The first of these that applies decides: `included`, `included_contexts`, `excluded`, `excluded_contexts`, `rules`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Segment {
     /// Unique in the environment.
@@ -41,7 +42,7 @@ pub struct Segment {
 }
 
 /// Keys of contexts of one kind.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SegmentTarget {
     /// The kind of the contexts.
@@ -51,7 +52,7 @@ pub struct SegmentTarget {
 }
 
 /// Contexts for which all clauses match, or a share of them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SegmentRule {
     /// Unique in the segment.

@@ -6,12 +6,13 @@ use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use serde::Deserialize;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// SHA-256 of a token.
 pub type Digest = [u8; 32];
 
 /// What kind of program holds a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenKind {
     /// A backend: sees every flag of one environment. Secret.
@@ -33,7 +34,7 @@ pub const TOKEN_KINDS: &[(&str, TokenKind)] = &[
 ];
 
 /// What the holder of an administration token may do within its scope; each includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// May read.

@@ -11,9 +11,8 @@ use crate::model::token::Grant;
 use crate::snapshot::Directory;
 use crate::snapshot::Environment;
 use crate::snapshot::Snapshots;
-use crate::store::Hint;
+use crate::store::Doorbell;
 use crate::store::Positions;
-use crate::store::RedisHints;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::within_timeout;
@@ -23,6 +22,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
@@ -83,48 +83,33 @@ impl Follower {
         }
     }
 
-    /// Listens to the database's doorbell until it is told to stop, and passes rings on.
-    pub async fn listen_to_store(self, stop: CancellationToken) {
-        let store = self.store.clone();
-        self.pass_on(stop, "PostgreSQL", async || store.listen().await).await;
-    }
-
-    /// Listens to Redis until it is told to stop, and passes rings on.
-    pub async fn listen_to_redis(self, redis: RedisHints, stop: CancellationToken) {
-        self.pass_on(stop, "Redis", async || redis.subscribe().await.map(Some)).await;
-    }
-
-    async fn pass_on(
-        &self,
-        stop: CancellationToken,
-        name: &str,
-        connect: impl AsyncFn() -> Result<Option<Hint>, StoreError>,
-    ) {
-        let mut delay = RECONNECT_DELAY_MIN;
-        let passing = async {
-            loop {
-                match connect().await {
-                    Ok(None) => return,
-                    Ok(Some(mut hint)) => {
-                        delay = RECONNECT_DELAY_MIN;
-                        // Whatever rang while nobody listened is found by looking.
-                        self.snapshots.ring();
-                        while hint.ring().await.is_ok() {
-                            self.snapshots.ring();
-                        }
-                        warn!(doorbell = name, "lost the doorbell; the poll goes on");
-                    }
-                    Err(error) => {
-                        tracing::debug!(doorbell = name, %error, "cannot connect the doorbell");
-                    }
-                }
-                tokio::time::sleep(delay.mul_f64(0.5 + self.ids.jitter())).await;
-                delay = (delay * 2).min(RECONNECT_DELAY_MAX);
-            }
-        };
+    /// Listens to a doorbell until it is told to stop; a lost connection is opened again.
+    pub async fn listen(self, doorbell: Doorbell, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = passing => {}
+            () = self.pass_on(&doorbell) => {}
+        }
+    }
+
+    async fn pass_on(&self, doorbell: &Doorbell) {
+        let mut delay = RECONNECT_DELAY_MIN;
+        loop {
+            match doorbell.connect().await {
+                Ok(mut hint) => {
+                    delay = RECONNECT_DELAY_MIN;
+                    // Whatever rang while nobody listened is found by looking.
+                    self.snapshots.ring();
+                    while hint.ring().await.is_ok() {
+                        self.snapshots.ring();
+                    }
+                    warn!(doorbell = doorbell.name(), "lost a doorbell; the poll goes on");
+                }
+                Err(error) => {
+                    debug!(doorbell = doorbell.name(), %error, "cannot connect a doorbell");
+                }
+            }
+            tokio::time::sleep(delay.mul_f64(0.5 + self.ids.jitter())).await;
+            delay = (delay * 2).min(RECONNECT_DELAY_MAX);
         }
     }
 

@@ -11,6 +11,7 @@ use redis::aio::ConnectionManagerConfig;
 use redis::aio::PubSub;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
+use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use std::time::Duration;
 
@@ -54,20 +55,45 @@ impl Hint {
     }
 }
 
-impl Store {
-    /// Opens a connection on which the database rings; `None` if it has no doorbell.
+/// Something that rings when another replica has changed something.
+#[derive(Debug, Clone)]
+pub enum Doorbell {
+    /// `NOTIFY` of PostgreSQL.
+    Postgres(PgPool),
+    /// Publish/subscribe of Redis.
+    Redis(RedisHints),
+}
+
+impl Doorbell {
+    /// The doorbell of a store; SQLite has none, because it has no other replica.
+    pub fn of(store: &Store) -> Option<Self> {
+        match store {
+            Store::Postgres(pool) => Some(Self::Postgres(pool.clone())),
+            Store::Sqlite { .. } => None,
+        }
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "PostgreSQL",
+            Self::Redis(_) => "Redis",
+        }
+    }
+
+    /// Opens a connection on which rings arrive.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] if no connection can be had.
-    pub async fn listen(&self) -> Result<Option<Hint>, StoreError> {
+    pub async fn connect(&self) -> Result<Hint, StoreError> {
         match self {
             Self::Postgres(pool) => {
                 let mut listener = PgListener::connect_with(pool).await?;
                 listener.listen(CHANNEL).await?;
-                Ok(Some(Hint::Postgres(listener)))
+                Ok(Hint::Postgres(listener))
             }
-            Self::Sqlite { .. } => Ok(None),
+            Self::Redis(redis) => redis.subscribe().await,
         }
     }
 }
@@ -118,12 +144,7 @@ impl RedisHints {
         }
     }
 
-    /// Opens a connection on which rings arrive.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Unavailable`] if no connection can be had.
-    pub async fn subscribe(&self) -> Result<Hint, StoreError> {
+    async fn subscribe(&self) -> Result<Hint, StoreError> {
         let unavailable = |error: redis::RedisError| StoreError::Unavailable(error.to_string());
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.client.get_async_pubsub());
         let mut pubsub = connect

@@ -31,6 +31,7 @@ pub use directory::ProjectRecord;
 pub use error::StoreError;
 pub use flag::ChangedFlag;
 pub use flag::StoredFlag;
+pub use hint::Doorbell;
 pub use hint::Hint;
 pub use hint::RedisHints;
 pub use migrate::Migration;

@@ -1,0 +1,20 @@
+//! Who is asking, and what they may do.
+//!
+//! # Invariants
+//!
+//! * Everything is decided from the snapshot's directory: a request is authenticated without the store.
+//! * Tokens are compared and kept as digests; the token itself is shown once, when it is made.
+//! * Denied unless a check here says otherwise. What lies outside of a token's scope does not exist for it.
+
+mod permission;
+mod token;
+
+pub use permission::Denied;
+pub use permission::environment_for;
+pub use permission::require_role;
+pub use permission::require_role_in_environment;
+pub use permission::require_role_in_project;
+pub use token::NewSecret;
+pub use token::digest;
+pub use token::is_mistyped;
+pub use token::new_secret;

@@ -1,0 +1,90 @@
+//! The command line: starting a server, and talking to one that runs.
+//!
+//! Nothing here is needed by a request. Commands that change something go through the same API as everyone else.
+
+mod client;
+mod demo;
+mod flag;
+mod output;
+mod serve;
+mod target;
+mod token;
+
+use crate::config::Settings;
+use crate::http::openapi;
+use clap::Parser;
+use clap::Subcommand;
+use client::Connection;
+use output::OutputFormat;
+
+/// A self-hosted feature flag server.
+#[derive(Debug, Parser)]
+#[command(name = "vexil", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts the server
+    Serve(Settings),
+    /// Starts a server with a sample project, on this machine only, and prints what to try
+    Demo(demo::DemoArgs),
+    /// Brings the database's schema up to date and ends
+    Migrate(Settings),
+    /// Prints the description of the HTTP API
+    Openapi,
+    /// Kills flags: everyone gets their off variations at once
+    Kill(flag::EmergencyArgs),
+    /// Undoes kills: the flags are as before
+    Restore(flag::EmergencyArgs),
+    /// Lists, shows, creates and switches flags
+    #[command(subcommand)]
+    Flag(flag::FlagCommand),
+    /// Evaluates a flag for a context
+    Eval(flag::EvalArgs),
+    /// Makes, lists and revokes tokens of an environment
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+}
+
+/// What every command that talks to a server can be told.
+#[derive(Debug, clap::Args)]
+struct Common {
+    #[command(flatten)]
+    connection: Connection,
+    /// How to print [default: table on a terminal, json otherwise]
+    #[arg(long, value_enum, global = true)]
+    output: Option<OutputFormat>,
+}
+
+/// Runs the command that the arguments name.
+///
+/// # Errors
+///
+/// Whatever keeps the command from being done, as a sentence for people.
+pub async fn run() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Serve(settings) => serve::serve(settings).await,
+        Command::Demo(args) => demo::demo(args).await,
+        Command::Migrate(settings) => serve::migrate(settings).await,
+        Command::Openapi => output::print(&openapi::yaml()?),
+        Command::Kill(args) => flag::kill(args).await,
+        Command::Restore(args) => flag::restore(args).await,
+        Command::Flag(command) => flag::run(command).await,
+        Command::Eval(args) => flag::eval(args).await,
+        Command::Token(command) => token::run(command).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

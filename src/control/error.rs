@@ -1,0 +1,55 @@
+//! Why a command was not carried out.
+
+use crate::model::problem::Problems;
+use crate::store::StoreError;
+
+/// Why a command was not carried out; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The input is wrong.
+    #[error("{0}")]
+    Invalid(Problems),
+    /// There is no such thing.
+    #[error("there is no {what} `{key}`")]
+    NotFound {
+        /// What kind of thing: `flag`, `project`, ….
+        what: &'static str,
+        /// Its key.
+        key: String,
+    },
+    /// It cannot be done as things are.
+    #[error("{detail}")]
+    Conflict {
+        /// A stable, machine-readable name.
+        code: &'static str,
+        /// One sentence for people.
+        detail: String,
+    },
+    /// The caller's copy is out of date.
+    #[error("the flag has changed since: it is at version {current}")]
+    Outdated {
+        /// The version that it has now.
+        current: i64,
+    },
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<Problems> for ControlError {
+    fn from(problems: Problems) -> Self {
+        Self::Invalid(problems)
+    }
+}
+
+impl ControlError {
+    /// There is no such thing.
+    pub(super) fn not_found(what: &'static str, key: impl ToString) -> Self {
+        Self::NotFound { what, key: key.to_string() }
+    }
+
+    /// It cannot be done as things are.
+    pub(super) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::Conflict { code, detail: detail.into() }
+    }
+}

@@ -1,0 +1,208 @@
+//! Definitions of flags: what is the same in every environment.
+
+use crate::change::DefinitionInstruction;
+use crate::change::apply_to_definition;
+use crate::control::Author;
+use crate::control::Control;
+use crate::control::ControlError;
+use crate::control::Deed;
+use crate::control::Served;
+use crate::control::project::initial_salt;
+use crate::model::change::EnvId;
+use crate::model::flag::FlagDefinition;
+use crate::model::key::EnvKey;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
+use crate::model::limit::FLAGS_MAX;
+use crate::model::rule::FlagConfig;
+use crate::store::Tx;
+use crate::store::within_timeout;
+use jiff::Timestamp;
+
+/// An environment that a change of a definition touches, locked, with its new version.
+struct Touched {
+    id: EnvId,
+    key: EnvKey,
+    version: i64,
+}
+
+impl Control {
+    /// Creates a flag; in every environment of the project it starts off.
+    ///
+    /// # Errors
+    ///
+    /// There is no such project; `key_taken` if there is or ever was a flag with this key; `too_many`.
+    pub async fn create_flag(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        definition: &FlagDefinition,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let key = &definition.key;
+            let mut tx = self.store.write().await?;
+            if !tx.lock_project(project).await? {
+                return Err(ControlError::not_found("project", project));
+            }
+            match tx.definition(project, key).await? {
+                None => {}
+                Some((_, false)) => {
+                    let detail = format!("there is a flag `{key}` already");
+                    return Err(ControlError::conflict("key_taken", detail));
+                }
+                Some((_, true)) => {
+                    let detail = format!(
+                        "there was a flag `{key}`; the key of a deleted flag is never given to another, because old code may still ask for it"
+                    );
+                    return Err(ControlError::conflict("key_taken", detail));
+                }
+            }
+            if tx.count_definitions(project).await? >= FLAGS_MAX {
+                let detail = format!("a project can have at most {FLAGS_MAX} flags");
+                return Err(ControlError::conflict("too_many", detail));
+            }
+            tx.insert_definition(project, definition, now).await?;
+            let touched = self.lock_environments(&mut tx, project, now).await?;
+            for env in &touched {
+                let config = FlagConfig::initial(definition, initial_salt(project, &env.key));
+                tx.put_config(env.id, key, &config, None, env.version, now).await?;
+            }
+            let changes = vec![format!("created the flag `{key}`")];
+            self.complete(tx, author, "flag.create", project, key, None, changes, &touched, now)
+                .await
+        })
+        .await
+    }
+
+    /// Changes a flag's definition; returns the definition and what was done, in words.
+    ///
+    /// # Errors
+    ///
+    /// There is no such flag, or an instruction is wrong.
+    pub async fn change_definition(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        key: &FlagKey,
+        instructions: &[DefinitionInstruction],
+        raw: String,
+    ) -> Result<(FlagDefinition, Vec<String>), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            if !tx.lock_project(project).await? {
+                return Err(ControlError::not_found("project", project));
+            }
+            let touched = self.lock_environments(&mut tx, project, now).await?;
+            let Some((old, false)) = tx.definition(project, key).await? else {
+                return Err(ControlError::not_found("flag", key));
+            };
+            let (new, changes) = apply_to_definition(&old, instructions)?;
+            if changes.is_empty() {
+                return Ok((new, changes));
+            }
+            tx.update_definition(project, &new).await?;
+            for env in &touched {
+                tx.touch_config(env.id, key, env.version, now).await?;
+            }
+            let words = changes.clone();
+            let action = "flag.update";
+            self.complete(tx, author, action, project, key, Some(raw), words, &touched, now)
+                .await?;
+            Ok((new, changes))
+        })
+        .await
+    }
+
+    /// Deletes a flag everywhere; its key stays taken.
+    ///
+    /// # Errors
+    ///
+    /// There is no such flag; `in_use` if it is a prerequisite of another.
+    pub async fn delete_flag(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        key: &FlagKey,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            if !tx.lock_project(project).await? {
+                return Err(ControlError::not_found("project", project));
+            }
+            let touched = self.lock_environments(&mut tx, project, now).await?;
+            if !tx.delete_definition(project, key, now).await? {
+                return Err(ControlError::not_found("flag", key));
+            }
+            for env in &touched {
+                let edges = tx.prerequisites(env.id).await?;
+                let mut dependants = edges.iter().filter(|(_, others)| others.contains(key));
+                if let Some((dependant, _)) = dependants.next() {
+                    let detail = format!(
+                        "`{key}` is a prerequisite of `{dependant}` in `{}`; remove that first",
+                        env.key
+                    );
+                    return Err(ControlError::conflict("in_use", detail));
+                }
+                tx.delete_config(env.id, key, env.version, now).await?;
+            }
+            let changes = vec![format!("deleted the flag `{key}`")];
+            self.complete(tx, author, "flag.delete", project, key, None, changes, &touched, now)
+                .await
+        })
+        .await
+    }
+
+    /// Locks all environments of a project, in the order of their numbers.
+    async fn lock_environments(
+        &self,
+        tx: &mut Tx,
+        project: &ProjectKey,
+        now: Timestamp,
+    ) -> Result<Vec<Touched>, ControlError> {
+        let mut touched = Vec::new();
+        for environment in tx.environments().await? {
+            if environment.project == *project
+                && let Some((id, version)) =
+                    tx.bump_environment(project, &environment.key, now).await?
+            {
+                touched.push(Touched { id, key: environment.key, version });
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Records a change of a definition in the audit log and in the log of every environment, and finishes.
+    #[expect(clippy::too_many_arguments, reason = "three callers that differ in every one")]
+    async fn complete(
+        &self,
+        mut tx: Tx,
+        author: &Author,
+        action: &'static str,
+        project: &ProjectKey,
+        key: &FlagKey,
+        instructions: Option<String>,
+        changes: Vec<String>,
+        touched: &[Touched],
+        now: Timestamp,
+    ) -> Result<(), ControlError> {
+        let subject = key.as_str();
+        let deed = Deed {
+            action,
+            subject,
+            project: Some(project),
+            env: None,
+            version: None,
+            instructions,
+            changes,
+        };
+        let audit_id = self.record(&mut tx, author, deed, now).await?;
+        for env in touched {
+            tx.log_change(env.id, env.version, &[subject], &[], &audit_id, now).await?;
+        }
+        let positions = touched.iter().map(|env| (env.id, env.version)).collect();
+        self.finish(tx, Served::Environments(positions)).await
+    }
+}

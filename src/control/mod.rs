@@ -1,0 +1,148 @@
+//! What can be done to the installation: every command that writes, and what administrators read.
+//!
+//! One write path, whoever asks (admin API, command line, later dashboard, schedules and rollouts):
+//! lock the counter row → load → decide with `change` → write rows, version, change log and audit entry → commit → ring the
+//! doorbells → wait until this process serves it. Nothing is half applied: any error on the way rolls everything back.
+//!
+//! Who may do what is decided before, in `auth`; how it looks on the wire, in `http`.
+
+mod emergency;
+mod error;
+mod flag;
+mod flag_config;
+mod project;
+mod read;
+mod segment;
+mod token;
+
+pub use emergency::Killed;
+pub use emergency::Restored;
+pub use error::ControlError;
+pub use flag_config::ConfigChange;
+pub use flag_config::ConfigChanged;
+pub use project::initial_salt;
+pub use token::TokenRequest;
+
+use crate::clock::Clock;
+use crate::clock::Ids;
+use crate::model::change::Actor;
+use crate::model::change::AuditEntry;
+use crate::model::change::EnvId;
+use crate::model::key::EnvKey;
+use crate::model::key::ProjectKey;
+use crate::snapshot::Snapshots;
+use crate::store::RedisHints;
+use crate::store::Store;
+use crate::store::Tx;
+use crate::telemetry::Metrics;
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::debug;
+
+/// How long a change waits to be served by this process before it is acknowledged anyway; it is committed already.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Everything that commands need.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// What is written.
+    pub store: Store,
+    /// What is served.
+    pub snapshots: Arc<Snapshots>,
+    /// The second doorbell, if there is one.
+    pub redis: Option<RedisHints>,
+    /// Where figures go.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
+    /// Ids and secrets.
+    pub ids: Ids,
+}
+
+/// Who makes a change, and in which request.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// Who.
+    pub actor: Actor,
+    /// The id of the request.
+    pub request_id: String,
+    /// Why, in their own words.
+    pub comment: Option<String>,
+}
+
+/// What a change is recorded as.
+struct Deed<'a> {
+    action: &'static str,
+    subject: &'a str,
+    project: Option<&'a ProjectKey>,
+    env: Option<&'a EnvKey>,
+    version: Option<i64>,
+    instructions: Option<String>,
+    changes: Vec<String>,
+}
+
+impl Control {
+    /// Writes the audit entry of a change; returns its id.
+    async fn record(
+        &self,
+        tx: &mut Tx,
+        author: &Author,
+        deed: Deed<'_>,
+        now: Timestamp,
+    ) -> Result<String, ControlError> {
+        let entry = AuditEntry {
+            id: self.ids.next(),
+            at: now,
+            actor: author.actor.clone(),
+            project: deed.project.cloned(),
+            env: deed.env.cloned(),
+            action: deed.action.to_owned(),
+            subject: deed.subject.to_owned(),
+            version: deed.version,
+            comment: author.comment.clone(),
+            instructions: deed.instructions,
+            changes: deed.changes,
+            request_id: author.request_id.clone(),
+        };
+        tx.insert_audit(&entry).await?;
+        Ok(entry.id)
+    }
+
+    /// Commits, rings, and waits until this process serves what was committed.
+    async fn finish(&self, mut tx: Tx, served: Served) -> Result<(), ControlError> {
+        tx.notify("changed").await?;
+        tx.commit().await?;
+        self.metrics.changes.inc();
+        let installed = async {
+            match served {
+                Served::Environments(positions) => {
+                    for (env, version) in positions {
+                        self.snapshots.wait_for(env, version, INSTALL_TIMEOUT).await;
+                    }
+                }
+                Served::Directory(version) => {
+                    self.snapshots.wait_for_directory(version, INSTALL_TIMEOUT).await;
+                }
+            }
+        };
+        let published = async {
+            if let Some(redis) = &self.redis
+                && let Err(error) = redis.publish().await
+            {
+                // Other replicas find the change by the database's doorbell or by their poll.
+                debug!(%error, "could not ring through Redis");
+            }
+        };
+        tokio::join!(installed, published);
+        Ok(())
+    }
+}
+
+/// What this process must serve before a change is acknowledged.
+enum Served {
+    /// Environments at these versions or higher.
+    Environments(Vec<(EnvId, i64)>),
+    /// The directory at this version or a higher one.
+    Directory(i64),
+}

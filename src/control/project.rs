@@ -1,0 +1,223 @@
+//! Projects and environments.
+
+use crate::control::Author;
+use crate::control::Control;
+use crate::control::ControlError;
+use crate::control::Deed;
+use crate::control::Served;
+use crate::model::key::EnvKey;
+use crate::model::key::ProjectKey;
+use crate::model::limit::ENVIRONMENTS_MAX;
+use crate::model::rule::FlagConfig;
+use crate::store::within_timeout;
+
+impl Control {
+    /// Creates a project, without environments and flags.
+    ///
+    /// # Errors
+    ///
+    /// `key_taken` if there is one with this key.
+    pub async fn create_project(
+        &self,
+        author: &Author,
+        key: &ProjectKey,
+        name: &str,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            let version = tx.bump_directory().await?;
+            if !tx.insert_project(key, name, now).await? {
+                let detail = format!("there is a project `{key}` already");
+                return Err(ControlError::conflict("key_taken", detail));
+            }
+            let deed = project_deed("project.create", key, format!("created the project `{key}`"));
+            self.record(&mut tx, author, deed, now).await?;
+            self.finish(tx, Served::Directory(version)).await
+        })
+        .await
+    }
+
+    /// Renames a project.
+    ///
+    /// # Errors
+    ///
+    /// There is none with this key.
+    pub async fn rename_project(
+        &self,
+        author: &Author,
+        key: &ProjectKey,
+        name: &str,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            let version = tx.bump_directory().await?;
+            if !tx.rename_project(key, name).await? {
+                return Err(ControlError::not_found("project", key));
+            }
+            let deed = project_deed("project.rename", key, format!("renamed it to `{name}`"));
+            self.record(&mut tx, author, deed, now).await?;
+            self.finish(tx, Served::Directory(version)).await
+        })
+        .await
+    }
+
+    /// Deletes a project with everything in it; the tokens of its environments stop working.
+    ///
+    /// # Errors
+    ///
+    /// There is none with this key.
+    pub async fn delete_project(
+        &self,
+        author: &Author,
+        key: &ProjectKey,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            let version = tx.bump_directory().await?;
+            if !tx.delete_project(key).await? {
+                return Err(ControlError::not_found("project", key));
+            }
+            let deed = project_deed("project.delete", key, format!("deleted the project `{key}`"));
+            self.record(&mut tx, author, deed, now).await?;
+            self.finish(tx, Served::Directory(version)).await
+        })
+        .await
+    }
+
+    /// Creates an environment, in which every flag of the project starts off.
+    ///
+    /// # Errors
+    ///
+    /// There is no such project; `key_taken` if it has such an environment; `too_many`.
+    pub async fn create_environment(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        key: &EnvKey,
+        name: &str,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            let directory_version = tx.bump_directory().await?;
+            if !tx.lock_project(project).await? {
+                return Err(ControlError::not_found("project", project));
+            }
+            let n_environments = tx.environments().await?;
+            let n_environments = n_environments.iter().filter(|each| each.project == *project);
+            if i64::try_from(n_environments.count()).is_ok_and(|n| n >= ENVIRONMENTS_MAX) {
+                let detail = format!("a project can have at most {ENVIRONMENTS_MAX} environments");
+                return Err(ControlError::conflict("too_many", detail));
+            }
+            let Some(env) = tx.insert_environment(project, key, name, now).await? else {
+                let detail = format!("the project `{project}` has an environment `{key}` already");
+                return Err(ControlError::conflict("key_taken", detail));
+            };
+            for definition in tx.definitions(project).await? {
+                let config = FlagConfig::initial(&definition, initial_salt(project, key));
+                tx.put_config(env, &definition.key, &config, None, FIRST_VERSION, now).await?;
+            }
+            tx.bump_environment(project, key, now).await?;
+            let changes = vec![format!("created the environment `{key}`")];
+            let deed = environment_deed("environment.create", project, key, changes);
+            let audit_id = self.record(&mut tx, author, deed, now).await?;
+            tx.log_change(env, FIRST_VERSION, &[], &[], &audit_id, now).await?;
+            self.finish(tx, Served::Directory(directory_version)).await
+        })
+        .await
+    }
+
+    /// Renames an environment.
+    ///
+    /// # Errors
+    ///
+    /// There is none with these keys.
+    pub async fn rename_environment(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        key: &EnvKey,
+        name: &str,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            let version = tx.bump_directory().await?;
+            if !tx.rename_environment(project, key, name).await? {
+                return Err(ControlError::not_found("environment", key));
+            }
+            let changes = vec![format!("renamed it to `{name}`")];
+            let deed = environment_deed("environment.rename", project, key, changes);
+            self.record(&mut tx, author, deed, now).await?;
+            self.finish(tx, Served::Directory(version)).await
+        })
+        .await
+    }
+
+    /// Deletes an environment with everything in it; its tokens stop working.
+    ///
+    /// # Errors
+    ///
+    /// There is none with these keys.
+    pub async fn delete_environment(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        key: &EnvKey,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            let version = tx.bump_directory().await?;
+            if !tx.delete_environment(project, key).await? {
+                return Err(ControlError::not_found("environment", key));
+            }
+            let changes = vec![format!("deleted the environment `{key}`")];
+            let deed = environment_deed("environment.delete", project, key, changes);
+            self.record(&mut tx, author, deed, now).await?;
+            self.finish(tx, Served::Directory(version)).await
+        })
+        .await
+    }
+}
+
+/// The version of an environment that has just been created.
+const FIRST_VERSION: i64 = 1;
+
+/// Returns the salt of what is new in an environment: different in each, but the same in every installation, so that a
+/// rollout divides users alike wherever the same project and environment are set up.
+pub fn initial_salt(project: &ProjectKey, env: &EnvKey) -> String {
+    format!("{project}.{env}")
+}
+
+fn project_deed<'a>(action: &'static str, key: &'a ProjectKey, change: String) -> Deed<'a> {
+    Deed {
+        action,
+        subject: key.as_str(),
+        project: Some(key),
+        env: None,
+        version: None,
+        instructions: None,
+        changes: vec![change],
+    }
+}
+
+fn environment_deed<'a>(
+    action: &'static str,
+    project: &'a ProjectKey,
+    key: &'a EnvKey,
+    changes: Vec<String>,
+) -> Deed<'a> {
+    Deed {
+        action,
+        subject: key.as_str(),
+        project: Some(project),
+        env: Some(key),
+        version: None,
+        instructions: None,
+        changes,
+    }
+}

@@ -1,0 +1,146 @@
+//! Segments.
+
+use crate::change::check_segment_references;
+use crate::change::segments_of;
+use crate::control::Author;
+use crate::control::Control;
+use crate::control::ControlError;
+use crate::control::Deed;
+use crate::control::Served;
+use crate::model::key::EnvKey;
+use crate::model::key::ProjectKey;
+use crate::model::key::SegmentKey;
+use crate::model::limit::SEGMENTS_MAX;
+use crate::model::segment::Segment;
+use crate::store::StoredSegment;
+use crate::store::within_timeout;
+use std::collections::BTreeMap;
+
+impl Control {
+    /// Creates a segment, or replaces it if `must_exist`; returns it as it is stored.
+    ///
+    /// # Errors
+    ///
+    /// There is no such environment or segment; `key_taken`; a rule asks for a segment that is not there, or in a circle.
+    pub async fn put_segment(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        env_key: &EnvKey,
+        mut segment: Segment,
+        must_exist: bool,
+    ) -> Result<StoredSegment, ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let key = segment.key.clone();
+            let mut tx = self.store.write().await?;
+            let Some((env, version)) = tx.bump_environment(project, env_key, now).await? else {
+                return Err(ControlError::not_found("environment", env_key));
+            };
+            let others = tx.segments(env).await?;
+            let old = others.iter().find(|other| other.segment.key == key);
+            match (old, must_exist) {
+                (None, true) => return Err(ControlError::not_found("segment", &key)),
+                (Some(_), false) => {
+                    let detail = format!("there is a segment `{key}` already");
+                    return Err(ControlError::conflict("key_taken", detail));
+                }
+                (None, false) if i64::try_from(others.len()).is_ok_and(|n| n >= SEGMENTS_MAX) => {
+                    let detail = format!("an environment can have at most {SEGMENTS_MAX} segments");
+                    return Err(ControlError::conflict("too_many", detail));
+                }
+                _ => {}
+            }
+            let created_at = old.map_or(now, |old| old.created_at);
+            if let Some(old) = old {
+                // The salt decides who is in a share; replacing a segment must not move anybody.
+                segment.salt.clone_from(&old.segment.salt);
+            }
+            if let Some(old) = old.filter(|old| old.segment == segment) {
+                return Ok(old.clone());
+            }
+            let edges: BTreeMap<_, _> = others
+                .iter()
+                .map(|other| (other.segment.key.clone(), asked_for(&other.segment)))
+                .collect();
+            check_segment_references(&segment, &edges)?;
+            tx.put_segment(env, &segment, version, now).await?;
+            let (action, change) = if must_exist {
+                ("segment.update", format!("changed the segment `{key}`"))
+            } else {
+                ("segment.create", format!("created the segment `{key}`"))
+            };
+            let deed = Deed {
+                action,
+                subject: key.as_str(),
+                project: Some(project),
+                env: Some(env_key),
+                version: Some(version),
+                instructions: None,
+                changes: vec![change],
+            };
+            let audit_id = self.record(&mut tx, author, deed, now).await?;
+            tx.log_change(env, version, &[], &[key.as_str()], &audit_id, now).await?;
+            self.finish(tx, Served::Environments(vec![(env, version)])).await?;
+            Ok(StoredSegment { segment, version, created_at, changed_at: now })
+        })
+        .await
+    }
+
+    /// Deletes a segment.
+    ///
+    /// # Errors
+    ///
+    /// There is no such environment or segment; `in_use` if a flag or another segment asks for it.
+    pub async fn delete_segment(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        env_key: &EnvKey,
+        key: &SegmentKey,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            let Some((env, version)) = tx.bump_environment(project, env_key, now).await? else {
+                return Err(ControlError::not_found("environment", env_key));
+            };
+            if !tx.delete_segment(env, key, version, now).await? {
+                return Err(ControlError::not_found("segment", key));
+            }
+            let in_use = |what: &str, by: &str| {
+                let detail = format!("the {what} `{by}` asks for `{key}`; change that first");
+                ControlError::conflict("in_use", detail)
+            };
+            for (flag, config) in tx.configs_asking_for_segments(env).await? {
+                let clauses = config.rules.iter().flat_map(|rule| &rule.clauses);
+                if segments_of(clauses).any(|asked| asked == *key) {
+                    return Err(in_use("flag", flag.as_str()));
+                }
+            }
+            for other in tx.segments(env).await? {
+                if asked_for(&other.segment).contains(key) {
+                    return Err(in_use("segment", other.segment.key.as_str()));
+                }
+            }
+            let deed = Deed {
+                action: "segment.delete",
+                subject: key.as_str(),
+                project: Some(project),
+                env: Some(env_key),
+                version: Some(version),
+                instructions: None,
+                changes: vec![format!("deleted the segment `{key}`")],
+            };
+            let audit_id = self.record(&mut tx, author, deed, now).await?;
+            tx.log_change(env, version, &[], &[key.as_str()], &audit_id, now).await?;
+            self.finish(tx, Served::Environments(vec![(env, version)])).await
+        })
+        .await
+    }
+}
+
+/// The segments that a segment asks for.
+fn asked_for(segment: &Segment) -> Vec<SegmentKey> {
+    segments_of(segment.rules.iter().flat_map(|rule| &rule.clauses)).collect()
+}

@@ -1,0 +1,109 @@
+//! The routes for emergencies: short enough to be typed at 3 a.m.
+
+use crate::auth;
+use crate::http::AdminState;
+use crate::http::admin::comment;
+use crate::http::admin::decode;
+use crate::http::admin::flag_config::WasBody;
+use crate::http::error::ApiError;
+use crate::http::extract::Caller;
+use crate::http::extract::EnvironmentQuery;
+use crate::http::extract::Keys;
+use crate::http::extract::Params;
+use crate::http::json_body::OptionalJsonBody;
+use crate::model::key::EnvKey;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
+use crate::model::token::Role;
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The optional body of a kill or a restore.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes a body that is read field by field")]
+pub(crate) struct EmergencyBody {
+    /// Why; kept in the audit log.
+    comment: Option<String>,
+}
+
+/// A flag that is killed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KilledBody {
+    flag: FlagKey,
+    project: ProjectKey,
+    environment: EnvKey,
+    /// The environment's version.
+    version: i64,
+    #[schema(value_type = String)]
+    killed_at: Timestamp,
+    was: WasBody,
+}
+
+/// A flag that is no longer killed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RestoredBody {
+    flag: FlagKey,
+    project: ProjectKey,
+    environment: EnvKey,
+    /// The environment's version.
+    version: i64,
+    /// Whether the flag is on, as before the kill.
+    on: bool,
+}
+
+/// Kills a flag: everyone gets its off variation until it is restored or turned on.
+///
+/// Needs no body. A token of one environment says which is meant; others add `?project=…&environment=…` unless only one
+/// environment has the flag. Killing a killed flag succeeds and changes nothing.
+#[utoipa::path(post, path = "/kill/{flag}", tag = "emergencies",
+    params(("flag" = String, Path),
+        ("project" = Option<String>, Query, description = "Needed only if several environments have the flag."),
+        ("environment" = Option<String>, Query, description = "Needed only if several environments have the flag.")),
+    request_body = Option<EmergencyBody>,
+    responses((status = 200, description = "The flag is off for everyone.", body = KilledBody)))]
+pub(crate) async fn kill_flag(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((flag,)): Keys<(FlagKey,)>,
+    Params(wanted): Params<EnvironmentQuery>,
+    OptionalJsonBody(body): OptionalJsonBody,
+) -> Result<Json<KilledBody>, ApiError> {
+    auth::require_role(caller.grant(), Role::Editor)?;
+    let found = caller.environment(&wanted, Some(flag.as_str()))?;
+    let (project, environment) = (found.project.clone(), found.key.clone());
+    let comment = decode(body, |fields| Some(comment(fields)))?;
+    let author = caller.author(comment);
+    let killed = state.control.kill_flag(&author, &project, &environment, &flag).await?;
+    let was = WasBody { on: killed.kill.was_on };
+    let (version, killed_at) = (killed.version, killed.kill.at);
+    Ok(Json(KilledBody { flag, project, environment, version, killed_at, was }))
+}
+
+/// Undoes a kill: the flag is on or off as before; whatever else was changed since stays.
+#[utoipa::path(post, path = "/restore/{flag}", tag = "emergencies",
+    params(("flag" = String, Path),
+        ("project" = Option<String>, Query, description = "Needed only if several environments have the flag."),
+        ("environment" = Option<String>, Query, description = "Needed only if several environments have the flag.")),
+    request_body = Option<EmergencyBody>,
+    responses((status = 200, description = "The flag is as before.", body = RestoredBody),
+        (status = 409, description = "There is no kill to undo.", body = crate::http::error::ProblemBody)))]
+pub(crate) async fn restore_flag(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((flag,)): Keys<(FlagKey,)>,
+    Params(wanted): Params<EnvironmentQuery>,
+    OptionalJsonBody(body): OptionalJsonBody,
+) -> Result<Json<RestoredBody>, ApiError> {
+    auth::require_role(caller.grant(), Role::Editor)?;
+    let found = caller.environment(&wanted, Some(flag.as_str()))?;
+    let (project, environment) = (found.project.clone(), found.key.clone());
+    let comment = decode(body, |fields| Some(comment(fields)))?;
+    let author = caller.author(comment);
+    let restored = state.control.restore_flag(&author, &project, &environment, &flag).await?;
+    let (version, on) = (restored.version, restored.is_on);
+    Ok(Json(RestoredBody { flag, project, environment, version, on }))
+}

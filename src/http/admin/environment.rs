@@ -1,0 +1,130 @@
+//! Environments.
+
+use crate::auth;
+use crate::http::AdminState;
+use crate::http::admin::Items;
+use crate::http::admin::decode;
+use crate::http::admin::name;
+use crate::http::admin::project::Rename;
+use crate::http::admin::project::required_name;
+use crate::http::error::ApiError;
+use crate::http::extract::Caller;
+use crate::http::extract::Keys;
+use crate::http::json_body::JsonBody;
+use crate::model::key::EnvKey;
+use crate::model::key::ProjectKey;
+use crate::model::token::Role;
+use crate::store::EnvironmentRecord;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// An environment.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EnvironmentBody {
+    key: EnvKey,
+    name: String,
+    /// How often it was changed.
+    version: i64,
+    #[schema(value_type = String)]
+    created_at: Timestamp,
+}
+
+impl From<EnvironmentRecord> for EnvironmentBody {
+    fn from(record: EnvironmentRecord) -> Self {
+        let EnvironmentRecord { key, name, version, created_at, .. } = record;
+        Self { key, name, version, created_at }
+    }
+}
+
+/// An environment that is to be created.
+#[derive(Debug, ToSchema)]
+pub(crate) struct NewEnvironment {
+    key: EnvKey,
+    /// The key, if it is left out.
+    name: Option<String>,
+}
+
+/// Lists the environments of a project that the token reaches.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/environments", tag = "environments",
+    params(("project" = String, Path)),
+    responses((status = 200, description = "The environments, oldest first.", body = Items<EnvironmentBody>)))]
+pub(crate) async fn list_environments(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project,)): Keys<(ProjectKey,)>,
+) -> Result<Json<Items<EnvironmentBody>>, ApiError> {
+    auth::require_role(caller.grant(), Role::Viewer)?;
+    let (_, mut environments) = state.control.project(&project).await?;
+    environments.retain(|each| caller.grant().scope.covers_environment(&project, &each.key));
+    Ok(Json(Items { items: environments.into_iter().map(EnvironmentBody::from).collect() }))
+}
+
+/// Creates an environment, in which every flag of the project starts off.
+#[utoipa::path(post, path = "/api/v1/projects/{project}/environments", tag = "environments",
+    params(("project" = String, Path)), request_body = NewEnvironment,
+    responses((status = 201, description = "The environment.", body = EnvironmentBody)))]
+pub(crate) async fn create_environment(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project,)): Keys<(ProjectKey,)>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<EnvironmentBody>), ApiError> {
+    auth::require_role_in_project(caller.grant(), Role::Administrator, &project)?;
+    let new = decode(body, |fields| {
+        let key = fields.required_key("key", EnvKey::parse);
+        let name = name(fields);
+        Some(NewEnvironment { key: key?, name })
+    })?;
+    let name = new.name.unwrap_or_else(|| new.key.to_string());
+    state.control.create_environment(&caller.author(None), &project, &new.key, &name).await?;
+    let environment = state.control.environment(&project, &new.key).await?;
+    Ok((StatusCode::CREATED, Json(environment.into())))
+}
+
+/// Returns an environment.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}", tag = "environments",
+    params(("project" = String, Path), ("environment" = String, Path)),
+    responses((status = 200, description = "The environment.", body = EnvironmentBody)))]
+pub(crate) async fn find_environment(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
+) -> Result<Json<EnvironmentBody>, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &key)?;
+    Ok(Json(state.control.environment(&project, &key).await?.into()))
+}
+
+/// Renames an environment.
+#[utoipa::path(patch, path = "/api/v1/projects/{project}/environments/{environment}", tag = "environments",
+    params(("project" = String, Path), ("environment" = String, Path)), request_body = Rename,
+    responses((status = 200, description = "The environment.", body = EnvironmentBody)))]
+pub(crate) async fn update_environment(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<EnvironmentBody>, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Administrator, &project, &key)?;
+    let name = decode(body, required_name)?;
+    state.control.rename_environment(&caller.author(None), &project, &key, &name).await?;
+    Ok(Json(state.control.environment(&project, &key).await?.into()))
+}
+
+/// Deletes an environment with everything in it; its tokens stop working.
+#[utoipa::path(delete, path = "/api/v1/projects/{project}/environments/{environment}", tag = "environments",
+    params(("project" = String, Path), ("environment" = String, Path)),
+    responses((status = 204, description = "It is gone.")))]
+pub(crate) async fn delete_environment(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
+) -> Result<StatusCode, ApiError> {
+    auth::require_role_in_project(caller.grant(), Role::Administrator, &project)?;
+    state.control.delete_environment(&caller.author(None), &project, &key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,143 @@
+//! Definitions of flags.
+
+use crate::auth;
+use crate::change::decode_definition_instructions;
+use crate::http::AdminState;
+use crate::http::admin::Items;
+use crate::http::admin::comment;
+use crate::http::admin::decode;
+use crate::http::admin::invalid;
+use crate::http::error::ApiError;
+use crate::http::extract::Caller;
+use crate::http::extract::Keys;
+use crate::http::json_body::JsonBody;
+use crate::model::flag::ClientSideAvailability;
+use crate::model::flag::Defaults;
+use crate::model::flag::FlagDefinition;
+use crate::model::flag::FlagKind;
+use crate::model::flag::Variation;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
+use crate::model::token::Role;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// A flag that is to be created.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes what `FlagDefinition::decode` reads")]
+pub(crate) struct NewFlag {
+    key: FlagKey,
+    /// The key, if it is left out.
+    name: Option<String>,
+    description: Option<String>,
+    kind: FlagKind,
+    /// May be left out for a boolean flag: then `on` is true and `off` is false.
+    variations: Option<Vec<Variation>>,
+    tags: Option<Vec<String>>,
+    temporary: Option<bool>,
+    client_side_availability: Option<ClientSideAvailability>,
+    /// If it is left out, the first variation is served when the flag is on and the last when it is off.
+    defaults: Option<Defaults>,
+}
+
+/// A change of a flag's definition.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes a body that is read field by field")]
+pub(crate) struct DefinitionPatch {
+    /// Why; kept in the audit log.
+    comment: Option<String>,
+    /// Instructions like `{"kind":"updateName","value":"…"}`, applied all or nothing.
+    #[schema(value_type = Vec<Object>)]
+    instructions: Vec<Value>,
+}
+
+/// A definition that was changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DefinitionChanged {
+    flag: FlagDefinition,
+    /// What was done, in words; empty if everything was so already.
+    changes: Vec<String>,
+}
+
+/// Lists the flags of a project.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/flags", tag = "flags",
+    params(("project" = String, Path)),
+    responses((status = 200, description = "The definitions, by key.", body = Items<FlagDefinition>)))]
+pub(crate) async fn list_flags(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project,)): Keys<(ProjectKey,)>,
+) -> Result<Json<Items<FlagDefinition>>, ApiError> {
+    auth::require_role_in_project(caller.grant(), Role::Viewer, &project)?;
+    Ok(Json(Items { items: state.control.definitions(&project).await? }))
+}
+
+/// Creates a flag; in every environment it starts off.
+#[utoipa::path(post, path = "/api/v1/projects/{project}/flags", tag = "flags",
+    params(("project" = String, Path)), request_body = NewFlag,
+    responses((status = 201, description = "The definition.", body = FlagDefinition)))]
+pub(crate) async fn create_flag(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project,)): Keys<(ProjectKey,)>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<FlagDefinition>), ApiError> {
+    auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
+    let definition = FlagDefinition::decode(body).map_err(invalid)?;
+    state.control.create_flag(&caller.author(None), &project, &definition).await?;
+    Ok((StatusCode::CREATED, Json(definition)))
+}
+
+/// Returns a flag's definition.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/flags/{flag}", tag = "flags",
+    params(("project" = String, Path), ("flag" = String, Path)),
+    responses((status = 200, description = "The definition.", body = FlagDefinition)))]
+pub(crate) async fn find_flag(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
+) -> Result<Json<FlagDefinition>, ApiError> {
+    auth::require_role_in_project(caller.grant(), Role::Viewer, &project)?;
+    Ok(Json(state.control.definition(&project, &key).await?))
+}
+
+/// Changes a flag's definition by instructions.
+#[utoipa::path(patch, path = "/api/v1/projects/{project}/flags/{flag}", tag = "flags",
+    params(("project" = String, Path), ("flag" = String, Path)), request_body = DefinitionPatch,
+    responses((status = 200, description = "The definition and what was done.", body = DefinitionChanged)))]
+pub(crate) async fn update_flag(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<DefinitionChanged>, ApiError> {
+    auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
+    let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
+    let (instructions, comment) = decode(body, |fields| {
+        let comment = comment(fields);
+        Some((decode_definition_instructions(fields), comment))
+    })?;
+    let author = caller.author(comment);
+    let changed = state.control.change_definition(&author, &project, &key, &instructions, raw);
+    let (flag, changes) = changed.await?;
+    Ok(Json(DefinitionChanged { flag, changes }))
+}
+
+/// Deletes a flag everywhere; its key is never given to another flag.
+#[utoipa::path(delete, path = "/api/v1/projects/{project}/flags/{flag}", tag = "flags",
+    params(("project" = String, Path), ("flag" = String, Path)),
+    responses((status = 204, description = "It is gone.")))]
+pub(crate) async fn delete_flag(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
+) -> Result<StatusCode, ApiError> {
+    auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
+    state.control.delete_flag(&caller.author(None), &project, &key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,245 @@
+//! Configurations of flags: what a flag is in one environment.
+
+use crate::auth;
+use crate::change::Moved;
+use crate::change::decode_instructions;
+use crate::control::ConfigChange;
+use crate::control::ConfigChanged;
+use crate::http::AdminState;
+use crate::http::admin::comment;
+use crate::http::admin::decode;
+use crate::http::error::ApiError;
+use crate::http::extract::Caller;
+use crate::http::extract::Keys;
+use crate::http::extract::Params;
+use crate::http::json_body::JsonBody;
+use crate::model::change::Kill;
+use crate::model::flag::FlagDefinition;
+use crate::model::key::EnvKey;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
+use crate::model::rule::FlagConfig;
+use crate::model::token::Role;
+use crate::store::StoredFlag;
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::header;
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// A flag in one environment: its definition, its configuration, and what is known about both.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FlagBody {
+    #[serde(flatten)]
+    definition: FlagDefinition,
+    #[serde(flatten)]
+    config: FlagConfig,
+    /// The environment's version at which the flag last changed; also its `ETag`.
+    version: i64,
+    /// How it was before it was killed, if it is killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    killed: Option<KillBody>,
+    #[schema(value_type = String)]
+    created_at: Timestamp,
+    #[schema(value_type = String)]
+    changed_at: Timestamp,
+}
+
+/// How a flag was before it was killed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KillBody {
+    #[schema(value_type = String)]
+    killed_at: Timestamp,
+    /// Who did it.
+    killed_by: String,
+    was: WasBody,
+}
+
+/// The state before a kill.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WasBody {
+    /// Whether the flag was on.
+    pub(crate) on: bool,
+}
+
+impl From<Kill> for KillBody {
+    fn from(kill: Kill) -> Self {
+        Self { killed_at: kill.at, killed_by: kill.by, was: WasBody { on: kill.was_on } }
+    }
+}
+
+impl From<StoredFlag> for FlagBody {
+    fn from(flag: StoredFlag) -> Self {
+        let StoredFlag { definition, config, killed, version, created_at, changed_at } = flag;
+        let killed = killed.map(KillBody::from);
+        Self { definition, config, version, killed, created_at, changed_at }
+    }
+}
+
+/// The flags of an environment.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FlagList {
+    items: Vec<FlagBody>,
+    /// The environment's version.
+    version: i64,
+}
+
+/// A change of a flag in one environment.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes a body that is read field by field")]
+pub(crate) struct ConfigPatch {
+    /// Why; kept in the audit log.
+    comment: Option<String>,
+    /// Instructions like `{"kind":"turnFlagOn"}`, applied all or nothing; `docs/changes.md` lists them.
+    #[schema(value_type = Vec<Object>)]
+    instructions: Vec<Value>,
+}
+
+/// A flag that was changed, or would be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FlagChanged {
+    flag: FlagBody,
+    /// The environment's version after the change.
+    version: i64,
+    /// What was done, in words; empty if everything was so already.
+    changes: Vec<String>,
+    /// How many contexts get another variation, if a percentage was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<MovedBody>,
+    /// What is allowed but may not be meant.
+    warnings: Vec<String>,
+}
+
+/// How many contexts get another variation, in thousandths of a percent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MovedBody {
+    moved: u32,
+    /// The share of each variation before.
+    from: BTreeMap<String, u32>,
+    /// The share of each variation after.
+    to: BTreeMap<String, u32>,
+}
+
+impl MovedBody {
+    fn new(moved: Moved, definition: &FlagDefinition) -> Self {
+        let named = |shares: BTreeMap<i64, u32>| {
+            let name = |(index, share)| (definition.variation_name(index), share);
+            shares.into_iter().map(name).collect()
+        };
+        Self { moved: moved.moved_milli_pct, from: named(moved.from), to: named(moved.to) }
+    }
+}
+
+/// Lists the flags of an environment with their configurations.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/flags", tag = "flags",
+    params(("project" = String, Path), ("environment" = String, Path)),
+    responses((status = 200, description = "The flags, by key.", body = FlagList)))]
+pub(crate) async fn list_environment_flags(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
+) -> Result<Json<FlagList>, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
+    let (flags, version) = state.control.flags(&project, &env).await?;
+    Ok(Json(FlagList { items: flags.into_iter().map(FlagBody::from).collect(), version }))
+}
+
+/// Returns a flag with its configuration in an environment.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/flags/{flag}", tag = "flags",
+    params(("project" = String, Path), ("environment" = String, Path), ("flag" = String, Path)),
+    responses((status = 200, description = "The flag.", body = FlagBody)))]
+pub(crate) async fn find_environment_flag(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
+) -> Result<impl IntoResponse, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
+    let flag = state.control.flag(&project, &env, &key).await?;
+    Ok(([(header::ETAG, etag_of(flag.version))], Json(FlagBody::from(flag))))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct PatchQuery {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Changes a flag in one environment by instructions.
+///
+/// The instructions are applied in order, all or nothing. If everything is so already, the version stays.
+#[utoipa::path(patch, path = "/api/v1/projects/{project}/environments/{environment}/flags/{flag}", tag = "flags",
+    params(("project" = String, Path), ("environment" = String, Path), ("flag" = String, Path),
+        ("dryRun" = Option<bool>, Query, description = "Only says what would happen."),
+        ("If-Match" = Option<String>, Header, description = "Refuses unless this is the flag's `ETag`.")),
+    request_body = ConfigPatch,
+    responses((status = 200, description = "The flag and what was done.", body = FlagChanged),
+        (status = 412, description = "The flag has changed since.", body = crate::http::error::ProblemBody)))]
+pub(crate) async fn update_environment_flag(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
+    Params(query): Params<PatchQuery>,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
+) -> Result<impl IntoResponse, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
+    let if_version = read_if_match(&headers)?;
+    let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
+    let (instructions, comment) = decode(body, |fields| {
+        let comment = comment(fields);
+        Some((decode_instructions(fields), comment))
+    })?;
+    let change = ConfigChange { instructions, raw, if_version, is_dry_run: query.dry_run };
+    let author = caller.author(comment);
+    let changed = state.control.change_config(&author, &project, &env, &key, change).await?;
+    let ConfigChanged { flag, version, changes, moved } = changed;
+    let etag = [(header::ETAG, etag_of(flag.version))];
+    let moved = moved.map(|moved| MovedBody::new(moved, &flag.definition));
+    let warnings = warnings_for(&flag);
+    let flag = FlagBody::from(flag);
+    Ok((etag, Json(FlagChanged { flag, version, changes, moved, warnings })))
+}
+
+/// What is allowed but may not be meant.
+fn warnings_for(flag: &StoredFlag) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (i, rule) in flag.config.rules.iter().enumerate() {
+        if rule.clauses.is_empty() && i + 1 < flag.config.rules.len() {
+            let position = i + 1;
+            warnings.push(format!(
+                "rule {position} has no clauses and so matches everyone; the rules after it are never reached"
+            ));
+        }
+    }
+    warnings
+}
+
+fn etag_of(version: i64) -> String {
+    format!("\"{version}\"")
+}
+
+/// Reads `If-Match`: a flag's `ETag`, or `*` for any.
+fn read_if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let version = version.and_then(|version| version.parse().ok());
+    version.map(Some).ok_or_else(|| {
+        let detail = "If-Match must be the ETag of the flag, like \"813\" with its quotes";
+        ApiError::bad_request("invalid_if_match", detail)
+    })
+}

@@ -1,0 +1,144 @@
+//! Segments.
+
+use crate::auth;
+use crate::change::decode_segment;
+use crate::control::initial_salt;
+use crate::http::AdminState;
+use crate::http::admin::Items;
+use crate::http::admin::invalid;
+use crate::http::error::ApiError;
+use crate::http::extract::Caller;
+use crate::http::extract::Keys;
+use crate::http::json_body::JsonBody;
+use crate::model::key::EnvKey;
+use crate::model::key::ProjectKey;
+use crate::model::key::SegmentKey;
+use crate::model::segment::Segment;
+use crate::model::segment::SegmentRule;
+use crate::model::segment::SegmentTarget;
+use crate::model::token::Role;
+use crate::store::StoredSegment;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A segment with what is known about it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SegmentBody {
+    #[serde(flatten)]
+    segment: Segment,
+    /// The environment's version at which it last changed.
+    version: i64,
+    #[schema(value_type = String)]
+    created_at: Timestamp,
+    #[schema(value_type = String)]
+    changed_at: Timestamp,
+}
+
+impl From<StoredSegment> for SegmentBody {
+    fn from(stored: StoredSegment) -> Self {
+        let StoredSegment { segment, version, created_at, changed_at } = stored;
+        Self { segment, version, created_at, changed_at }
+    }
+}
+
+/// A segment that is to be created, or to replace one.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes what `decode_segment` reads")]
+pub(crate) struct NewSegment {
+    key: SegmentKey,
+    /// The key, if it is left out.
+    name: Option<String>,
+    description: Option<String>,
+    included: Option<Vec<String>>,
+    excluded: Option<Vec<String>>,
+    included_contexts: Option<Vec<SegmentTarget>>,
+    excluded_contexts: Option<Vec<SegmentTarget>>,
+    rules: Option<Vec<SegmentRule>>,
+}
+
+/// Lists the segments of an environment.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/segments", tag = "segments",
+    params(("project" = String, Path), ("environment" = String, Path)),
+    responses((status = 200, description = "The segments, by key.", body = Items<SegmentBody>)))]
+pub(crate) async fn list_segments(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
+) -> Result<Json<Items<SegmentBody>>, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
+    let segments = state.control.segments(&project, &env).await?;
+    Ok(Json(Items { items: segments.into_iter().map(SegmentBody::from).collect() }))
+}
+
+/// Creates a segment.
+#[utoipa::path(post, path = "/api/v1/projects/{project}/environments/{environment}/segments", tag = "segments",
+    params(("project" = String, Path), ("environment" = String, Path)), request_body = NewSegment,
+    responses((status = 201, description = "The segment.", body = SegmentBody)))]
+pub(crate) async fn create_segment(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<SegmentBody>), ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
+    let salt = initial_salt(&project, &env);
+    let ids = state.control.ids;
+    let segment = decode_segment(body, None, &salt, &mut || ids.next()).map_err(invalid)?;
+    let author = caller.author(None);
+    let stored = state.control.put_segment(&author, &project, &env, segment, false).await?;
+    Ok((StatusCode::CREATED, Json(stored.into())))
+}
+
+/// Returns a segment.
+#[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/segments/{segment}", tag = "segments",
+    params(("project" = String, Path), ("environment" = String, Path), ("segment" = String, Path)),
+    responses((status = 200, description = "The segment.", body = SegmentBody)))]
+pub(crate) async fn find_segment(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
+) -> Result<Json<SegmentBody>, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
+    Ok(Json(state.control.segment(&project, &env, &key).await?.into()))
+}
+
+/// Replaces a segment; what the body leaves out becomes empty.
+#[utoipa::path(put, path = "/api/v1/projects/{project}/environments/{environment}/segments/{segment}", tag = "segments",
+    params(("project" = String, Path), ("environment" = String, Path), ("segment" = String, Path)),
+    request_body = NewSegment,
+    responses((status = 200, description = "The segment.", body = SegmentBody)))]
+pub(crate) async fn update_segment(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<SegmentBody>, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
+    let salt = initial_salt(&project, &env);
+    let ids = state.control.ids;
+    let segment = decode_segment(body, Some(&key), &salt, &mut || ids.next()).map_err(invalid)?;
+    let author = caller.author(None);
+    let stored = state.control.put_segment(&author, &project, &env, segment, true).await?;
+    Ok(Json(stored.into()))
+}
+
+/// Deletes a segment that nothing asks for.
+#[utoipa::path(delete, path = "/api/v1/projects/{project}/environments/{environment}/segments/{segment}", tag = "segments",
+    params(("project" = String, Path), ("environment" = String, Path), ("segment" = String, Path)),
+    responses((status = 204, description = "It is gone."),
+        (status = 409, description = "A flag or another segment asks for it.", body = crate::http::error::ProblemBody)))]
+pub(crate) async fn delete_segment(
+    State(state): State<AdminState>,
+    caller: Caller,
+    Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
+) -> Result<StatusCode, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
+    state.control.delete_segment(&caller.author(None), &project, &env, &key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,108 @@
+//! What happens to every request: an id, a log line, a figure, and an error body in the right dialect.
+
+use crate::clock::Ids;
+use crate::http::error::ApiError;
+use crate::telemetry::Metrics;
+use crate::telemetry::RequestLabels;
+use axum::extract::MatchedPath;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::Uri;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+use tracing::debug;
+use tracing::error;
+
+const REQUEST_ID: &str = "x-request-id";
+/// Characters of a request id that a client may choose.
+const REQUEST_ID_CHARS_MAX: usize = 64;
+
+/// The id of a request: the client's own, if it is one, or a new one.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
+/// Gives the request an id, and writes the body of an error.
+pub(crate) async fn observe(
+    State(metrics): State<Arc<Metrics>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let id = given.filter(|id| is_request_id(id)).map_or_else(|| Ids.next(), str::to_owned);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let method = request.method().clone();
+    // The route and not the path: paths can hold what belongs in no log.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        let extra_headers = std::mem::take(response.headers_mut());
+        response = error.problem(&id);
+        for (name, value) in &extra_headers {
+            response.headers_mut().entry(name).or_insert(value.clone());
+        }
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let status = response.status();
+    metrics.requests.get_or_create(&RequestLabels { status: class_of(status.as_u16()) }).inc();
+    debug!(
+        request.id = id,
+        http.method = %method,
+        http.route = route.as_ref().map_or("", MatchedPath::as_str),
+        http.status = status.as_u16(),
+        duration_us = started.elapsed().as_micros(),
+        "answered a request"
+    );
+    response
+}
+
+fn is_request_id(id: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    !id.is_empty() && id.len() <= REQUEST_ID_CHARS_MAX && id.bytes().all(is_allowed)
+}
+
+fn class_of(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// Answers for a handler that panicked; the process goes on.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is that of the layer")]
+pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    error!(panic = message.unwrap_or_default(), "a handler panicked");
+    ApiError::internal().into_response()
+}
+
+/// Takes away doubled slashes at the start of a path: OFREP clients join a base URL that ends in a slash with a path that
+/// starts with one.
+pub(crate) fn collapse_leading_slashes<B>(mut request: axum::http::Request<B>) -> axum::http::Request<B> {
+    let Some(rest) = request.uri().path_and_query().map(|text| text.as_str()) else {
+        return request;
+    };
+    if !rest.starts_with("//") {
+        return request;
+    }
+    let path = format!("/{}", rest.trim_start_matches('/'));
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = path.parse().ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}

@@ -1,0 +1,62 @@
+//! HTTP: routes, what they accept and answer, streams, and the sockets underneath.
+//!
+//! # Invariants
+//!
+//! * The only room that knows status codes. Wire types never leave it.
+//! * The data plane (`ofrep`, `stream`) is given a [`DataState`], which holds no store: it cannot reach a database.
+//! * Authentication belongs to the route, never to a path's prefix. Without a token only the health routes and the API
+//!   document answer.
+//! * Every error is one [`error::ApiError`]; the dialect in which it is written depends on the route.
+
+pub mod openapi;
+
+mod admin;
+mod error;
+mod extract;
+mod json_body;
+mod middleware;
+mod ofrep;
+mod ops;
+mod router;
+mod serve;
+mod stream;
+
+pub use router::router;
+pub use serve::serve;
+
+use crate::control::Control;
+use crate::snapshot::Snapshots;
+use crate::telemetry::Metrics;
+use axum::extract::FromRef;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What the data plane is given: memory, and nothing that could wait.
+#[derive(Debug, Clone)]
+pub struct DataState {
+    /// What is served.
+    pub snapshots: Arc<Snapshots>,
+    /// Where figures go.
+    pub metrics: Arc<Metrics>,
+    /// Ends the streams when the process is to stop.
+    pub stop: CancellationToken,
+}
+
+/// What the control plane is given.
+#[derive(Debug, Clone)]
+pub struct AdminState {
+    /// Every command.
+    pub control: Control,
+}
+
+impl FromRef<DataState> for Arc<Snapshots> {
+    fn from_ref(state: &DataState) -> Self {
+        Arc::clone(&state.snapshots)
+    }
+}
+
+impl FromRef<AdminState> for Arc<Snapshots> {
+    fn from_ref(state: &AdminState) -> Self {
+        Arc::clone(&state.control.snapshots)
+    }
+}

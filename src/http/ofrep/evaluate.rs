@@ -1,0 +1,158 @@
+//! The two routes of OFREP: one flag, and all flags.
+// HOT: memory only; no lock, no log.
+
+use crate::eval::CompiledFlag;
+use crate::eval::evaluate;
+use crate::http::DataState;
+use crate::http::error::ApiError;
+use crate::http::extract::Caller;
+use crate::http::extract::EnvironmentQuery;
+use crate::http::extract::Params;
+use crate::http::json_body::SDK_BODY_BYTES_MAX;
+use crate::http::json_body::collect;
+use crate::http::ofrep::render::BulkBody;
+use crate::http::ofrep::render::BulkMetadata;
+use crate::http::ofrep::render::EvaluationBody;
+use crate::http::ofrep::render::Item;
+use crate::model::context::Context;
+use crate::model::limit::JSON_DEPTH_MAX;
+use crate::model::problem::Problems;
+use crate::model::strict_json::is_deeper_than;
+use crate::model::token::TokenKind;
+use axum::body::Body;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde_json::Value;
+use sha2::Digest;
+use sha2::Sha256;
+
+/// Bytes of SHA-256 that an entity tag has; 128 bits are beyond chance.
+const ETAG_BYTES: usize = 16;
+
+/// Evaluates one flag.
+#[utoipa::path(post, path = "/ofrep/v1/evaluate/flags/{key}", tag = "evaluation",
+    params(("key" = String, Path, description = "The flag's key."),
+        ("project" = Option<String>, Query, description = "Needed only if the token reaches several environments."),
+        ("environment" = Option<String>, Query, description = "Needed only if the token reaches several environments.")),
+    request_body = super::render::RequestBody,
+    responses((status = 200, description = "The value.", body = super::render::EvaluationBody),
+        (status = 400, description = "The context is not valid, or lacks a key that the flag needs.", body = super::render::FailureBody),
+        (status = 404, description = "There is no such flag.", body = super::render::FailureBody)))]
+pub(crate) async fn evaluate_flag(
+    State(state): State<DataState>,
+    caller: Caller,
+    Path(key): Path<String>,
+    Params(wanted): Params<EnvironmentQuery>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let environment = caller.environment(&wanted, Some(&key))?;
+    let context = read_context(body).await?;
+    let ruleset = environment.ruleset();
+    let flag = ruleset.flag(&key).filter(|flag| is_visible(flag, caller.grant().kind));
+    let Some(flag) = flag else {
+        let detail = format!("there is no flag `{key}` in `{}`", environment.key);
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "flag_not_found", detail));
+    };
+    state.metrics.evaluations.inc();
+    let outcome = evaluate(&ruleset, flag, &context);
+    let (status, body) = match EvaluationBody::new(flag, &outcome) {
+        Ok(body) => (StatusCode::OK, serde_json::to_vec(&body)),
+        Err(failure) => (StatusCode::BAD_REQUEST, serde_json::to_vec(&failure)),
+    };
+    let body = body.map_err(|_| ApiError::internal())?;
+    Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Evaluates all flags that the token may see.
+///
+/// The `ETag` covers the results for exactly this context, so `If-None-Match` answers 304 only if nothing would differ.
+#[utoipa::path(post, path = "/ofrep/v1/evaluate/flags", tag = "evaluation",
+    params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer."),
+        ("project" = Option<String>, Query, description = "Needed only if the token reaches several environments."),
+        ("environment" = Option<String>, Query, description = "Needed only if the token reaches several environments.")),
+    request_body = super::render::RequestBody,
+    responses((status = 200, description = "The values.", body = super::render::BulkBody),
+        (status = 304, description = "Nothing differs from the earlier answer."),
+        (status = 400, description = "The context is not valid.", body = super::render::FailureBody)))]
+pub(crate) async fn evaluate_all_flags(
+    State(state): State<DataState>,
+    caller: Caller,
+    Params(wanted): Params<EnvironmentQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let environment = caller.environment(&wanted, None)?;
+    let context = read_context(body).await?;
+    let ruleset = environment.ruleset();
+    let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
+    let flags: Vec<Item<'_>> = visible
+        .map(|flag| Item::new(flag, &evaluate(&ruleset, flag, &context)))
+        .collect();
+    state.metrics.evaluations.inc_by(u64::try_from(flags.len()).unwrap_or_default());
+    let etag = etag_of(environment.id, &flags).map_err(|_| ApiError::internal())?;
+    let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    if asked.is_some_and(|asked| is_match(asked, &etag)) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let version = ruleset.version.to_string();
+    let metadata = BulkMetadata { flag_set_id: environment.key.as_str(), version: &version };
+    let body = serde_json::to_vec(&BulkBody { flags, metadata }).map_err(|_| ApiError::internal())?;
+    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, etag)];
+    Ok((headers, body).into_response())
+}
+
+/// Which flags a token's holder may see.
+fn is_visible(flag: &CompiledFlag, kind: TokenKind) -> bool {
+    match kind {
+        TokenKind::Server | TokenKind::Admin => true,
+        TokenKind::Client => flag.client_side_availability.using_environment_id,
+        TokenKind::Mobile => flag.client_side_availability.using_mobile_key,
+    }
+}
+
+/// Reads the body's `context`. Clients also send no body, no context or `null`: all are the empty context.
+async fn read_context(body: Body) -> Result<Context, ApiError> {
+    let bytes = collect(body, SDK_BODY_BYTES_MAX).await?;
+    if bytes.is_empty() {
+        return Ok(Context::default());
+    }
+    let syntax = |detail: String| ApiError::bad_request("json_syntax", detail);
+    let body: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| syntax(format!("the body is not JSON: {error}")))?;
+    if is_deeper_than(&body, JSON_DEPTH_MAX) {
+        return Err(syntax(format!("the body is nested deeper than {JSON_DEPTH_MAX} levels")));
+    }
+    let Value::Object(mut fields) = body else {
+        return Err(syntax("the body must be an object".to_owned()));
+    };
+    let context = fields.remove("context").unwrap_or_default();
+    Context::decode(context).map_err(|found| {
+        let mut problems = Problems::default();
+        problems.add_below("context", found);
+        let error = ApiError::invalid(StatusCode::BAD_REQUEST, problems.clone());
+        ApiError { code: "invalid_context", detail: problems.to_string(), ..error }
+    })
+}
+
+/// A strong entity tag of the results.
+fn etag_of(env: i64, flags: &[Item<'_>]) -> Result<String, serde_json::Error> {
+    let mut hasher = Sha256::new();
+    hasher.update(env.to_be_bytes());
+    hasher.update(serde_json::to_vec(flags)?);
+    let digest = hasher.finalize();
+    let start = digest.get(..ETAG_BYTES).unwrap_or_default();
+    Ok(format!("\"{}\"", hex::encode(start)))
+}
+
+/// Whether `If-None-Match` names the tag. Comparison is weak: proxies that compress make tags weak.
+///
+/// Source: RFC 9110, section 13.1.2.
+fn is_match(if_none_match: &str, etag: &str) -> bool {
+    let mut tags = if_none_match.split(',').map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}

@@ -1,0 +1,14 @@
+//! OFREP 0.3, the evaluation API of OpenFeature.
+//!
+//! Source: open-feature/protocol, `service/openapi.yaml`, version 0.3.0; and what the published providers accept, which is
+//! less: every success has `key`, `value`, `reason` and `variant`, every error `key`, `errorCode` and `errorDetails`, and
+//! reasons come from the list that all providers know.
+
+mod evaluate;
+mod render;
+
+pub(crate) use evaluate::__path_evaluate_all_flags;
+pub(crate) use evaluate::__path_evaluate_flag;
+pub(crate) use evaluate::evaluate_all_flags;
+pub(crate) use evaluate::evaluate_flag;
+pub(crate) use render::render_errors;

@@ -1,0 +1,171 @@
+//! The shapes of OFREP's answers.
+
+use crate::eval::CompiledFlag;
+use crate::eval::ErrorKind;
+use crate::eval::Outcome;
+use crate::eval::Reason;
+use crate::http::error::ApiError;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::Response;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+/// The body of an evaluation request, for the API document; it is read field by field.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes what `read_context` reads")]
+pub(crate) struct RequestBody {
+    /// Whom the flag is evaluated for: `targetingKey` and attributes, or LaunchDarkly's single or multi form.
+    #[schema(value_type = Object)]
+    context: Option<serde_json::Value>,
+}
+
+/// A flag that was evaluated.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EvaluationBody<'a> {
+    key: &'a str,
+    /// Of any JSON type; left out if the caller is to use the default in its own code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    value: Option<&'a RawValue>,
+    /// `STATIC`, `DEFAULT`, `SPLIT`, `TARGETING_MATCH` or `DISABLED`.
+    reason: &'static str,
+    /// The key of the variation.
+    variant: &'a str,
+    metadata: FlagMetadata<'a>,
+}
+
+/// The exact reason, which OFREP has no words for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FlagMetadata<'a> {
+    /// `OFF`, `FALLTHROUGH`, `TARGET_MATCH`, `RULE_MATCH` or `PREREQUISITE_FAILED`.
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule_index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prerequisite_key: Option<&'a str>,
+    /// The environment's version at which the flag last changed.
+    version: i64,
+}
+
+/// A flag that could not be evaluated.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct FailureBody<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    key: &'a str,
+    /// `PARSE_ERROR`, `TARGETING_KEY_MISSING`, `INVALID_CONTEXT`, `FLAG_NOT_FOUND` or `GENERAL`.
+    error_code: &'static str,
+    error_details: &'a str,
+}
+
+/// One flag of an answer about all of them.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Item<'a> {
+    /// It has a value.
+    Evaluation(EvaluationBody<'a>),
+    /// It has none.
+    Failure(FailureBody<'a>),
+}
+
+/// All flags.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkBody<'a> {
+    /// Sorted by key.
+    pub(crate) flags: Vec<Item<'a>>,
+    pub(crate) metadata: BulkMetadata<'a>,
+}
+
+/// Where the flags come from.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BulkMetadata<'a> {
+    /// The environment's key.
+    pub(crate) flag_set_id: &'a str,
+    /// The environment's version.
+    pub(crate) version: &'a str,
+}
+
+impl<'a> EvaluationBody<'a> {
+    /// Puts an outcome into OFREP's words.
+    ///
+    /// A flag that is off and serves its off variation is `DEFAULT` and not `DISABLED`: for the latter, several providers
+    /// throw the value away.
+    pub(crate) fn new(flag: &'a CompiledFlag, outcome: &Outcome<'a>) -> Result<Self, FailureBody<'a>> {
+        let key = flag.key.as_str();
+        let reason = match outcome.reason {
+            Reason::Error(kind) => return Err(failure(key, kind)),
+            _ if outcome.variation.is_none() => "DISABLED",
+            Reason::Off | Reason::PrerequisiteFailed { .. } => "DEFAULT",
+            Reason::Fallthrough | Reason::RuleMatch { .. } if outcome.is_split => "SPLIT",
+            Reason::Fallthrough if flag.is_static => "STATIC",
+            Reason::Fallthrough => "DEFAULT",
+            Reason::TargetMatch | Reason::RuleMatch { .. } => "TARGETING_MATCH",
+        };
+        let (rule_index, rule_id) = match outcome.reason {
+            Reason::RuleMatch { rule_index, rule_id } => (Some(rule_index), Some(rule_id)),
+            _ => (None, None),
+        };
+        let prerequisite_key = match outcome.reason {
+            Reason::PrerequisiteFailed { key } => Some(key),
+            _ => None,
+        };
+        let metadata = FlagMetadata {
+            reason: outcome.reason.kind(),
+            rule_index,
+            rule_id,
+            prerequisite_key,
+            version: flag.version,
+        };
+        let variant = outcome.variation.map_or("", |(_, variation)| variation.key.as_str());
+        Ok(Self { key, value: outcome.value(), reason, variant, metadata })
+    }
+}
+
+impl<'a> Item<'a> {
+    /// Puts an outcome into OFREP's words.
+    pub(crate) fn new(flag: &'a CompiledFlag, outcome: &Outcome<'a>) -> Self {
+        EvaluationBody::new(flag, outcome).map_or_else(Self::Failure, Self::Evaluation)
+    }
+}
+
+fn failure(key: &str, kind: ErrorKind) -> FailureBody<'_> {
+    let (error_code, error_details) = match kind {
+        ErrorKind::MalformedFlag => {
+            ("PARSE_ERROR", "the flag's configuration makes no sense where this context leads")
+        }
+        ErrorKind::TargetingKeyMissing => (
+            "TARGETING_KEY_MISSING",
+            "the flag divides contexts by their key, and this one has no targetingKey",
+        ),
+    };
+    FailureBody { key, error_code, error_details }
+}
+
+const FLAG_PATH: &str = "/ofrep/v1/evaluate/flags/";
+
+/// Writes the errors of these routes in OFREP's shape, with the flag's key where the path has one.
+pub(crate) async fn render_errors(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let encoded = path.strip_prefix(FLAG_PATH).unwrap_or_default();
+    let key = percent_decode_str(encoded).decode_utf8_lossy().into_owned();
+    let mut response = next.run(request).await;
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else {
+        return response;
+    };
+    let error_code = match error.code {
+        "flag_not_found" => "FLAG_NOT_FOUND",
+        "invalid_context" => "INVALID_CONTEXT",
+        _ if error.status == StatusCode::BAD_REQUEST => "PARSE_ERROR",
+        _ => "GENERAL",
+    };
+    let body = FailureBody { key: &key, error_code, error_details: &error.detail };
+    error.respond("application/json", serde_json::to_vec(&body).unwrap_or_default())
+}

@@ -1,0 +1,85 @@
+//! The API document, made from the routes themselves.
+//!
+//! `openapi.yaml` at the top of the repository is what [`yaml`] returns; a test compares the two.
+
+use crate::http::error::ProblemBody;
+use crate::http::ofrep;
+use crate::http::router;
+use utoipa::Modify;
+use utoipa::OpenApi;
+use utoipa::openapi::Content;
+use utoipa::openapi::Ref;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::Response;
+use utoipa::openapi::security::ApiKey;
+use utoipa::openapi::security::ApiKeyValue;
+use utoipa::openapi::security::HttpAuthScheme;
+use utoipa::openapi::security::HttpBuilder;
+use utoipa::openapi::security::SecurityScheme;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Vexil",
+        version = "1",
+        description = "A self-hosted feature flag server: evaluation by OFREP, changes as server-sent events, administration by instructions. Errors are problem documents (RFC 9457) with a stable `code`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(ofrep::evaluate_flag),
+    components(schemas(ProblemBody)),
+    security(("bearer" = []), ("apiKey" = [])),
+    modifiers(&Common)
+)]
+struct Document;
+
+/// What all routes have in common.
+struct Common;
+
+impl Modify for Common {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A token: vxs_… of a backend, vxc_… or vxm_… of a client, vxa_… of an administrator."))
+            .build();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let api_key = ApiKeyValue::with_description("X-API-Key", "The same tokens.");
+        components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(api_key)));
+    }
+}
+
+/// The document without the routes that the router adds.
+pub(super) fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+/// Returns the API document as YAML.
+///
+/// # Errors
+///
+/// The document cannot be written, which a test rules out.
+pub fn yaml() -> anyhow::Result<String> {
+    let mut document = router::documented();
+    for item in document.paths.paths.values_mut() {
+        let operations = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.delete,
+            &mut item.patch,
+        ];
+        for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            // Every route can fail in ways that need no words of their own.
+            responses.entry("default".to_owned()).or_insert_with(problem_response);
+        }
+    }
+    Ok(document.to_yaml()?)
+}
+
+fn problem_response() -> RefOr<Response> {
+    let mut response = Response::new("A problem document, or OFREP's error on its routes.");
+    let schema = Ref::from_schema_name("ProblemBody");
+    response.content.insert("application/problem+json".to_owned(), RefOr::T(Content::new(Some(schema))));
+    RefOr::T(response)
+}

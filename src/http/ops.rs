@@ -1,0 +1,101 @@
+//! Routes for those who operate the server.
+
+use crate::http::DataState;
+use crate::http::error::ApiError;
+use crate::http::extract::Caller;
+use crate::http::openapi;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use crate::auth;
+use crate::auth::Denied;
+use crate::model::token::Role;
+use crate::model::token::Scope;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Whether the process is alive.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Liveness {
+    /// Always `live`.
+    status: &'static str,
+}
+
+/// Whether the process can answer evaluations, and how current they are.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Readiness {
+    /// `ready`, `starting` or `stopping`.
+    status: &'static str,
+    /// Whether the store does not confirm that what is served is current. Evaluations go on all the same.
+    stale: bool,
+    /// How long ago the store last confirmed it, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed_ms_ago: Option<u64>,
+}
+
+/// Says that the process is alive; depends on nothing.
+#[utoipa::path(get, path = "/livez", tag = "operations", security(()),
+    responses((status = 200, description = "The process is alive.", body = Liveness)))]
+pub(crate) async fn find_liveness() -> Json<Liveness> {
+    Json(Liveness { status: "live" })
+}
+
+/// Says whether the process can answer evaluations.
+///
+/// Stays 200 while the store is away, because evaluations go on; `stale` tells.
+#[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses(
+    (status = 200, description = "Evaluations are answered.", body = Readiness),
+    (status = 503, description = "Nothing is loaded yet, or the process is stopping.", body = Readiness)))]
+pub(crate) async fn find_readiness(State(state): State<DataState>) -> Response {
+    let freshness = state.snapshots.freshness();
+    let (code, status) = match (freshness.is_ready, state.stop.is_cancelled()) {
+        (true, false) => (StatusCode::OK, "ready"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    };
+    let confirmed_ms_ago = freshness.confirmed_ago.map(|ago| ago.as_millis());
+    let confirmed_ms_ago = confirmed_ms_ago.and_then(|ms| u64::try_from(ms).ok());
+    (code, Json(Readiness { status, stale: freshness.is_stale, confirmed_ms_ago })).into_response()
+}
+
+/// The same as `/readyz`, under the name that many load balancers expect.
+#[utoipa::path(get, path = "/health", tag = "operations", security(()), responses(
+    (status = 200, description = "Evaluations are answered.", body = Readiness),
+    (status = 503, description = "Nothing is loaded yet, or the process is stopping.", body = Readiness)))]
+pub(crate) async fn find_health(state: State<DataState>) -> Response {
+    find_readiness(state).await
+}
+
+/// Returns all metrics in the text format of OpenMetrics.
+///
+/// Needs an administration token, of any role, whose scope is the installation: labels name all environments.
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "The metrics.", body = String, content_type = "application/openmetrics-text")))]
+pub(crate) async fn list_metrics(
+    State(state): State<DataState>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    auth::require_role(caller.grant(), Role::Viewer)?;
+    if caller.grant().scope != Scope::All {
+        return Err(Denied::Scope.into());
+    }
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, content_type)], state.metrics.render()).into_response())
+}
+
+/// Returns the description of this API.
+#[utoipa::path(get, path = "/openapi.yaml", tag = "operations", security(()),
+    responses((status = 200, description = "The description.", body = String, content_type = "application/yaml")))]
+pub(crate) async fn find_openapi() -> Response {
+    match openapi::yaml() {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/yaml")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "cannot write the API document");
+            ApiError::internal().into_response()
+        }
+    }
+}
