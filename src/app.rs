@@ -82,7 +82,7 @@ impl App {
             ids: Ids,
         };
         let of_store = Doorbell::of(&store).filter(|_| config.does_listen);
-        let of_redis = redis.clone().map(Doorbell::Redis);
+        let of_redis = redis.clone().map(|redis| Doorbell::Redis(Box::new(redis)));
         let doorbells = of_store.into_iter().chain(of_redis).collect();
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
         Ok(Self {
@@ -103,16 +103,6 @@ impl App {
     /// The system does not know.
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
         self.listener.local_addr().context("could not read the address of the socket")
-    }
-
-    /// Brings the schema up to date and loads everything; waits for the database as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// The schema is of a newer version or was tampered with.
-    pub async fn prepare(&self) -> anyhow::Result<()> {
-        prepare(&self.control.store).await?;
-        Ok(())
     }
 
     /// Serves until the process is told to stop or a task that must go on ends.

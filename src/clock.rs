@@ -18,9 +18,8 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that may ask the system")]
     pub fn now(self) -> Timestamp {
         let now = Timestamp::now();
-        let rounding = jiff::TimestampRound::new()
-            .smallest(Unit::Microsecond)
-            .mode(jiff::RoundMode::Trunc);
+        let rounding =
+            jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc);
         // OK because rounding down to microseconds stays within the range of timestamps.
         now.round(rounding).unwrap_or(now)
     }

@@ -90,28 +90,24 @@ pub fn environment_for(
     env: Option<&str>,
     flag: Option<&str>,
 ) -> Result<Arc<Environment>, Denied> {
-    let mut found = directory.environments().iter().filter(|each| {
+    let is_meant = |each: &&Arc<Environment>| {
         grant.scope.covers_environment(&each.project, &each.key)
             && project.is_none_or(|project| each.project.as_str() == project)
             && env.is_none_or(|env| each.key.as_str() == env)
-    });
-    let all: Vec<&Arc<Environment>> = found.by_ref().collect();
-    let with_flag = |each: &&&Arc<Environment>| {
-        flag.is_none_or(|flag| each.ruleset().flag(flag).is_some())
     };
-    match all.as_slice() {
+    let mut found: Vec<&Arc<Environment>> =
+        directory.environments().iter().filter(is_meant).collect();
+    if found.len() > 1
+        && let Some(flag) = flag
+    {
+        found.retain(|each| each.ruleset().flag(flag).is_some());
+    }
+    match found.as_slice() {
         [] => Err(Denied::NotFound),
         [only] => Ok(Arc::clone(only)),
         several => {
-            let mut having: Vec<&&Arc<Environment>> = several.iter().filter(with_flag).collect();
-            match (having.pop(), having.is_empty()) {
-                (None, _) => Err(Denied::NotFound),
-                (Some(only), true) => Ok(Arc::clone(only)),
-                (Some(_), false) => {
-                    let name = |each: &&Arc<Environment>| format!("{}/{}", each.project, each.key);
-                    Err(Denied::Ambiguous { candidates: several.iter().map(name).collect() })
-                }
-            }
+            let name = |each: &&Arc<Environment>| format!("{}/{}", each.project, each.key);
+            Err(Denied::Ambiguous { candidates: several.iter().map(name).collect() })
         }
     }
 }
@@ -167,7 +163,9 @@ mod tests {
         assert_eq!(find(None, Some("test")).unwrap(), "shop/test");
         assert_eq!(find(Some("blog"), None).unwrap(), "blog/live");
         assert_eq!(find(Some("none"), None), Err(Denied::NotFound));
-        assert!(matches!(find(None, Some("live")), Err(Denied::Ambiguous { candidates }) if candidates.len() == 2));
+        assert!(
+            matches!(find(None, Some("live")), Err(Denied::Ambiguous { candidates }) if candidates.len() == 2)
+        );
         assert!(matches!(find(None, None), Err(Denied::Ambiguous { .. })));
     }
 }

@@ -100,7 +100,10 @@ mod tests {
             assert_eq!(secret.digest, digest(&secret.token));
             assert!(!format!("{secret:?}").contains(&secret.token));
         }
-        assert_ne!(new_secret(TokenKind::Admin, Ids).token, new_secret(TokenKind::Admin, Ids).token);
+        assert_ne!(
+            new_secret(TokenKind::Admin, Ids).token,
+            new_secret(TokenKind::Admin, Ids).token
+        );
     }
 
     #[test]

@@ -294,7 +294,8 @@ impl Change<'_> {
             let detail = unknown_variation(variation, &other.variations);
             return self.refuse("variation", "unknown_variation", detail);
         };
-        let prerequisite = Prerequisite { key: key.clone(), variation: i64::try_from(index).unwrap_or(0) };
+        let prerequisite =
+            Prerequisite { key: key.clone(), variation: i64::try_from(index).unwrap_or(0) };
         let prerequisites = &mut self.applied.config.prerequisites;
         let is_full = prerequisites.len() == PREREQUISITES_MAX;
         match prerequisites.iter_mut().find(|each| each.key == *key) {

@@ -20,9 +20,10 @@ impl Refusal {
     /// The stable code and the sentence for people; `what` are the things, in the plural.
     pub(crate) fn describe(&self, what: &str) -> (&'static str, String) {
         match self {
-            Self::Circle(keys) => {
-                ("cycle", format!("{what} would refer to each other in a circle: {}", keys.join(" → ")))
-            }
+            Self::Circle(keys) => (
+                "cycle",
+                format!("{what} would refer to each other in a circle: {}", keys.join(" → ")),
+            ),
             Self::TooDeep => (
                 "too_deep",
                 format!("{what} would be chained more than {DEPENDENCY_DEPTH_MAX} deep"),

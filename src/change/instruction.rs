@@ -233,7 +233,8 @@ pub(crate) fn check_segments(
         for (j, key) in clause.values.iter().enumerate() {
             if let Some(key) = key.as_str().filter(|key| !exists(key)) {
                 let path = format!("{path}.clauses[{i}].values[{j}]");
-                let detail = format!("`{key}` is not a segment of this environment; create it first");
+                let detail =
+                    format!("`{key}` is not a segment of this environment; create it first");
                 problems.add(path, "unknown_segment", detail);
             }
         }

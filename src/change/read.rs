@@ -68,12 +68,19 @@ pub(crate) fn context_kind(fields: &mut Fields<'_>, name: &'static str) -> Strin
         return USER_KIND.to_owned();
     };
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    if kind.is_empty() || !kind.bytes().all(is_word) || ["kind", "multi"].contains(&kind.as_str())
-    {
+    if kind.is_empty() || !kind.bytes().all(is_word) || ["kind", "multi"].contains(&kind.as_str()) {
         let detail = "a kind must be characters of A-Z a-z 0-9 . _ - and not `kind` or `multi`";
         fields.refuse(name, "invalid_kind", detail);
     }
     kind
+}
+
+/// Reads the attribute that is hashed; the key, which is the default, is written as no name at all.
+pub(crate) fn bucket_by(fields: &mut Fields<'_>, name: &'static str) -> String {
+    let bucket_by = fields.text(name, NAME_CHARS_MAX).unwrap_or_default();
+    let path = fields.path(name);
+    check::bucket_by(&bucket_by, fields.problems(), &path);
+    if bucket_by == "key" { String::new() } else { bucket_by }
 }
 
 /// Reads either `variation` or `rolloutWeights` with its companions.
@@ -83,9 +90,7 @@ pub(crate) fn serve(fields: &mut Fields<'_>) -> Option<ServeSpec> {
     let variation = fields.text("variation", NAME_CHARS_MAX);
     let weights = fields.take("rolloutWeights");
     let context_kind = context_kind(fields, "rolloutContextKind");
-    let bucket_by = fields.text("rolloutBucketBy", NAME_CHARS_MAX).unwrap_or_default();
-    let path = fields.path("rolloutBucketBy");
-    check::bucket_by(&bucket_by, fields.problems(), &path);
+    let bucket_by = bucket_by(fields, "rolloutBucketBy");
     match (has_variation, has_weights) {
         (true, false) => variation.map(ServeSpec::Variation),
         (false, true) => {

@@ -126,8 +126,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn owners(slices: &[Slice]) -> Vec<i64> {
-        let stretch =
-            |s: &Slice| std::iter::repeat_n(s.variation, usize::try_from(s.weight_milli_pct).unwrap());
+        let stretch = |s: &Slice| {
+            std::iter::repeat_n(s.variation, usize::try_from(s.weight_milli_pct).unwrap())
+        };
         slices.iter().flat_map(stretch).collect()
     }
 

@@ -4,7 +4,6 @@ use crate::change::cycle;
 use crate::change::instruction::check_segments;
 use crate::change::instruction::segments_of;
 use crate::change::read;
-use crate::eval::check;
 use crate::model::decode::Fields;
 use crate::model::decode::object;
 use crate::model::key::SegmentKey;
@@ -89,9 +88,7 @@ fn read_rule(fields: &mut Fields<'_>, new_rule_id: &mut dyn FnMut() -> String) -
     let id = fields.text("id", NAME_CHARS_MAX).filter(|id| !id.is_empty());
     let clauses = read::clauses(fields);
     let weight = fields.integer("weight", 0..=i64::from(WEIGHT_TOTAL));
-    let bucket_by = fields.text("bucketBy", NAME_CHARS_MAX).unwrap_or_default();
-    let path = fields.path("bucketBy");
-    check::bucket_by(&bucket_by, fields.problems(), &path);
+    let bucket_by = read::bucket_by(fields, "bucketBy");
     SegmentRule {
         id: id.unwrap_or_else(new_rule_id),
         clauses,

@@ -27,6 +27,7 @@ use crate::telemetry::init_log;
 use anyhow::Context;
 use anyhow::bail;
 use clap::Args;
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -61,6 +62,13 @@ pub(super) struct DemoArgs {
     /// Which log lines are written
     #[arg(long, default_value = "warn", value_name = "FILTER")]
     log: String,
+}
+
+/// A flag of the sample: the body that creates it, and the instructions that configure it.
+#[derive(Debug, Deserialize)]
+struct SampleFlag {
+    definition: Value,
+    instructions: Value,
 }
 
 /// Starts the demonstration.
@@ -131,10 +139,11 @@ async fn seed(control: &Control) -> anyhow::Result<()> {
         let request = TokenRequest { name, kind, role, scope };
         control.create_token(&author, request, &NewSecret::known(token)).await?;
     }
-    let flags: Vec<Value> = serde_json::from_str(FLAGS).context("the sample is not JSON")?;
-    for mut flag in flags {
-        let change = json!({"instructions": flag["instructions"].take()});
-        let definition = FlagDefinition::decode(flag["definition"].take())?;
+    let flags: Vec<SampleFlag> =
+        serde_json::from_str(FLAGS).context("the sample is not JSON")?;
+    for flag in flags {
+        let change = json!({"instructions": flag.instructions});
+        let definition = FlagDefinition::decode(flag.definition)?;
         control.create_flag(&author, &project, &definition).await?;
         let raw = change.to_string();
         let mut problems = Problems::default();

@@ -135,15 +135,23 @@ const FLAG_COLUMNS: &[(&str, &str)] = &[
 
 /// Kills flags, one after another.
 pub(super) async fn kill(args: EmergencyArgs) -> anyhow::Result<()> {
-    let columns =
-        [("KILLED", "/flag"), ("ENVIRONMENT", "/environment"), ("VERSION", "/version"), ("WAS ON", "/was/on")];
+    let columns = [
+        ("KILLED", "/flag"),
+        ("ENVIRONMENT", "/environment"),
+        ("VERSION", "/version"),
+        ("WAS ON", "/was/on"),
+    ];
     emergency(args, "kill", &columns).await
 }
 
 /// Restores flags, one after another.
 pub(super) async fn restore(args: EmergencyArgs) -> anyhow::Result<()> {
-    let columns =
-        [("RESTORED", "/flag"), ("ENVIRONMENT", "/environment"), ("VERSION", "/version"), ("ON", "/on")];
+    let columns = [
+        ("RESTORED", "/flag"),
+        ("ENVIRONMENT", "/environment"),
+        ("VERSION", "/version"),
+        ("ON", "/on"),
+    ];
     emergency(args, "restore", &columns).await
 }
 
@@ -153,7 +161,8 @@ async fn emergency(
     columns: &[(&str, &str)],
 ) -> anyhow::Result<()> {
     let client = args.common.connection.client()?;
-    let body = args.comment.as_ref().map_or_else(|| json!({}), |comment| json!({"comment": comment}));
+    let body =
+        args.comment.as_ref().map_or_else(|| json!({}), |comment| json!({"comment": comment}));
     let query = args.target.query();
     let mut done = Vec::new();
     let mut failed = Ok(());

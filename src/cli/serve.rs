@@ -10,6 +10,7 @@ use crate::telemetry::init_log;
 use anyhow::bail;
 use secrecy::ExposeSecret;
 use tracing::info;
+use tracing::warn;
 
 /// Runs the server until it is told to stop.
 pub(super) async fn serve(settings: Settings) -> anyhow::Result<()> {
@@ -17,7 +18,9 @@ pub(super) async fn serve(settings: Settings) -> anyhow::Result<()> {
     init_log(&config.log, config.log_format)?;
     let is_demo = |token: &str| demo::TOKENS.contains(&token);
     if config.admin_token.as_ref().is_some_and(|token| is_demo(token.expose_secret())) {
-        bail!("VEXIL_ADMIN_TOKEN is the demonstration's token, which everybody knows; make your own");
+        bail!(
+            "VEXIL_ADMIN_TOKEN is the demonstration's token, which everybody knows; make your own"
+        );
     }
     // A data directory that a demonstration left behind holds tokens that everybody knows.
     let refused = if config.listen.ip().is_loopback() {
@@ -25,6 +28,9 @@ pub(super) async fn serve(settings: Settings) -> anyhow::Result<()> {
     } else {
         demo::TOKENS.iter().map(|token| auth::digest(token)).collect()
     };
+    if config.admin_token.is_none() {
+        warn!("VEXIL_ADMIN_TOKEN is not set; only administration tokens made before are accepted");
+    }
     let app = App::build(&config, refused).await?;
     let (address, store) = (app.address()?, app.control.store.name());
     info!(%address, store, "listening");

@@ -41,13 +41,11 @@ impl Target {
         let part = |name: &str, value: &Option<String>| {
             value.as_ref().map(|value| format!("{name}={value}"))
         };
-        let parts: Vec<String> = [
-            part("project", &self.project),
-            part("environment", &self.environment),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let parts: Vec<String> =
+            [part("project", &self.project), part("environment", &self.environment)]
+                .into_iter()
+                .flatten()
+                .collect();
         if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
     }
 

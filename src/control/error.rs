@@ -44,7 +44,7 @@ impl From<Problems> for ControlError {
 
 impl ControlError {
     /// There is no such thing.
-    pub(super) fn not_found(what: &'static str, key: impl ToString) -> Self {
+    pub(super) fn not_found(what: &'static str, key: &(impl ToString + ?Sized)) -> Self {
         Self::NotFound { what, key: key.to_string() }
     }
 

@@ -142,11 +142,8 @@ impl Control {
                 flags.insert(key.clone(), definition);
             }
         }
-        let prerequisites = if wanted.flags.is_empty() {
-            BTreeMap::new()
-        } else {
-            tx.prerequisites(*env).await?
-        };
+        let prerequisites =
+            if wanted.flags.is_empty() { BTreeMap::new() } else { tx.prerequisites(*env).await? };
         let mut segments = BTreeSet::new();
         for key in wanted.segments {
             if tx.segment(*env, &key).await?.is_some() {

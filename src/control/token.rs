@@ -57,7 +57,8 @@ impl Control {
                 }
                 Scope::Environment(project, key) => {
                     let mut environments = tx.environments().await?.into_iter();
-                    let found = environments.find(|each| each.project == *project && each.key == *key);
+                    let found =
+                        environments.find(|each| each.project == *project && each.key == *key);
                     Some(found.ok_or_else(|| ControlError::not_found("environment", key))?.id)
                 }
             };

@@ -162,7 +162,8 @@ impl CompiledClause {
                 Ok(holds != *negate)
             }
             Self::Attribute { kind, attribute, test, negate } => {
-                let found = evaluation.context.kind(kind).and_then(|each| each.attribute(attribute));
+                let found =
+                    evaluation.context.kind(kind).and_then(|each| each.attribute(attribute));
                 // An absent attribute matches nothing, not even when negated.
                 Ok(found.is_some_and(|value| test.holds_for_any(value) != *negate))
             }

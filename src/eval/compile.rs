@@ -140,9 +140,8 @@ fn compile_targets(config: &FlagConfig) -> Vec<CompiledTarget> {
     if config.context_targets.is_empty() {
         return config.targets.iter().map(|target| compiled(USER_KIND, target)).collect();
     }
-    let is_user = |target: &Target| {
-        target.context_kind.is_empty() || target.context_kind == USER_KIND
-    };
+    let is_user =
+        |target: &Target| target.context_kind.is_empty() || target.context_kind == USER_KIND;
     let resolve = |entry: &Target| {
         if is_user(entry) && entry.values.is_empty() {
             let same = config.targets.iter().find(|target| target.variation == entry.variation);

@@ -63,10 +63,8 @@ pub fn compile_segment(segment: &Segment, version: i64) -> CompiledSegment {
 }
 
 fn key_sets(users: &[String], others: &[SegmentTarget]) -> Vec<KeySet> {
-    let users = (!users.is_empty()).then(|| KeySet {
-        kind: USER_KIND.to_owned(),
-        keys: users.iter().cloned().collect(),
-    });
+    let users = (!users.is_empty())
+        .then(|| KeySet { kind: USER_KIND.to_owned(), keys: users.iter().cloned().collect() });
     let others = others.iter().map(|target| KeySet {
         kind: kind_or_user(&target.context_kind).to_owned(),
         keys: target.values.iter().cloned().collect(),

@@ -8,6 +8,7 @@ use axum::extract::MatchedPath;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderValue;
+use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
@@ -40,7 +41,11 @@ pub(crate) async fn observe(
     // The route and not the path: paths can hold what belongs in no log.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
-    if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+    let error = response.extensions_mut().remove::<ApiError>();
+    // axum answers a method that a route does not have by itself, with the header `Allow` and no body.
+    let is_bare_405 = response.status() == StatusCode::METHOD_NOT_ALLOWED;
+    let error = error.or_else(|| is_bare_405.then(method_not_allowed));
+    if let Some(error) = error {
         let extra_headers = std::mem::take(response.headers_mut());
         response = error.problem(&id);
         for (name, value) in &extra_headers {
@@ -61,6 +66,11 @@ pub(crate) async fn observe(
         "answered a request"
     );
     response
+}
+
+fn method_not_allowed() -> ApiError {
+    let detail = "the route does not have this method; the header Allow names those that it has";
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }
 
 fn is_request_id(id: &str) -> bool {
@@ -91,7 +101,9 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
 
 /// Takes away doubled slashes at the start of a path: OFREP clients join a base URL that ends in a slash with a path that
 /// starts with one.
-pub(crate) fn collapse_leading_slashes<B>(mut request: axum::http::Request<B>) -> axum::http::Request<B> {
+pub(crate) fn collapse_leading_slashes<B>(
+    mut request: axum::http::Request<B>,
+) -> axum::http::Request<B> {
     let Some(rest) = request.uri().path_and_query().map(|text| text.as_str()) else {
         return request;
     };

@@ -61,13 +61,8 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
 pub fn yaml() -> anyhow::Result<String> {
     let mut document = router::documented();
     for item in document.paths.paths.values_mut() {
-        let operations = [
-            &mut item.get,
-            &mut item.put,
-            &mut item.post,
-            &mut item.delete,
-            &mut item.patch,
-        ];
+        let operations =
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in operations.into_iter().flatten() {
             let responses = &mut operation.responses.responses;
             // Every route can fail in ways that need no words of their own.
@@ -80,6 +75,8 @@ pub fn yaml() -> anyhow::Result<String> {
 fn problem_response() -> RefOr<Response> {
     let mut response = Response::new("A problem document, or OFREP's error on its routes.");
     let schema = Ref::from_schema_name("ProblemBody");
-    response.content.insert("application/problem+json".to_owned(), RefOr::T(Content::new(Some(schema))));
+    response
+        .content
+        .insert("application/problem+json".to_owned(), RefOr::T(Content::new(Some(schema))));
     RefOr::T(response)
 }

@@ -1,19 +1,19 @@
 //! Routes for those who operate the server.
 
+use crate::auth;
+use crate::auth::Denied;
 use crate::http::DataState;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::openapi;
+use crate::model::token::Role;
+use crate::model::token::Scope;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
-use crate::auth;
-use crate::auth::Denied;
-use crate::model::token::Role;
-use crate::model::token::Scope;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -14,7 +14,6 @@ use axum::Router;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::Method;
-use axum::http::StatusCode;
 use axum::http::header;
 use axum::middleware::from_fn;
 use axum::middleware::from_fn_with_state;
@@ -40,10 +39,6 @@ pub fn router(data: DataState, admin: AdminState) -> Router {
     routes
         .merge(admin_routes)
         .fallback(async || ApiError::not_found("there is no such route; see /openapi.yaml"))
-        .method_not_allowed_fallback(async || {
-            let detail = "the route does not have this method; see /openapi.yaml";
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-        })
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, no_sniffing))
         .layer(from_fn_with_state(metrics, observe))

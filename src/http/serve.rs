@@ -96,7 +96,8 @@ async fn serve_connection(
     set_options(&socket)?;
     let is_http2 = tokio::time::timeout(FIRST_BYTE_TIMEOUT, begins_as_http2(&socket)).await??;
     let service = MapRequestLayer::new(collapse_leading_slashes).layer(router);
-    let service = service.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
+    let service =
+        service.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
     let service = TowerToHyperService::new(service);
     let io = TokioIo::new(socket);
     if is_http2 {

@@ -183,7 +183,9 @@ impl ChangeStream {
         };
         let (to, frame) = match missed {
             Missed::Nothing => return None,
-            Missed::One(change) => (change.to, change.frame.get_or_init(|| render(&change)).clone()),
+            Missed::One(change) => {
+                (change.to, change.frame.get_or_init(|| render(&change)).clone())
+            }
             Missed::Many(changes) => {
                 let flags: BTreeSet<&FlagKey> = changes.iter().flat_map(|c| &c.flags).collect();
                 let segments: BTreeSet<&SegmentKey> =
@@ -266,7 +268,9 @@ mod tests {
     fn only_ids_that_were_sent_are_read() {
         let position = Position { epoch: 2, version: 813 };
         assert_eq!(parse_id(&render_id(position)), Some(position));
-        for bad in ["", "1", "1-", "-1", "1-+2", "01-2", "1-2-3", "1- 2", "a-b", "1-99999999999999999999"] {
+        for bad in
+            ["", "1", "1-", "-1", "1-+2", "01-2", "1-2-3", "1- 2", "a-b", "1-99999999999999999999"]
+        {
             assert_eq!(parse_id(bad), None, "{bad}");
         }
     }

@@ -243,7 +243,8 @@ mod tests {
 
     #[test]
     fn references_walk_objects_only() {
-        let context = json!({"key":"u","addr":{"city":"Ulm","a/b":1,"~":2},"list":[{"x":1}],"/raw":3});
+        let context =
+            json!({"key":"u","addr":{"city":"Ulm","a/b":1,"~":2},"list":[{"x":1}],"/raw":3});
         for (reference, expected) in [
             ("/addr/city", Some(json!("Ulm"))),
             ("/addr/a~1b", Some(json!(1))),

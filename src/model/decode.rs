@@ -211,12 +211,7 @@ impl Fields<'_> {
     }
 
     /// Takes an array of non-empty texts.
-    pub fn texts(
-        &mut self,
-        name: &'static str,
-        items_max: usize,
-        chars_max: usize,
-    ) -> Vec<String> {
+    pub fn texts(&mut self, name: &'static str, items_max: usize, chars_max: usize) -> Vec<String> {
         self.list(name, items_max, |item, path, problems| match item {
             Value::String(text) if text.is_empty() || text.chars().count() > chars_max => {
                 let detail = format!("must be 1 to {chars_max} characters");

@@ -33,12 +33,7 @@ impl Problems {
     }
 
     /// Adds a problem.
-    pub fn add(
-        &mut self,
-        path: impl Into<String>,
-        code: &'static str,
-        detail: impl Into<String>,
-    ) {
+    pub fn add(&mut self, path: impl Into<String>, code: &'static str, detail: impl Into<String>) {
         if self.list.len() < PROBLEMS_MAX {
             self.list.push(Problem { path: path.into(), code, detail: detail.into() });
         }

@@ -45,7 +45,8 @@ impl FlagConfig {
     /// The salt is derived and not random, so that the same flag in the same project and environment places users alike
     /// in every installation.
     pub fn initial(definition: &FlagDefinition, salt: String) -> Self {
-        let index_of = |key: &str| definition.variation_index(key).and_then(|i| i64::try_from(i).ok());
+        let index_of =
+            |key: &str| definition.variation_index(key).and_then(|i| i64::try_from(i).ok());
         Self {
             fallthrough: VariationOrRollout {
                 variation: index_of(definition.defaults.on_variation.as_str()),

@@ -149,9 +149,7 @@ mod tests {
     fn codes(text: &str) -> Vec<(String, &'static str)> {
         match parse(text.as_bytes()) {
             Ok(_) => Vec::new(),
-            Err(problems) => {
-                problems.as_slice().iter().map(|p| (p.path.clone(), p.code)).collect()
-            }
+            Err(problems) => problems.as_slice().iter().map(|p| (p.path.clone(), p.code)).collect(),
         }
     }
 

@@ -93,10 +93,12 @@ impl Follower {
 
     async fn pass_on(&self, doorbell: &Doorbell) {
         let mut delay = RECONNECT_DELAY_MIN;
+        let mut has_warned = false;
         loop {
             match doorbell.connect().await {
                 Ok(mut hint) => {
                     delay = RECONNECT_DELAY_MIN;
+                    has_warned = false;
                     // Whatever rang while nobody listened is found by looking.
                     self.snapshots.ring();
                     while hint.ring().await.is_ok() {
@@ -104,8 +106,12 @@ impl Follower {
                     }
                     warn!(doorbell = doorbell.name(), "lost a doorbell; the poll goes on");
                 }
-                Err(error) => {
+                Err(error) if has_warned => {
                     debug!(doorbell = doorbell.name(), %error, "cannot connect a doorbell");
+                }
+                Err(error) => {
+                    has_warned = true;
+                    warn!(doorbell = doorbell.name(), %error, "cannot connect a doorbell; the poll goes on");
                 }
             }
             tokio::time::sleep(delay.mul_f64(0.5 + self.ids.jitter())).await;

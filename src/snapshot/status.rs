@@ -32,7 +32,9 @@ struct State {
 impl Status {
     /// The store confirmed that what is served is current.
     pub(super) fn confirm(&self) {
-        self.set(|state| *state = State { confirmed_at: Some(Instant::now()), has_failed_since: false });
+        self.set(|state| {
+            *state = State { confirmed_at: Some(Instant::now()), has_failed_since: false }
+        });
     }
 
     /// The store could not be asked.

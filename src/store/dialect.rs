@@ -77,8 +77,8 @@ impl Store {
             StoreError::Unavailable(format!("cannot {what} {}: {error}", data_dir.display()))
         };
         std::fs::create_dir_all(data_dir).map_err(|error| cannot("create", error))?;
-        let lock = File::create(data_dir.join("vexil.lock"))
-            .map_err(|error| cannot("write to", error))?;
+        let lock =
+            File::create(data_dir.join("vexil.lock")).map_err(|error| cannot("write to", error))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -79,5 +79,6 @@ pub(super) fn read_body<T: serde::de::DeserializeOwned>(
 
 /// Writes the JSON body of a row.
 pub(super) fn write_body(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|cause| StoreError::Backend(sqlx::Error::Encode(Box::new(cause))))
+    serde_json::to_string(value)
+        .map_err(|cause| StoreError::Backend(sqlx::Error::Encode(Box::new(cause))))
 }

@@ -90,7 +90,8 @@ impl ChangedFlagRow {
     }
 }
 
-const DEFINITIONS: &str = "select key, body from flag where project_key = $1 and deleted_at is null";
+const DEFINITIONS: &str =
+    "select key, body from flag where project_key = $1 and deleted_at is null";
 const DEFINITION: &str = "select body, deleted_at is not null from flag
     where project_key = $1 and key = $2";
 const COUNT_DEFINITIONS: &str = "select count(*) from flag where project_key = $1";
@@ -100,7 +101,8 @@ const UPDATE_DEFINITION: &str = "update flag set body = $3 where project_key = $
 const DELETE_DEFINITION: &str = "update flag set deleted_at = $3
     where project_key = $1 and key = $2 and deleted_at is null";
 
-const FLAGS: &str = "select c.flag_key, f.body as definition, c.body as config, c.killed, c.version,
+const FLAGS: &str =
+    "select c.flag_key, f.body as definition, c.body as config, c.killed, c.version,
         f.created_at, c.changed_at
     from flag_config c join flag f on f.project_key = $1 and f.key = c.flag_key
     where c.environment_id = $2 and not c.is_deleted";
@@ -120,7 +122,8 @@ const PUT_CONFIG: &str =
         changed_at = excluded.changed_at";
 const TOUCH_CONFIG: &str = "update flag_config set version = $3, changed_at = $4
     where environment_id = $1 and flag_key = $2";
-const DELETE_CONFIG: &str = "update flag_config set is_deleted = true, version = $3, changed_at = $4
+const DELETE_CONFIG: &str =
+    "update flag_config set is_deleted = true, version = $3, changed_at = $4
     where environment_id = $1 and flag_key = $2";
 /// Finds the few flags that have prerequisites without reading the many that have none.
 const WITH_PREREQUISITES: &str = "select flag_key, body from flag_config

@@ -13,12 +13,18 @@ use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
+use sqlx::postgres::PgPoolOptions;
 use std::time::Duration;
 
 /// How long ringing through Redis may take; nobody waits longer for a doorbell.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long connecting to Redis may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long connecting a doorbell may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A setting that the listening session is started with. A pooler such as PgBouncer refuses it or forgets it; and behind a
+/// pooler `LISTEN` must not even be tried, because the notifications would reach whoever uses that session next.
+const OWN_SESSION: &str = "vexil.listener";
+const IS_OWN_SESSION: &str = "select current_setting('vexil.listener', true)";
 
 /// A connection on which rings arrive.
 #[derive(Debug)]
@@ -46,7 +52,9 @@ impl Hint {
     /// [`StoreError::Unavailable`] if the connection is lost; open another.
     pub async fn ring(&mut self) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(listener) => listener.try_recv().await.map(|_| ()).map_err(StoreError::from),
+            Self::Postgres(listener) => {
+                listener.try_recv().await.map(|_| ()).map_err(StoreError::from)
+            }
             Self::Redis(Subscription(pubsub)) => match pubsub.on_message().next().await {
                 Some(_) => Ok(()),
                 None => Err(StoreError::Unavailable("Redis closed the connection".to_owned())),
@@ -58,17 +66,22 @@ impl Hint {
 /// Something that rings when another replica has changed something.
 #[derive(Debug, Clone)]
 pub enum Doorbell {
-    /// `NOTIFY` of PostgreSQL.
+    /// `NOTIFY` of PostgreSQL, with a connection of its own.
     Postgres(PgPool),
     /// Publish/subscribe of Redis.
-    Redis(RedisHints),
+    Redis(Box<RedisHints>),
 }
 
 impl Doorbell {
     /// The doorbell of a store; SQLite has none, because it has no other replica.
     pub fn of(store: &Store) -> Option<Self> {
         match store {
-            Store::Postgres(pool) => Some(Self::Postgres(pool.clone())),
+            Store::Postgres(pool) => {
+                let options = pool.connect_options().as_ref().clone();
+                let options = options.options([(OWN_SESSION, "on")]);
+                let own = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+                Some(Self::Postgres(own.connect_lazy_with(options)))
+            }
             Store::Sqlite { .. } => None,
         }
     }
@@ -90,6 +103,12 @@ impl Doorbell {
         match self {
             Self::Postgres(pool) => {
                 let mut listener = PgListener::connect_with(pool).await?;
+                let query = sqlx::query_scalar(IS_OWN_SESSION).persistent(false);
+                let is_own: Option<String> = query.fetch_one(&mut listener).await?;
+                if is_own.is_none() {
+                    let detail = "a pooler stands before PostgreSQL, through which nothing rings";
+                    return Err(StoreError::Unavailable(detail.to_owned()));
+                }
                 listener.listen(CHANNEL).await?;
                 Ok(Hint::Postgres(listener))
             }
@@ -118,8 +137,9 @@ impl RedisHints {
     ///
     /// [`StoreError::Schema`] if the URL is not one.
     pub fn new(url: &SecretString) -> Result<Self, StoreError> {
-        let invalid =
-            |error: redis::RedisError| StoreError::Schema(format!("the Redis URL is not valid: {error}"));
+        let invalid = |error: redis::RedisError| {
+            StoreError::Schema(format!("the Redis URL is not valid: {error}"))
+        };
         let client = redis::Client::open(url.expose_secret()).map_err(invalid)?;
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))

@@ -78,8 +78,7 @@ impl Tx {
     ///
     /// [`StoreError::Corrupt`] if one cannot be read.
     pub async fn segments(&mut self, env: EnvId) -> Result<Vec<StoredSegment>, StoreError> {
-        let rows =
-            on_tx!(self, c => sql!(SEGMENTS => SegmentRow).bind(env).fetch_all(c).await)?;
+        let rows = on_tx!(self, c => sql!(SEGMENTS => SegmentRow).bind(env).fetch_all(c).await)?;
         let mut segments: Vec<StoredSegment> =
             rows.into_iter().map(SegmentRow::read).collect::<Result<_, _>>()?;
         segments.sort_by(|left, right| left.segment.key.cmp(&right.segment.key));

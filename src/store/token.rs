@@ -94,8 +94,7 @@ const TOKENS: &str = "select t.id, t.digest, t.kind, t.role, t.project_key,
 const INSERT_TOKEN: &str = "insert into token
     (id, digest, kind, role, project_key, environment_id, name, hint, created_at, created_by)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing";
-const REVOKE_TOKEN: &str =
-    "update token set revoked_at = $2 where id = $1 and revoked_at is null";
+const REVOKE_TOKEN: &str = "update token set revoked_at = $2 where id = $1 and revoked_at is null";
 
 impl Tx {
     /// Reads all tokens that are not revoked, oldest first.

@@ -62,7 +62,11 @@ impl Default for Metrics {
             store_errors: Counter::default(),
             changes: Counter::default(),
         };
-        registry.register("evaluations", "Flags evaluated for clients", metrics.evaluations.clone());
+        registry.register(
+            "evaluations",
+            "Flags evaluated for clients",
+            metrics.evaluations.clone(),
+        );
         registry.register("requests", "Requests answered", metrics.requests.clone());
         registry.register("streams", "Streams that are open", metrics.streams.clone());
         registry.register(
@@ -85,7 +89,11 @@ impl Default for Metrics {
             "1 while the store does not confirm what is served",
             metrics.store_stale.clone(),
         );
-        registry.register("store_errors", "Polls of the store that failed", metrics.store_errors.clone());
+        registry.register(
+            "store_errors",
+            "Polls of the store that failed",
+            metrics.store_errors.clone(),
+        );
         registry.register("changes", "Changes committed by this process", metrics.changes.clone());
         Self { registry, ..metrics }
     }

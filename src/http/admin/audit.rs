@@ -135,8 +135,7 @@ pub(crate) async fn list_environment_audit(
 ) -> Result<Json<AuditList>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     state.control.environment(&project, &env).await?;
-    let filter =
-        AuditFilter { project: Some(project), env: Some(env), ..AuditFilter::default() };
+    let filter = AuditFilter { project: Some(project), env: Some(env), ..AuditFilter::default() };
     list(&state, filter, query).await
 }
 

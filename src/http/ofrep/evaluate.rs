@@ -90,9 +90,8 @@ pub(crate) async fn evaluate_all_flags(
     let context = read_context(body).await?;
     let ruleset = environment.ruleset();
     let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
-    let flags: Vec<Item<'_>> = visible
-        .map(|flag| Item::new(flag, &evaluate(&ruleset, flag, &context)))
-        .collect();
+    let flags: Vec<Item<'_>> =
+        visible.map(|flag| Item::new(flag, &evaluate(&ruleset, flag, &context))).collect();
     state.metrics.evaluations.inc_by(u64::try_from(flags.len()).unwrap_or_default());
     let etag = etag_of(environment.id, &flags).map_err(|_| ApiError::internal())?;
     let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
@@ -101,7 +100,8 @@ pub(crate) async fn evaluate_all_flags(
     }
     let version = ruleset.version.to_string();
     let metadata = BulkMetadata { flag_set_id: environment.key.as_str(), version: &version };
-    let body = serde_json::to_vec(&BulkBody { flags, metadata }).map_err(|_| ApiError::internal())?;
+    let body =
+        serde_json::to_vec(&BulkBody { flags, metadata }).map_err(|_| ApiError::internal())?;
     let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, etag)];
     Ok((headers, body).into_response())
 }

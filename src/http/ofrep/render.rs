@@ -98,7 +98,10 @@ impl<'a> EvaluationBody<'a> {
     ///
     /// A flag that is off and serves its off variation is `DEFAULT` and not `DISABLED`: for the latter, several providers
     /// throw the value away.
-    pub(crate) fn new(flag: &'a CompiledFlag, outcome: &Outcome<'a>) -> Result<Self, FailureBody<'a>> {
+    pub(crate) fn new(
+        flag: &'a CompiledFlag,
+        outcome: &Outcome<'a>,
+    ) -> Result<Self, FailureBody<'a>> {
         let key = flag.key.as_str();
         let reason = match outcome.reason {
             Reason::Error(kind) => return Err(failure(key, kind)),

@@ -1,0 +1,67 @@
+//! What the tests stand on: real servers, real databases, and clients that speak to them.
+
+mod client;
+mod database;
+mod server;
+mod sse;
+
+pub use client::Client;
+pub use database::Database;
+pub use database::PgBouncer;
+pub use database::Postgres;
+pub use database::redis_url;
+pub use server::Server;
+pub use server::command;
+pub use sse::Events;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::Instant;
+use vexil::clock::Ids;
+
+/// How long anything may take before a test gives up; far beyond what is promised, so that a busy machine fails no test.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Which database a server uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+/// A folder that is removed with everything in it.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        let name = format!("vexil-it-{}", Ids.next());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Asks until the answer is yes; fails the test when patience ends.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    loop {
+        if ask().await {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        ticks.tick().await;
+    }
+}

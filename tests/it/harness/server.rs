@@ -1,0 +1,165 @@
+//! A `vexil` process.
+
+use super::Backend;
+use super::Client;
+use super::Database;
+use super::Folder;
+use super::PATIENCE;
+use super::eventually;
+use serde_json::Value;
+use serde_json::json;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::io::AsyncBufReadExt;
+use tokio::io::BufReader;
+use tokio::process::Child;
+use tokio::process::Command;
+
+/// The administrator's token of every server that the tests start.
+pub const ADMIN_TOKEN: &str = "an administrator's token for tests only";
+
+#[derive(Debug)]
+pub struct Server {
+    pub url: String,
+    pub admin: Client,
+    process: Child,
+    /// Lets the process write its log to the end.
+    _log: tokio::task::JoinHandle<()>,
+    database: Option<Database>,
+    folder: Option<Folder>,
+}
+
+/// The program, with an environment that holds nothing of the tests' own.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vexil"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VEXIL_")) {
+        command.env_remove(name);
+    }
+    command.kill_on_drop(true);
+    command
+}
+
+impl Server {
+    /// Starts a server with a database of its own.
+    pub async fn start(backend: Backend) -> Self {
+        let folder = Folder::new();
+        let database = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(Database::create().await),
+        };
+        let url = database.as_ref().map(|database| database.url.clone());
+        let mut server = Self::start_on(folder.path(), url.as_deref(), &[]).await;
+        (server.database, server.folder) = (database, Some(folder));
+        server
+    }
+
+    /// Starts a server on a given folder or database.
+    pub async fn start_on(folder: &Path, database_url: Option<&str>, args: &[&str]) -> Self {
+        let mut server = Self::spawn(folder, database_url, args).await;
+        let client = server.admin.clone();
+        eventually("the server is ready", || {
+            let client = client.clone();
+            async move { client.get("/readyz").await.status == 200 }
+        })
+        .await;
+        assert!(server.process.try_wait().unwrap().is_none(), "the server has ended");
+        server
+    }
+
+    /// Starts a server and waits only until it listens.
+    pub async fn spawn(folder: &Path, database_url: Option<&str>, args: &[&str]) -> Self {
+        let mut command = command();
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+            .arg("--data-dir")
+            .arg(folder)
+            .args(args)
+            .env("VEXIL_ADMIN_TOKEN", ADMIN_TOKEN)
+            .stderr(Stdio::piped());
+        if let Some(url) = database_url {
+            command.env("VEXIL_DATABASE_URL", url);
+        }
+        let mut process = command.spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let listening = async {
+            let mut seen = String::new();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+                if entry["message"] == "listening" {
+                    return entry["address"].as_str().unwrap().to_owned();
+                }
+                seen.push_str(&line);
+            }
+            panic!("the server ended: {seen}");
+        };
+        let address = tokio::time::timeout(PATIENCE, listening).await.unwrap();
+        let show = std::env::var("VEXIL_TEST_LOG").is_ok();
+        let log = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if show {
+                    eprintln!("{line}");
+                }
+            }
+        });
+        let url = format!("http://{address}");
+        let admin = Client::new(&url, ADMIN_TOKEN);
+        Self { url, admin, process, _log: log, database: None, folder: None }
+    }
+
+    /// The folder of a server that was started with one of its own.
+    pub fn folder(&self) -> &Path {
+        self.folder.as_ref().unwrap().path()
+    }
+
+    /// Ends the process at once, as a crash does; keeps its database.
+    pub async fn kill(mut self) -> (Option<Database>, Option<Folder>) {
+        self.process.kill().await.unwrap();
+        (self.database.take(), self.folder.take())
+    }
+
+    /// Takes over what another server was started with.
+    pub fn owning(mut self, database: Option<Database>, folder: Folder) -> Self {
+        (self.database, self.folder) = (database, Some(folder));
+        self
+    }
+
+    /// Asks the process to end and waits until it has; returns whether it ended well.
+    pub async fn stop(&mut self) -> bool {
+        let pid = self.process.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        assert!(sent.success());
+        tokio::time::timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap().success()
+    }
+
+    /// Creates the project `shop` with the environment `production`, and returns a backend's client of it.
+    pub async fn with_environment(&self) -> Client {
+        let admin = &self.admin;
+        admin.post("/api/v1/projects", json!({"key": "shop"})).await.expect(201);
+        let environments = "/api/v1/projects/shop/environments";
+        admin.post(environments, json!({"key": "production"})).await.expect(201);
+        self.token("server", None).await
+    }
+
+    /// Makes a token of the environment `production` and returns a client with it.
+    pub async fn token(&self, kind: &str, role: Option<&str>) -> Client {
+        let mut body = json!({"name": "test", "kind": kind});
+        if let Some(role) = role {
+            body["role"] = json!(role);
+        }
+        let tokens = "/api/v1/projects/shop/environments/production/tokens";
+        let made = self.admin.post(tokens, body).await.expect(201);
+        self.admin.with_token(made["token"].as_str().unwrap())
+    }
+
+    /// Creates a boolean flag in `shop`; it is off.
+    pub async fn flag(&self, key: &str) {
+        let body = json!({"key": key, "kind": "boolean"});
+        self.admin.post("/api/v1/projects/shop/flags", body).await.expect(201);
+    }
+
+    /// Creates a boolean flag in `shop` and turns it on.
+    pub async fn flag_on(&self, key: &str) {
+        self.flag(key).await;
+        self.admin.change(key, json!([{"kind": "turnFlagOn"}])).await.expect(200);
+    }
+}

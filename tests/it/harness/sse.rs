@@ -1,0 +1,65 @@
+//! A reader of server-sent events.
+
+use super::Client;
+use super::PATIENCE;
+use reqwest::Method;
+use serde_json::Value;
+
+#[derive(Debug)]
+pub struct Events {
+    response: reqwest::Response,
+    buffer: String,
+    pub headers: reqwest::header::HeaderMap,
+    /// The last `id:` that arrived, with an event or without.
+    pub last_id: String,
+}
+
+impl Events {
+    /// Opens a stream; `last_event_id` continues an earlier one.
+    pub async fn open(client: &Client, last_event_id: Option<&str>) -> Self {
+        let mut request = client.request(Method::GET, "/api/v1/stream");
+        if let Some(id) = last_event_id {
+            request = request.header("Last-Event-ID", id);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        let headers = response.headers().clone();
+        let mut events = Self { response, buffer: String::new(), headers, last_id: String::new() };
+        // The greeting, which has an id and no data.
+        let greeting = events.block().await.expect("a greeting");
+        events.note_id(&greeting);
+        events
+    }
+
+    /// The next event's data; `None` when the stream has ended.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            let block = self.block().await?;
+            self.note_id(&block);
+            let data = block.lines().find_map(|line| line.strip_prefix("data: "));
+            if let Some(data) = data {
+                assert!(block.lines().any(|line| line == "event: change"), "{block}");
+                return Some(serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+
+    fn note_id(&mut self, block: &str) {
+        if let Some(id) = block.lines().find_map(|line| line.strip_prefix("id: ")) {
+            id.clone_into(&mut self.last_id);
+        }
+    }
+
+    async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.buffer = rest;
+                return Some(block);
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.unwrap();
+            let chunk = chunk.ok()??;
+            self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+}

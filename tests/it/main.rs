@@ -1,0 +1,35 @@
+//! Everything that needs a server: one binary, so that it is linked once.
+//!
+//! `scripts/test` starts what these tests need and runs them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "a test that finds something wrong must fail loudly"
+)]
+
+mod harness;
+
+mod authorization;
+mod bad_requests;
+mod command_line;
+mod demonstration;
+mod documents;
+mod durability;
+mod emergencies;
+mod evaluation;
+mod flags;
+mod outage;
+mod replicas;
+mod rollout;
+mod store;
+mod stream;

@@ -1,0 +1,69 @@
+//! The database goes away and comes back.
+
+use crate::harness::Events;
+use crate::harness::Folder;
+use crate::harness::Postgres;
+use crate::harness::Server;
+use crate::harness::eventually;
+use serde_json::json;
+
+#[tokio::test]
+async fn evaluations_go_on_while_the_database_is_away() {
+    let mut postgres = Postgres::start().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    let mut events = Events::open(&client, None).await;
+    postgres.stop().await;
+
+    let write = server.admin.post("/kill/f", json!({})).await;
+    assert!(write.header("retry-after").parse::<u32>().is_ok());
+    let problem = write.expect(503);
+    assert_eq!(problem["code"], "store_unavailable");
+    assert_eq!(server.admin.get("/api/v1/projects").await.status, 503);
+    for _ in 0..100 {
+        assert_eq!(client.value("f", json!({"targetingKey": "u"})).await, true);
+    }
+    let admin = server.admin.clone();
+    eventually("the server says that it is stale", || {
+        let admin = admin.clone();
+        async move { admin.get("/readyz").await.expect(200)["stale"] == true }
+    })
+    .await;
+
+    postgres.resume().await;
+    eventually("a write works again", || {
+        let admin = admin.clone();
+        async move { admin.post("/kill/f", json!({})).await.status == 200 }
+    })
+    .await;
+    assert_eq!(events.next().await.unwrap()["flags"], json!(["f"]), "the stream stayed open");
+    assert_eq!(client.value("f", json!({})).await, false);
+    eventually("the server is no longer stale", || {
+        let admin = admin.clone();
+        async move { admin.get("/readyz").await.expect(200)["stale"] == false }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_starts_without_its_database_waits_for_it() {
+    let mut postgres = Postgres::start().await;
+    postgres.stop().await;
+    let folder = Folder::new();
+    let server = Server::spawn(folder.path(), Some(&postgres.url), &[]).await;
+    assert_eq!(server.admin.get("/livez").await.status, 200);
+    assert_eq!(server.admin.get("/readyz").await.expect(503)["status"], "starting");
+    let early = server.admin.evaluate("f", json!({})).await;
+    assert!(early.header("retry-after").parse::<u32>().is_ok());
+    early.expect(503);
+    postgres.resume().await;
+    let admin = server.admin.clone();
+    eventually("the server is ready", || {
+        let admin = admin.clone();
+        async move { admin.get("/readyz").await.status == 200 }
+    })
+    .await;
+    server.with_environment().await;
+}

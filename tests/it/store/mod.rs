@@ -1,0 +1,3 @@
+//! The contract of the store: one suite, run on each database.
+
+mod contract;
