@@ -16,7 +16,7 @@ LABEL org.opencontainers.image.title="Vexil" \
       org.opencontainers.image.description="A self-hosted feature flag server" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /out/vexil /usr/local/bin/vexil
-# Snapshots, and the database when there is no PostgreSQL. The only folder that is written to.
+# The database when there is no PostgreSQL. The only folder that is written to.
 COPY --from=build --chown=65532:65532 /out/data /data
 ENV VEXIL_LISTEN=0.0.0.0:8080 \
     VEXIL_DATA_DIR=/data

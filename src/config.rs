@@ -50,7 +50,7 @@ pub struct Settings {
     /// Where local files are kept [default: ./vexil-data]
     #[arg(long, env = "VEXIL_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// postgres://…; without it, `SQLite` in the data directory
+    /// postgres://…; without it, SQLite in the data directory
     #[arg(long, env = "VEXIL_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<SecretString>,
     /// redis://…; without it, no Redis

@@ -22,6 +22,8 @@ pub enum Denied {
     Scope,
     /// What is asked for is not there, or outside of the token's scope, which is the same to its holder.
     NotFound,
+    /// The token reaches several environments, and none of them has the flag.
+    NoSuchFlag,
     /// The token reaches several environments, and the request does not say which is meant.
     Ambiguous {
         /// Those that could be meant, as `project/environment`.
@@ -82,7 +84,7 @@ pub fn require_role_in_environment(
 ///
 /// # Errors
 ///
-/// [`Denied::NotFound`] if there is none, [`Denied::Ambiguous`] if there are several.
+/// [`Denied::NotFound`] or [`Denied::NoSuchFlag`] if there is none, [`Denied::Ambiguous`] if there are several.
 pub fn environment_for(
     grant: &Grant,
     directory: &Directory,
@@ -101,6 +103,9 @@ pub fn environment_for(
         && let Some(flag) = flag
     {
         found.retain(|each| each.ruleset().flag(flag).is_some());
+        if found.is_empty() {
+            return Err(Denied::NoSuchFlag);
+        }
     }
     match found.as_slice() {
         [] => Err(Denied::NotFound),

@@ -7,7 +7,10 @@ use crate::change::instruction::check_segments;
 use crate::change::read::RolloutSpec;
 use crate::change::read::ServeSpec;
 use crate::change::rebalance::Moved;
+use crate::change::rebalance::moved_between;
 use crate::change::rebalance::rebalance;
+use crate::eval::bucket_attribute;
+use crate::eval::kind_or_user;
 use crate::model::flag::FlagDefinition;
 use crate::model::flag::unknown_variation;
 use crate::model::key::FlagKey;
@@ -50,7 +53,7 @@ pub struct Applied {
     pub config: FlagConfig,
     /// What was done, in words, one sentence per effect; empty if everything was so already.
     pub changes: Vec<String>,
-    /// How many contexts get another variation, if a percentage was changed.
+    /// How many of those whom the fallthrough serves get another variation, if it was changed and the two can be compared.
     pub moved: Option<Moved>,
 }
 
@@ -74,7 +77,15 @@ pub fn apply(
         change.path = format!("instructions[{i}]");
         change.step(instruction, new_rule_id);
     }
-    change.problems.into_result(change.applied)
+    let mut applied = change.problems.into_result(change.applied)?;
+    let (old, new) = (&scene.config.fallthrough, &applied.config.fallthrough);
+    if applied.config == *scene.config {
+        // One step may have undone another.
+        applied.changes.clear();
+    } else if old != new {
+        applied.moved = moved_by(old, new);
+    }
+    Ok(applied)
 }
 
 /// A change while it is being applied.
@@ -93,20 +104,15 @@ impl Change<'_> {
             Instruction::UpdateFallthroughVariationOrRollout(serve) => self.set_fallthrough(serve),
             Instruction::UpdateOffVariation { variation } => self.set_off_variation(variation),
             Instruction::AddRule { description, clauses, serve, before_rule_id } => {
-                check_segments(
-                    clauses,
-                    &self.path,
-                    |key| self.scene.segments.contains(key),
-                    &mut self.problems,
-                );
-                if let Some(serve) = self.fresh_serve(serve) {
-                    let rule = Rule {
-                        id: new_rule_id(),
-                        description: description.clone(),
-                        clauses: clauses.clone(),
-                        serve,
-                    };
-                    self.add_rule(rule, before_rule_id.as_deref());
+                let scene = self.scene;
+                let exists = |key: &str| scene.segments.contains(key);
+                check_segments(clauses, &self.path, exists, &mut self.problems);
+                let serve = self.fresh_serve(serve);
+                let position = self.rule_position(before_rule_id.as_deref());
+                if let (Some(serve), Some(position)) = (serve, position) {
+                    let (description, clauses) = (description.clone(), clauses.clone());
+                    let rule = Rule { id: new_rule_id(), description, clauses, serve };
+                    self.add_rule(rule, position);
                 }
             }
             Instruction::RemoveRule { rule_id } => self.remove_rule(rule_id),
@@ -160,12 +166,10 @@ impl Change<'_> {
             }
             ServeSpec::Rollout(spec) => {
                 let Some(weights) = self.weights(spec) else { return };
-                let old = ring_of(&self.applied.config.fallthrough, spec);
-                let (variations, moved) = rebalance(&old, &weights);
-                if !old.is_empty() {
-                    self.applied.moved = Some(moved);
-                }
-                rollout(spec, variations)
+                let fresh = rollout(spec, Vec::new());
+                let old = &self.applied.config.fallthrough;
+                let old = if is_same_ring(old, &fresh) { ring_of(old) } else { Vec::new() };
+                rollout(spec, rebalance(&old, &weights).0)
             }
         };
         if self.applied.config.fallthrough != new {
@@ -211,16 +215,20 @@ impl Change<'_> {
         }
     }
 
-    fn add_rule(&mut self, rule: Rule, before_rule_id: Option<&str>) {
-        let rules = &mut self.applied.config.rules;
-        let position = match before_rule_id {
-            None => Some(rules.len()),
-            Some(id) => rules.iter().position(|rule| rule.id == id),
-        };
-        let Some(position) = position else {
+    /// Where a new rule goes: last, or before another.
+    fn rule_position(&mut self, before_rule_id: Option<&str>) -> Option<usize> {
+        let rules = &self.applied.config.rules;
+        let Some(id) = before_rule_id else { return Some(rules.len()) };
+        let position = rules.iter().position(|rule| rule.id == id);
+        if position.is_none() {
             let detail = "is not a rule of this flag in this environment";
-            return self.refuse("beforeRuleId", "unknown_rule", detail);
-        };
+            self.refuse("beforeRuleId", "unknown_rule", detail);
+        }
+        position
+    }
+
+    fn add_rule(&mut self, rule: Rule, position: usize) {
+        let rules = &mut self.applied.config.rules;
         if rules.len() == RULES_MAX {
             let detail = format!("a flag can have at most {RULES_MAX} rules");
             return self.problems.add(self.path.clone(), "too_many", detail);
@@ -296,24 +304,24 @@ impl Change<'_> {
         };
         let prerequisite =
             Prerequisite { key: key.clone(), variation: i64::try_from(index).unwrap_or(0) };
-        let prerequisites = &mut self.applied.config.prerequisites;
-        let is_full = prerequisites.len() == PREREQUISITES_MAX;
+        let mut prerequisites = self.applied.config.prerequisites.clone();
         match prerequisites.iter_mut().find(|each| each.key == *key) {
             Some(same) if *same == prerequisite => return,
             Some(same) => *same = prerequisite,
-            None if is_full => {
-                let detail = format!("a flag can have at most {PREREQUISITES_MAX} prerequisites");
-                return self.refuse("key", "too_many", detail);
-            }
             None => prerequisites.push(prerequisite),
         }
+        if prerequisites.len() > PREREQUISITES_MAX {
+            let detail = format!("a flag can have at most {PREREQUISITES_MAX} prerequisites");
+            return self.refuse("key", "too_many", detail);
+        }
         let mut edges = self.scene.prerequisites.clone();
-        let own = self.applied.config.prerequisites.iter().map(|each| each.key.clone());
+        let own = prerequisites.iter().map(|each| each.key.clone());
         edges.insert(self.scene.definition.key.clone(), own.collect());
         if let Err(refusal) = cycle::check(&edges) {
             let (code, detail) = refusal.describe("prerequisites");
             return self.refuse("key", code, detail);
         }
+        self.applied.config.prerequisites = prerequisites;
         self.say(format!("added the prerequisite `{key}` serving `{variation}`"));
     }
 
@@ -345,20 +353,40 @@ fn rollout(spec: &RolloutSpec, variations: Vec<Slice>) -> VariationOrRollout {
     VariationOrRollout { variation: None, rollout: Some(rollout) }
 }
 
-/// The ring that a new rollout continues; empty if the old one hashes something else, so that no slot keeps its meaning.
-fn ring_of(old: &VariationOrRollout, spec: &RolloutSpec) -> Vec<Slice> {
-    match (old.variation, &old.rollout) {
-        // A fixed variation is a ring with one owner, whatever is hashed.
-        (Some(variation), _) => vec![Slice { variation, weight_milli_pct: WEIGHT_TOTAL }],
-        (None, Some(rollout))
-            if rollout.context_kind == spec.context_kind
-                && rollout.bucket_by == spec.bucket_by
-                && rollout.seed.is_none() =>
-        {
-            rollout.variations.clone()
-        }
-        _ => Vec::new(),
+/// Whether a context lies in the same slot of both; a fixed variation is a ring with one owner, whatever is hashed.
+fn is_same_ring(old: &VariationOrRollout, new: &VariationOrRollout) -> bool {
+    let hashed = |serve: &VariationOrRollout| {
+        let rollout = serve.rollout.as_ref().filter(|_| serve.variation.is_none())?;
+        let (kind, bucket_by) = (rollout.context_kind.as_str(), rollout.bucket_by.as_str());
+        // As an evaluation reads them, so that two ways to write the same are the same.
+        Some((kind_or_user(kind).to_owned(), bucket_attribute(kind, bucket_by), rollout.seed))
+    };
+    match (hashed(old), hashed(new)) {
+        (Some(old), Some(new)) => old == new,
+        _ => true,
     }
+}
+
+/// Who owns which slots.
+fn ring_of(serve: &VariationOrRollout) -> Vec<Slice> {
+    match (serve.variation, &serve.rollout) {
+        (Some(variation), _) => vec![Slice { variation, weight_milli_pct: WEIGHT_TOTAL }],
+        (None, Some(rollout)) => {
+            let mut slices = rollout.variations.clone();
+            let covered: u64 = slices.iter().map(|slice| u64::from(slice.weight_milli_pct)).sum();
+            let rest = u64::from(WEIGHT_TOTAL).saturating_sub(covered);
+            // What no slice covers belongs to the last one, as it does in an evaluation.
+            if let (Some(last), Ok(rest)) = (slices.last_mut(), u32::try_from(rest)) {
+                last.weight_milli_pct += rest;
+            }
+            slices
+        }
+        (None, None) => Vec::new(),
+    }
+}
+
+fn moved_by(old: &VariationOrRollout, new: &VariationOrRollout) -> Option<Moved> {
+    is_same_ring(old, new).then(|| moved_between(&ring_of(old), &ring_of(new)))
 }
 
 /// All individual targets: context kind, key, variation.

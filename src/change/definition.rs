@@ -80,7 +80,10 @@ pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<Definition
     decode_list(fields, KINDS, |kind, fields| {
         Some(match kind {
             "updateName" => {
-                DefinitionInstruction::UpdateName(fields.required_text("value", NAME_CHARS_MAX))
+                if !fields.has("value") {
+                    fields.missing("value");
+                }
+                DefinitionInstruction::UpdateName(fields.name("value").unwrap_or_default())
             }
             "updateDescription" => DefinitionInstruction::UpdateDescription(
                 fields.required_text("value", TEXT_CHARS_MAX),
@@ -163,16 +166,21 @@ fn step(
             "changed the description".to_owned()
         }
         DefinitionInstruction::AddTags(tags) => {
+            let is_new = |tag: &&String| !flag.tags.contains(tag);
+            let added: Vec<&str> = tags.iter().filter(is_new).map(String::as_str).collect();
+            let words = format!("added the tags {}", added.join(", "));
             flag.tags = sorted_tags(flag.tags.iter().chain(tags).cloned().collect());
             if flag.tags.len() > TAGS_MAX {
                 let detail = format!("a flag can have at most {TAGS_MAX} tags");
                 problems.add(format!("{path}.values"), "too_many", detail);
             }
-            format!("added the tags {}", tags.join(", "))
+            words
         }
         DefinitionInstruction::RemoveTags(tags) => {
-            flag.tags.retain(|tag| !tags.contains(tag));
-            format!("removed the tags {}", tags.join(", "))
+            let (removed, kept): (Vec<String>, Vec<String>) =
+                flag.tags.drain(..).partition(|tag| tags.contains(tag));
+            flag.tags = kept;
+            format!("removed the tags {}", removed.join(", "))
         }
         DefinitionInstruction::SetTemporary(temporary) => {
             flag.temporary = *temporary;

@@ -7,7 +7,7 @@ use crate::model::decode::object;
 use crate::model::decode::wrong_type;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
-use crate::model::limit::CONTEXT_KEY_BYTES_MAX;
+use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
 use crate::model::limit::INSTRUCTIONS_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::TARGET_KEYS_MAX;
@@ -184,7 +184,7 @@ fn read_targets(fields: &mut Fields<'_>) -> TargetSpec {
     if !fields.has("values") {
         fields.missing("values");
     }
-    let values = fields.texts("values", TARGET_KEYS_MAX, CONTEXT_KEY_BYTES_MAX);
+    let values = fields.texts("values", TARGET_KEYS_MAX, CONTEXT_KEY_CHARS_MAX);
     TargetSpec { context_kind, values, variation }
 }
 

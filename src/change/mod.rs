@@ -6,7 +6,7 @@
 //! # Invariants
 //!
 //! * Pure: values in, values out. No I/O, no clock; ids are handed in.
-//! * What [`apply`] returns is valid: every variation exists, weights sum to the whole, patterns build, nothing is circular.
+//! * What [`apply()`] returns is valid: every variation exists, weights sum to the whole, patterns build, nothing is circular.
 //! * Every problem is reported at once, with its path in the body that was sent.
 //!
 //! Loading what a change refers to, and storing the result in one transaction, is in `control`.

@@ -42,23 +42,23 @@ pub(crate) fn clauses(fields: &mut Fields<'_>) -> Vec<Clause> {
 
 fn clause(fields: &mut Fields<'_>, path: &str) -> Clause {
     let context_kind = context_kind(fields, "contextKind");
-    if !fields.has("op") {
-        fields.missing("op");
+    let n_before = fields.problems().as_slice().len();
+    for name in ["op", "values"] {
+        if !fields.has(name) {
+            fields.missing(name);
+        }
     }
-    let op = fields.text("op", NAME_CHARS_MAX);
-    let attribute = fields.text("attribute", NAME_CHARS_MAX).unwrap_or_default();
-    if !fields.has("values") {
-        fields.missing("values");
-        fields.take("values");
-        return Clause::default();
-    }
-    let values = fields.list("values", CLAUSE_VALUES_MAX, |value, _, _| Some(value));
-    let negate = fields.flag("negate").unwrap_or(false);
-    let Some(op) = op else {
-        return Clause::default();
+    let clause = Clause {
+        context_kind,
+        attribute: fields.text("attribute", NAME_CHARS_MAX).unwrap_or_default(),
+        op: fields.text("op", NAME_CHARS_MAX).unwrap_or_default(),
+        values: fields.list("values", CLAUSE_VALUES_MAX, |value, _, _| Some(value)),
+        negate: fields.flag("negate").unwrap_or(false),
     };
-    let clause = Clause { context_kind, attribute, op, values, negate };
-    check::clause(&clause, fields.problems(), path);
+    // A field that could not be read would only be complained of twice.
+    if fields.problems().as_slice().len() == n_before {
+        check::clause(&clause, fields.problems(), path);
+    }
     clause
 }
 
@@ -87,10 +87,18 @@ pub(crate) fn bucket_by(fields: &mut Fields<'_>, name: &'static str) -> String {
 pub(crate) fn serve(fields: &mut Fields<'_>) -> Option<ServeSpec> {
     let has_variation = fields.has("variation");
     let has_weights = fields.has("rolloutWeights");
+    let companions = ["rolloutContextKind", "rolloutBucketBy"].map(|name| (name, fields.has(name)));
     let variation = fields.text("variation", NAME_CHARS_MAX);
     let weights = fields.take("rolloutWeights");
     let context_kind = context_kind(fields, "rolloutContextKind");
     let bucket_by = bucket_by(fields, "rolloutBucketBy");
+    if has_variation && !has_weights {
+        for (name, is_there) in companions {
+            if is_there {
+                fields.refuse(name, "conflicting_fields", "goes with `rolloutWeights` only");
+            }
+        }
+    }
     match (has_variation, has_weights) {
         (true, false) => variation.map(ServeSpec::Variation),
         (false, true) => {

@@ -30,7 +30,7 @@ pub fn rebalance(old: &[Slice], weights: &[(i64, u32)]) -> (Vec<Slice>, Moved) {
         let moved = Moved { moved_milli_pct: WEIGHT_TOTAL, from, to };
         return (merged(slices), moved);
     }
-    let (pieces, moved_milli_pct) = release(old, &to);
+    let (pieces, moved_milli_pct) = release(old, &from, &to);
     let missing = to.iter().map(|(variation, weight)| {
         let kept = from.get(variation).copied().unwrap_or(0).min(*weight);
         (*variation, weight - kept)
@@ -39,25 +39,56 @@ pub fn rebalance(old: &[Slice], weights: &[(i64, u32)]) -> (Vec<Slice>, Moved) {
     (slices, Moved { moved_milli_pct, from, to })
 }
 
+/// Compares two rings, slot by slot.
+pub(crate) fn moved_between(old: &[Slice], new: &[Slice]) -> Moved {
+    let mut moved_milli_pct = 0;
+    let mut rest_of_new = new.iter().copied().filter(|slice| slice.weight_milli_pct > 0);
+    let mut current = rest_of_new.next();
+    for slice in old {
+        let mut n_left = slice.weight_milli_pct;
+        while let Some(other) = current.as_mut().filter(|_| n_left > 0) {
+            let n_shared = n_left.min(other.weight_milli_pct);
+            if other.variation != slice.variation {
+                moved_milli_pct += n_shared;
+            }
+            n_left -= n_shared;
+            other.weight_milli_pct -= n_shared;
+            if other.weight_milli_pct == 0 {
+                current = rest_of_new.next();
+            }
+        }
+    }
+    Moved { moved_milli_pct, from: shares(old), to: shares(new) }
+}
+
 /// A stretch of the ring, with its owner unless it was given up.
 struct Piece {
     owner: Option<i64>,
     n_slots: u32,
 }
 
-/// Lets each variation keep its first slots up to its new weight; returns the pieces and how many slots were given up.
-fn release(old: &[Slice], to: &BTreeMap<i64, u32>) -> (Vec<Piece>, u32) {
+/// Lets each variation keep its slots up to its new weight; returns the pieces and how many slots were given up.
+///
+/// A slice gives up the end at which a neighbour grows, so that the neighbour can have it and slices stay few.
+fn release(old: &[Slice], from: &BTreeMap<i64, u32>, to: &BTreeMap<i64, u32>) -> (Vec<Piece>, u32) {
+    let grows = |slice: &Slice| to.get(&slice.variation) > from.get(&slice.variation);
     let mut allowance = to.clone();
     let mut pieces = Vec::new();
     let mut n_released = 0;
-    for slice in old {
+    for (i, slice) in old.iter().enumerate() {
         let allowed = allowance.entry(slice.variation).or_insert(0);
         let kept = slice.weight_milli_pct.min(*allowed);
         *allowed -= kept;
         let released = slice.weight_milli_pct - kept;
         n_released += released;
-        pieces.push(Piece { owner: Some(slice.variation), n_slots: kept });
-        pieces.push(Piece { owner: None, n_slots: released });
+        let kept = Piece { owner: Some(slice.variation), n_slots: kept };
+        let released = Piece { owner: None, n_slots: released };
+        let before = i.checked_sub(1).and_then(|before| old.get(before));
+        if before.is_some_and(grows) && !old.get(i + 1).is_some_and(grows) {
+            pieces.extend([released, kept]);
+        } else {
+            pieces.extend([kept, released]);
+        }
     }
     pieces.retain(|piece| piece.n_slots > 0);
     (pieces, n_released)
@@ -72,7 +103,8 @@ fn hand_out(pieces: &[Piece], mut missing: BTreeMap<i64, u32>) -> Vec<Slice> {
             continue;
         }
         let before = slices.last().map(|slice| slice.variation);
-        let after = pieces.get(i + 1).and_then(|next| next.owner);
+        let after = pieces.iter().skip(i + 1).find_map(|next| next.owner);
+        let after = after.filter(|after| Some(*after) != before);
         let others: Vec<i64> = missing.keys().copied().filter(|v| Some(*v) != after).collect();
         // The right neighbour comes last, so that its part touches it.
         let order = before.into_iter().chain(others).chain(after);
@@ -160,6 +192,7 @@ mod tests {
                         .map(|(v, w)| w.saturating_sub(share(&moved.to, *v))).sum();
                     prop_assert_eq!(u32::try_from(n_changed).unwrap(), fewest);
                     prop_assert_eq!(moved.moved_milli_pct, fewest);
+                    prop_assert_eq!(moved_between(&old, &new), moved);
                 }
                 old = new;
             }

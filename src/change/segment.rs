@@ -7,12 +7,13 @@ use crate::change::read;
 use crate::model::decode::Fields;
 use crate::model::decode::object;
 use crate::model::key::SegmentKey;
-use crate::model::limit::CONTEXT_KEY_BYTES_MAX;
+use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::RULES_MAX;
 use crate::model::limit::SEGMENT_KEYS_MAX;
 use crate::model::limit::TEXT_CHARS_MAX;
 use crate::model::problem::Problems;
+use crate::model::rule::USER_KIND;
 use crate::model::rule::WEIGHT_TOTAL;
 use crate::model::segment::Segment;
 use crate::model::segment::SegmentRule;
@@ -42,13 +43,13 @@ pub fn decode_segment(
             Some(key) => same_key(fields, key),
             None => fields.required_key("key", SegmentKey::parse),
         };
-        let name = fields.text("name", NAME_CHARS_MAX);
+        let name = fields.name("name");
         let segment = Segment {
             key: key.clone().unwrap_or_else(|| SegmentKey::stored("")),
             name: name.or_else(|| key.as_ref().map(SegmentKey::to_string)).unwrap_or_default(),
             description: fields.text("description", TEXT_CHARS_MAX).unwrap_or_default(),
-            included: fields.texts("included", SEGMENT_KEYS_MAX, CONTEXT_KEY_BYTES_MAX),
-            excluded: fields.texts("excluded", SEGMENT_KEYS_MAX, CONTEXT_KEY_BYTES_MAX),
+            included: fields.texts("included", SEGMENT_KEYS_MAX, CONTEXT_KEY_CHARS_MAX),
+            excluded: fields.texts("excluded", SEGMENT_KEYS_MAX, CONTEXT_KEY_CHARS_MAX),
             included_contexts: context_lists(fields, "includedContexts"),
             excluded_contexts: context_lists(fields, "excludedContexts"),
             rules: fields.list("rules", RULES_MAX, |item, path, problems| {
@@ -58,7 +59,15 @@ pub fn decode_segment(
         };
         key.map(|_| segment)
     });
-    match segment.flatten() {
+    let segment = segment.flatten();
+    let rules = || segment.iter().flat_map(|segment| &segment.rules);
+    for (i, rule) in rules().enumerate() {
+        if rules().take(i).any(|earlier| earlier.id == rule.id) {
+            let detail = format!("`{}` is the id of an earlier rule", rule.id);
+            problems.add(format!("rules[{i}].id"), "duplicate_rule", detail);
+        }
+    }
+    match segment {
         Some(segment) if problems.is_empty() => Ok(segment),
         _ => Err(problems),
     }
@@ -77,9 +86,15 @@ fn same_key(fields: &mut Fields<'_>, key: &SegmentKey) -> Option<SegmentKey> {
 
 fn context_lists(fields: &mut Fields<'_>, name: &'static str) -> Vec<SegmentTarget> {
     fields.list(name, CONTEXT_KINDS_MAX, |item, path, problems| {
-        object(item, path, problems, |fields| SegmentTarget {
-            context_kind: read::context_kind(fields, "contextKind"),
-            values: fields.texts("values", SEGMENT_KEYS_MAX, CONTEXT_KEY_BYTES_MAX),
+        object(item, path, problems, |fields| {
+            let context_kind = read::context_kind(fields, "contextKind");
+            if context_kind == USER_KIND {
+                // SDKs that evaluate themselves look for users there only.
+                let detail = "name another kind; keys of users stand in `included` and `excluded`";
+                fields.refuse("contextKind", "invalid_kind", detail);
+            }
+            let values = fields.texts("values", SEGMENT_KEYS_MAX, CONTEXT_KEY_CHARS_MAX);
+            SegmentTarget { context_kind, values }
         })
     })
 }

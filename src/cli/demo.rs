@@ -50,7 +50,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a demonstration can be told.
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// First prints the URL and the tokens as one line of JSON
+    /// Prints the URL and the tokens as one line of JSON instead of the walkthrough
     #[arg(long)]
     json: bool,
     /// The address to listen on; loopback only
@@ -100,9 +100,10 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<()> {
 }
 
 async fn introduce(control: &Control, url: &str, is_json: bool) -> anyhow::Result<()> {
-    if !control.snapshots.wait_for_directory(1, READY_TIMEOUT).await {
-        bail!("the store did not load in time");
-    }
+    let is_loaded = control.snapshots.wait_for_directory(1);
+    tokio::time::timeout(READY_TIMEOUT, is_loaded)
+        .await
+        .context("the store did not load in time")?;
     seed(control).await?;
     if is_json {
         let line = json!({
@@ -139,8 +140,7 @@ async fn seed(control: &Control) -> anyhow::Result<()> {
         let request = TokenRequest { name, kind, role, scope };
         control.create_token(&author, request, &NewSecret::known(token)).await?;
     }
-    let flags: Vec<SampleFlag> =
-        serde_json::from_str(FLAGS).context("the sample is not JSON")?;
+    let flags: Vec<SampleFlag> = serde_json::from_str(FLAGS).context("the sample is not JSON")?;
     for flag in flags {
         let change = json!({"instructions": flag.instructions});
         let definition = FlagDefinition::decode(flag.definition)?;

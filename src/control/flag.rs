@@ -19,6 +19,17 @@ use crate::store::Tx;
 use crate::store::within_timeout;
 use jiff::Timestamp;
 
+/// A change of a definition that is asked for.
+#[derive(Debug)]
+pub struct DefinitionChange {
+    /// What is to be done, in order.
+    pub instructions: Vec<DefinitionInstruction>,
+    /// The same as it was sent, as JSON, for the audit log.
+    pub raw: String,
+    /// Only say what would happen.
+    pub is_dry_run: bool,
+}
+
 /// An environment that a change of a definition touches, locked, with its new version.
 struct Touched {
     id: EnvId,
@@ -85,8 +96,7 @@ impl Control {
         author: &Author,
         project: &ProjectKey,
         key: &FlagKey,
-        instructions: &[DefinitionInstruction],
-        raw: String,
+        change: DefinitionChange,
     ) -> Result<(FlagDefinition, Vec<String>), ControlError> {
         within_timeout(async {
             let now = self.clock.now();
@@ -98,8 +108,8 @@ impl Control {
             let Some((old, false)) = tx.definition(project, key).await? else {
                 return Err(ControlError::not_found("flag", key));
             };
-            let (new, changes) = apply_to_definition(&old, instructions)?;
-            if changes.is_empty() {
+            let (new, changes) = apply_to_definition(&old, &change.instructions)?;
+            if changes.is_empty() || change.is_dry_run {
                 return Ok((new, changes));
             }
             tx.update_definition(project, &new).await?;
@@ -108,8 +118,8 @@ impl Control {
             }
             let words = changes.clone();
             let action = "flag.update";
-            self.complete(tx, author, action, project, key, Some(raw), words, &touched, now)
-                .await?;
+            let raw = Some(change.raw);
+            self.complete(tx, author, action, project, key, raw, words, &touched, now).await?;
             Ok((new, changes))
         })
         .await

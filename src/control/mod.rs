@@ -1,6 +1,6 @@
 //! What can be done to the installation: every command that writes, and what administrators read.
 //!
-//! One write path, whoever asks (admin API, command line, later dashboard, schedules and rollouts):
+//! One write path, whoever asks (the admin API, the demonstration):
 //! lock the counter row → load → decide with `change` → write rows, version, change log and audit entry → commit → ring the
 //! doorbells → wait until this process serves it. Nothing is half applied: any error on the way rolls everything back.
 //!
@@ -18,6 +18,7 @@ mod token;
 pub use emergency::Killed;
 pub use emergency::Restored;
 pub use error::ControlError;
+pub use flag::DefinitionChange;
 pub use flag_config::ConfigChange;
 pub use flag_config::ConfigChanged;
 pub use project::initial_salt;
@@ -114,18 +115,7 @@ impl Control {
         tx.notify("changed").await?;
         tx.commit().await?;
         self.metrics.changes.inc();
-        let installed = async {
-            match served {
-                Served::Environments(positions) => {
-                    for (env, version) in positions {
-                        self.snapshots.wait_for(env, version, INSTALL_TIMEOUT).await;
-                    }
-                }
-                Served::Directory(version) => {
-                    self.snapshots.wait_for_directory(version, INSTALL_TIMEOUT).await;
-                }
-            }
-        };
+        let installed = tokio::time::timeout(INSTALL_TIMEOUT, self.wait_until(served));
         let published = async {
             if let Some(redis) = &self.redis
                 && let Err(error) = redis.publish().await
@@ -134,8 +124,23 @@ impl Control {
                 debug!(%error, "could not ring through Redis");
             }
         };
-        tokio::join!(installed, published);
+        let (is_installed, ()) = tokio::join!(installed, published);
+        if is_installed.is_err() {
+            debug!("a change was acknowledged before this process served it");
+        }
         Ok(())
+    }
+
+    /// Waits until this process serves what was committed.
+    async fn wait_until(&self, served: Served) {
+        match served {
+            Served::Environments(positions) => {
+                for (env, version) in positions {
+                    self.snapshots.wait_for(env, version).await;
+                }
+            }
+            Served::Directory(version) => self.snapshots.wait_for_directory(version).await,
+        }
     }
 }
 

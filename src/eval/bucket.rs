@@ -45,7 +45,8 @@ fn whole_digits(number: &serde_json::Number) -> Option<String> {
     let float = number.as_f64()?;
     // Beyond 2^53 a float does not say which whole number is meant.
     let is_whole = float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0;
-    is_whole.then(|| format!("{float:.0}"))
+    // Adding zero takes the sign from a negative zero.
+    is_whole.then(|| format!("{:.0}", float + 0.0))
 }
 
 #[cfg(test)]

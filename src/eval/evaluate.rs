@@ -15,10 +15,10 @@ use crate::model::context::Context;
 use crate::model::key::SegmentKey;
 use std::cell::Cell;
 
-/// Flags and segments that one evaluation may visit before the flag counts as malformed.
+/// Prerequisites and nested segments that one evaluation may visit before the flag counts as malformed.
 ///
-/// Flags written through this server stay far below it; only imported data could branch without end.
-const VISITS_MAX: u32 = 10_000;
+/// Far beyond what anybody needs; bounds the time where references branch again and again.
+const VISITS_MAX: u32 = 100_000;
 /// How deep prerequisites and segments may be nested before the flag counts as malformed; bounds the stack.
 const DEPTH_MAX: u32 = 64;
 
@@ -165,7 +165,9 @@ impl<'r> Evaluation<'r> {
         key: &SegmentKey,
         outer: Option<&Visited<'_>>,
     ) -> Result<bool, ErrorKind> {
-        self.count_visit()?;
+        if outer.is_some() {
+            self.count_visit()?;
+        }
         let Some(segment) = self.ruleset.segment(key) else {
             return Ok(false);
         };

@@ -1,7 +1,7 @@
 //! Evaluation: which variation a context gets, and why.
 //!
-//! [`compile`] turns a stored flag into a form in which everything that can fail, allocate or be slow has been done
-//! (patterns built, references split, values put into sets, weights summed, values rendered). [`evaluate`] walks that form.
+//! [`compile()`] turns a stored flag into a form in which everything that can fail, allocate or be slow has been done
+//! (patterns built, references split, values put into sets, weights summed, values rendered). [`evaluate()`] walks that form.
 //!
 //! # Invariants
 //!
@@ -27,7 +27,9 @@ mod segment;
 pub use clause::OPERATORS;
 pub use compile::CompiledFlag;
 pub use compile::CompiledVariation;
+pub(crate) use compile::bucket_attribute;
 pub use compile::compile;
+pub(crate) use compile::kind_or_user;
 pub use evaluate::evaluate;
 pub use outcome::ErrorKind;
 pub use outcome::Outcome;

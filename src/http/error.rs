@@ -187,6 +187,9 @@ impl From<Denied> for ApiError {
             Denied::NotFound => {
                 Self::not_found("there is no such project or environment within the token's scope")
             }
+            Denied::NoSuchFlag => {
+                Self::not_found("no environment within the token's scope has such a flag")
+            }
             Denied::Ambiguous { candidates } => {
                 let candidates = candidates.join(", ");
                 let detail = format!(
@@ -221,7 +224,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Unavailable(cause) => {
                 tracing::warn!(cause, "the store is unavailable");
-                let detail = "the database cannot be reached, so nothing was changed; try again";
+                let detail = "the database cannot be reached; try again";
                 Self::unavailable("store_unavailable", detail)
             }
             other => {

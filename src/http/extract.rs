@@ -60,7 +60,12 @@ fn token_of(headers: &HeaderMap) -> Result<&str, ApiError> {
     let value = authorization.or_else(|| headers.get("x-api-key")).and_then(|v| v.to_str().ok());
     let token = value.map(|value| {
         let (scheme, rest) = value.split_once(' ').unwrap_or(("", value));
-        if scheme.eq_ignore_ascii_case("bearer") { rest.trim() } else { value.trim() }
+        match scheme.eq_ignore_ascii_case("bearer") {
+            true => rest.trim(),
+            // The scheme alone is no token.
+            false if value.trim().eq_ignore_ascii_case("bearer") => "",
+            false => value.trim(),
+        }
     });
     token.filter(|token| !token.is_empty()).ok_or_else(|| {
         ApiError::unauthorized("token_missing", "send a token as `Authorization: Bearer <token>`")
@@ -112,12 +117,18 @@ impl Caller {
 
 /// The environment that is meant, for tokens that reach several.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct EnvironmentQuery {
     /// The project's key.
     pub(crate) project: Option<String>,
     /// The environment's key.
     pub(crate) environment: Option<String>,
 }
+
+/// No parameters at all: one that is meant for another route must not be ignored.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoParams {}
 
 /// The keys in a path. A text that cannot be a key cannot name anything, so it is not found.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 //! * The data plane (`ofrep`, `stream`) is given a [`DataState`], which holds no store: it cannot reach a database.
 //! * Authentication belongs to the route, never to a path's prefix. Without a token only the health routes and the API
 //!   document answer.
-//! * Every error is one [`error::ApiError`]; the dialect in which it is written depends on the route.
+//! * Every error is one `ApiError`; the dialect in which it is written depends on the route.
 
 pub mod openapi;
 

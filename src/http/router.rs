@@ -95,6 +95,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(token::list_tokens, token::create_token))
         .routes(routes!(token::revoke_token))
         .routes(routes!(audit::list_audit))
+        .routes(routes!(audit::list_project_audit))
         .routes(routes!(audit::list_environment_audit))
 }
 

@@ -147,8 +147,13 @@ impl ChangeStream {
         if !self.has_greeted {
             self.has_greeted = true;
             // Goes out at once, so that proxies pass the headers on, and sets the id without dispatching an event.
-            let id = render_id(self.cursor);
-            let greeting = format!("retry: {RETRY_MS}\nid: {id}\n\n");
+            let retry = format!("retry: {RETRY_MS}\n");
+            let greeting = if self.must_send_all {
+                // No id before the full event: a client that is cut off in between must ask for it again.
+                format!("{retry}\n")
+            } else {
+                format!("{retry}id: {}\n\n", render_id(self.cursor))
+            };
             return Some((Ok(Bytes::from(greeting)), self));
         }
         loop {

@@ -8,7 +8,7 @@
 use crate::model::decode::wrong_type;
 use crate::model::limit::CONTEXT_ATTRIBUTES_MAX;
 use crate::model::limit::CONTEXT_DEPTH_MAX;
-use crate::model::limit::CONTEXT_KEY_BYTES_MAX;
+use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
 use crate::model::problem::Problems;
 use crate::model::problem::join;
 use crate::model::rule::USER_KIND;
@@ -123,9 +123,9 @@ fn decode_kind(
         None | Some(Value::Null) => None,
         // An empty key identifies nobody: treated as absent, as OFREP clients send it for "unknown".
         Some(Value::String(key)) if key.is_empty() => None,
-        Some(Value::String(key)) if key.len() <= CONTEXT_KEY_BYTES_MAX => Some(key),
+        Some(Value::String(key)) if key.chars().count() <= CONTEXT_KEY_CHARS_MAX => Some(key),
         Some(Value::String(_)) => {
-            let detail = format!("must be at most {CONTEXT_KEY_BYTES_MAX} bytes");
+            let detail = format!("must be at most {CONTEXT_KEY_CHARS_MAX} characters");
             problems.add(join(path, name), "too_long", detail);
             None
         }

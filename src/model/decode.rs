@@ -84,7 +84,8 @@ impl Fields<'_> {
     /// Takes a field as it is, `null` included.
     pub fn take_or_null(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
-        self.rest.remove(name)
+        // Keeps the order of the rest, in which unknown fields are reported.
+        self.rest.shift_remove(name)
     }
 
     /// Takes a text of at most `chars_max` characters, if the field is there.
@@ -101,6 +102,15 @@ impl Fields<'_> {
                 None
             }
         }
+    }
+
+    /// Takes a name for people, if the field is there; it may not be empty.
+    pub fn name(&mut self, name: &'static str) -> Option<String> {
+        let text = self.text(name, NAME_CHARS_MAX)?;
+        if text.is_empty() {
+            self.refuse(name, "required", "must not be empty");
+        }
+        Some(text)
     }
 
     /// Takes a text that must be there; a missing one is noted and read as empty.

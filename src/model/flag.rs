@@ -25,7 +25,7 @@ pub enum FlagKind {
     Boolean,
     /// A text.
     String,
-    /// A number; its written form (`10` or `10.0`) is kept.
+    /// A number; `10` stays `10` and `10.0` stays `10.0`.
     Number,
     /// Any JSON object or array.
     Json,
@@ -147,7 +147,7 @@ impl FlagDefinition {
 
 fn decode_definition(fields: &mut Fields<'_>) -> Option<FlagDefinition> {
     let key = fields.required_key("key", FlagKey::parse);
-    let name = fields.text("name", NAME_CHARS_MAX);
+    let name = fields.name("name");
     let description = fields.text("description", TEXT_CHARS_MAX).unwrap_or_default();
     if !fields.has("kind") {
         fields.missing("kind");

@@ -26,7 +26,7 @@ pub const SEGMENT_KEYS_MAX: usize = 10_000;
 pub const TARGET_KEYS_MAX: usize = 10_000;
 /// Prerequisites of one flag.
 pub const PREREQUISITES_MAX: usize = 32;
-/// Flags on the longest chain of prerequisites; also the deepest nesting of segments.
+/// References on the longest chain of prerequisites, and of segments that ask for segments.
 pub const DEPENDENCY_DEPTH_MAX: usize = 10;
 /// Flags or segments visited while one change is checked for cycles.
 pub const DEPENDENCY_NODES_MAX: usize = 1_000;
@@ -48,8 +48,8 @@ pub const SEGMENTS_MAX: i64 = 10_000;
 pub const TOKENS_MAX: i64 = 100_000;
 /// Attributes of one context, all kinds together.
 pub const CONTEXT_ATTRIBUTES_MAX: usize = 256;
-/// Bytes of a context's key.
-pub const CONTEXT_KEY_BYTES_MAX: usize = 256;
+/// Characters of a context's key.
+pub const CONTEXT_KEY_CHARS_MAX: usize = 256;
 /// Nesting of a context's attributes.
 pub const CONTEXT_DEPTH_MAX: usize = 8;
 /// Nesting of any JSON that a client sends.

@@ -99,7 +99,7 @@ impl Environment {
 
     /// Replaces the ruleset by the one that `change` makes of it, if that is newer; returns whether it is.
     ///
-    /// The change must be relative to the current ruleset or to an older one.
+    /// The change must be relative to the current ruleset or to an older one; at another epoch it must be everything.
     pub fn install(&self, to: Position, change: RulesetChange) -> bool {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.ruleset.load();
@@ -114,13 +114,15 @@ impl Environment {
             segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
             frame: OnceLock::new(),
         };
-        self.ruleset.store(Arc::new(current.with(to.epoch, to.version, change)));
-        if from.epoch == to.epoch {
+        let ruleset = if from.epoch == to.epoch {
             changes.push_back(Arc::new(entry));
+            current.with(to.epoch, to.version, change)
         } else {
-            // Another history: nobody can continue from before it.
+            // Another history: nothing of the old one stays, and nobody can continue from before it.
             changes.clear();
-        }
+            Ruleset::default().with(to.epoch, to.version, change)
+        };
+        self.ruleset.store(Arc::new(ruleset));
         while changes.len() > CHANGES_MAX {
             changes.pop_front();
         }

@@ -25,7 +25,6 @@ use crate::model::change::EnvId;
 use crate::model::change::Position;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
@@ -74,35 +73,22 @@ impl Snapshots {
         self.doorbell.notify_one();
     }
 
-    /// Waits until this process serves `version` of an environment or a higher one, for at most `timeout`.
-    ///
-    /// Returns whether it does.
-    pub async fn wait_for(&self, env: EnvId, version: i64, timeout: Duration) -> bool {
-        let is_there = async {
-            loop {
-                let mut directory_changed = self.directory_changed.subscribe();
-                self.ring();
-                if let Some(environment) = self.directory().environment(env) {
-                    let mut positions = environment.positions();
-                    let reached = |position: &Position| position.version >= version;
-                    return positions.wait_for(reached).await.is_ok();
-                }
-                // A new environment arrives with the directory.
-                if directory_changed.changed().await.is_err() {
-                    return false;
-                }
-            }
-        };
-        tokio::time::timeout(timeout, is_there).await.unwrap_or(false)
+    /// Asks the follower to look, and waits until this process serves `version` of an environment or a higher one, or no
+    /// longer serves the environment.
+    pub async fn wait_for(&self, env: EnvId, version: i64) {
+        self.ring();
+        let Some(environment) = self.directory().environment(env).cloned() else { return };
+        let mut positions = environment.positions();
+        let reached = |position: &Position| position.version >= version;
+        // OK because the sender lives in `environment`, which is held here.
+        let _ = positions.wait_for(reached).await;
     }
 
-    /// Waits until this process serves `version` of the directory or a higher one, for at most `timeout`.
-    ///
-    /// Returns whether it does.
-    pub async fn wait_for_directory(&self, version: i64, timeout: Duration) -> bool {
-        let mut versions = self.directory_changed.subscribe();
+    /// Asks the follower to look, and waits until this process serves `version` of the directory or a higher one.
+    pub async fn wait_for_directory(&self, version: i64) {
         self.ring();
-        let reached = versions.wait_for(|current| *current >= version);
-        tokio::time::timeout(timeout, reached).await.is_ok_and(|result| result.is_ok())
+        let mut versions = self.directory_changed.subscribe();
+        // OK because the sender lives in `self`.
+        let _ = versions.wait_for(|current| *current >= version).await;
     }
 }

@@ -52,6 +52,13 @@ impl Store {
     ///
     /// [`StoreError::Schema`] if the URL is not one.
     pub fn postgres(url: &SecretString) -> Result<Self, StoreError> {
+        let is_postgres = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.expose_secret().starts_with(scheme));
+        if !is_postgres {
+            let detail = "the database URL must start with postgres:// or postgresql://";
+            return Err(StoreError::Schema(detail.to_owned()));
+        }
         let options = PgConnectOptions::from_str(url.expose_secret())
             .map_err(|error| StoreError::Schema(format!("the database URL is not valid: {error}")))?
             .application_name("vexil")

@@ -27,15 +27,19 @@ fn case(
     body: impl ToString,
     (status, code, at): (u16, &'static str, &str),
 ) -> Case {
-    Case { what, method, path: path.into(), body: body.to_string(), status, code, at: at.to_owned() }
+    Case {
+        what,
+        method,
+        path: path.into(),
+        body: body.to_string(),
+        status,
+        code,
+        at: at.to_owned(),
+    }
 }
 
 /// A bad instruction in a change of the flag `f`.
-fn instruction(
-    what: &'static str,
-    body: Value,
-    expected: (u16, &'static str, &str),
-) -> Case {
+fn instruction(what: &'static str, body: Value, expected: (u16, &'static str, &str)) -> Case {
     let body = json!({"instructions": [{"kind": "turnFlagOn"}, body]});
     case(what, Method::PATCH, format!("{ENV}/flags/f"), body, expected)
 }

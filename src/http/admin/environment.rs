@@ -1,15 +1,18 @@
 //! Environments.
 
 use crate::auth;
+use crate::auth::Denied;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
-use crate::http::admin::name;
 use crate::http::admin::project::Rename;
+use crate::http::admin::project::reaches;
 use crate::http::admin::project::required_name;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::Keys;
+use crate::http::extract::NoParams;
+use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
@@ -57,8 +60,12 @@ pub(crate) async fn list_environments(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project,)): Keys<(ProjectKey,)>,
+    _: Params<NoParams>,
 ) -> Result<Json<Items<EnvironmentBody>>, ApiError> {
     auth::require_role(caller.grant(), Role::Viewer)?;
+    if !reaches(caller.grant(), &project) {
+        return Err(Denied::NotFound.into());
+    }
     let (_, mut environments) = state.control.project(&project).await?;
     environments.retain(|each| caller.grant().scope.covers_environment(&project, &each.key));
     Ok(Json(Items { items: environments.into_iter().map(EnvironmentBody::from).collect() }))
@@ -72,12 +79,13 @@ pub(crate) async fn create_environment(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project,)): Keys<(ProjectKey,)>,
+    _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<EnvironmentBody>), ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Administrator, &project)?;
     let new = decode(body, |fields| {
         let key = fields.required_key("key", EnvKey::parse);
-        let name = name(fields);
+        let name = fields.name("name");
         Some(NewEnvironment { key: key?, name })
     })?;
     let name = new.name.unwrap_or_else(|| new.key.to_string());
@@ -94,6 +102,7 @@ pub(crate) async fn find_environment(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
+    _: Params<NoParams>,
 ) -> Result<Json<EnvironmentBody>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &key)?;
     Ok(Json(state.control.environment(&project, &key).await?.into()))
@@ -107,6 +116,7 @@ pub(crate) async fn update_environment(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
+    _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EnvironmentBody>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Administrator, &project, &key)?;
@@ -123,6 +133,7 @@ pub(crate) async fn delete_environment(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
+    _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Administrator, &project)?;
     state.control.delete_environment(&caller.author(None), &project, &key).await?;

@@ -2,14 +2,18 @@
 
 use crate::auth;
 use crate::change::decode_definition_instructions;
+use crate::control::DefinitionChange;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
+use crate::http::admin::flag_config::PatchQuery;
 use crate::http::admin::invalid;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::Keys;
+use crate::http::extract::NoParams;
+use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::model::flag::ClientSideAvailability;
 use crate::model::flag::Defaults;
@@ -72,6 +76,7 @@ pub(crate) async fn list_flags(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project,)): Keys<(ProjectKey,)>,
+    _: Params<NoParams>,
 ) -> Result<Json<Items<FlagDefinition>>, ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Viewer, &project)?;
     Ok(Json(Items { items: state.control.definitions(&project).await? }))
@@ -85,6 +90,7 @@ pub(crate) async fn create_flag(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project,)): Keys<(ProjectKey,)>,
+    _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<FlagDefinition>), ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
@@ -101,6 +107,7 @@ pub(crate) async fn find_flag(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
+    _: Params<NoParams>,
 ) -> Result<Json<FlagDefinition>, ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Viewer, &project)?;
     Ok(Json(state.control.definition(&project, &key).await?))
@@ -108,12 +115,15 @@ pub(crate) async fn find_flag(
 
 /// Changes a flag's definition by instructions.
 #[utoipa::path(patch, path = "/api/v1/projects/{project}/flags/{flag}", tag = "flags",
-    params(("project" = String, Path), ("flag" = String, Path)), request_body = DefinitionPatch,
+    params(("project" = String, Path), ("flag" = String, Path),
+        ("dryRun" = Option<bool>, Query, description = "Only says what would happen.")),
+    request_body = DefinitionPatch,
     responses((status = 200, description = "The definition and what was done.", body = DefinitionChanged)))]
 pub(crate) async fn update_flag(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
+    Params(query): Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<DefinitionChanged>, ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
@@ -123,7 +133,8 @@ pub(crate) async fn update_flag(
         Some((decode_definition_instructions(fields), comment))
     })?;
     let author = caller.author(comment);
-    let changed = state.control.change_definition(&author, &project, &key, &instructions, raw);
+    let change = DefinitionChange { instructions, raw, is_dry_run: query.dry_run };
+    let changed = state.control.change_definition(&author, &project, &key, change);
     let (flag, changes) = changed.await?;
     Ok(Json(DefinitionChanged { flag, changes }))
 }
@@ -136,6 +147,7 @@ pub(crate) async fn delete_flag(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
+    _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
     state.control.delete_flag(&caller.author(None), &project, &key).await?;

@@ -11,6 +11,7 @@ use crate::http::admin::decode;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::Keys;
+use crate::http::extract::NoParams;
 use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::model::change::Kill;
@@ -146,6 +147,7 @@ pub(crate) async fn list_environment_flags(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
+    _: Params<NoParams>,
 ) -> Result<Json<FlagList>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let (flags, version) = state.control.flags(&project, &env).await?;
@@ -160,17 +162,20 @@ pub(crate) async fn find_environment_flag(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
+    _: Params<NoParams>,
 ) -> Result<impl IntoResponse, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let flag = state.control.flag(&project, &env, &key).await?;
     Ok(([(header::ETAG, etag_of(flag.version))], Json(FlagBody::from(flag))))
 }
 
+/// How a change is made.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct PatchQuery {
+    /// Only says what would happen.
     #[serde(default)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// Changes a flag in one environment by instructions.
@@ -236,6 +241,8 @@ fn read_if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
     if text == "*" {
         return Ok(None);
     }
+    // Proxies that compress make tags weak.
+    let text = text.strip_prefix("W/").unwrap_or(text);
     let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let version = version.and_then(|version| version.parse().ok());
     version.map(Some).ok_or_else(|| {

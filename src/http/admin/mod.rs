@@ -15,7 +15,6 @@ pub(crate) mod token;
 use crate::http::error::ApiError;
 use crate::model::decode::Fields;
 use crate::model::decode::object;
-use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::TEXT_CHARS_MAX;
 use crate::model::problem::Problems;
 use axum::http::StatusCode;
@@ -54,13 +53,4 @@ pub(crate) fn invalid(problems: Problems) -> ApiError {
 /// Reads the optional field `comment`.
 pub(crate) fn comment(fields: &mut Fields<'_>) -> Option<String> {
     fields.text("comment", TEXT_CHARS_MAX)
-}
-
-/// Reads the field `name`, which may be absent but not empty.
-pub(crate) fn name(fields: &mut Fields<'_>) -> Option<String> {
-    let name = fields.text("name", NAME_CHARS_MAX);
-    if name.as_ref().is_some_and(String::is_empty) {
-        fields.refuse("name", "required", "must not be empty");
-    }
-    name
 }

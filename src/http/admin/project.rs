@@ -5,10 +5,11 @@ use crate::auth::Denied;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
-use crate::http::admin::name;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::Keys;
+use crate::http::extract::NoParams;
+use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
@@ -59,7 +60,7 @@ pub(crate) struct Rename {
 }
 
 /// Whether the project is within the token's scope as a whole or in part.
-fn reaches(grant: &Grant, project: &ProjectKey) -> bool {
+pub(super) fn reaches(grant: &Grant, project: &ProjectKey) -> bool {
     match &grant.scope {
         Scope::All => true,
         Scope::Project(own) | Scope::Environment(own, _) => own == project,
@@ -72,6 +73,7 @@ fn reaches(grant: &Grant, project: &ProjectKey) -> bool {
 pub(crate) async fn list_projects(
     State(state): State<AdminState>,
     caller: Caller,
+    _: Params<NoParams>,
 ) -> Result<Json<Items<ProjectBody>>, ApiError> {
     auth::require_role(caller.grant(), Role::Viewer)?;
     let mut projects = state.control.projects().await?;
@@ -85,6 +87,7 @@ pub(crate) async fn list_projects(
 pub(crate) async fn create_project(
     State(state): State<AdminState>,
     caller: Caller,
+    _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ProjectBody>), ApiError> {
     auth::require_role(caller.grant(), Role::Administrator)?;
@@ -93,7 +96,7 @@ pub(crate) async fn create_project(
     }
     let new = decode(body, |fields| {
         let key = fields.required_key("key", ProjectKey::parse);
-        let name = name(fields);
+        let name = fields.name("name");
         Some(NewProject { key: key?, name })
     })?;
     let name = new.name.unwrap_or_else(|| new.key.to_string());
@@ -110,6 +113,7 @@ pub(crate) async fn find_project(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((key,)): Keys<(ProjectKey,)>,
+    _: Params<NoParams>,
 ) -> Result<Json<ProjectBody>, ApiError> {
     auth::require_role(caller.grant(), Role::Viewer)?;
     if !reaches(caller.grant(), &key) {
@@ -129,6 +133,7 @@ pub(crate) async fn update_project(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((key,)): Keys<(ProjectKey,)>,
+    _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ProjectBody>, ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Administrator, &key)?;
@@ -146,6 +151,7 @@ pub(crate) async fn delete_project(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((key,)): Keys<(ProjectKey,)>,
+    _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Administrator, &key)?;
     state.control.delete_project(&caller.author(None), &key).await?;
@@ -157,5 +163,5 @@ pub(super) fn required_name(fields: &mut crate::model::decode::Fields<'_>) -> Op
     if !fields.has("name") {
         fields.missing("name");
     }
-    name(fields)
+    fields.name("name")
 }

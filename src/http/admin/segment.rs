@@ -9,6 +9,8 @@ use crate::http::admin::invalid;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::Keys;
+use crate::http::extract::NoParams;
+use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
@@ -70,6 +72,7 @@ pub(crate) async fn list_segments(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
+    _: Params<NoParams>,
 ) -> Result<Json<Items<SegmentBody>>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let segments = state.control.segments(&project, &env).await?;
@@ -84,6 +87,7 @@ pub(crate) async fn create_segment(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
+    _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SegmentBody>), ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
@@ -103,6 +107,7 @@ pub(crate) async fn find_segment(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
+    _: Params<NoParams>,
 ) -> Result<Json<SegmentBody>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     Ok(Json(state.control.segment(&project, &env, &key).await?.into()))
@@ -117,6 +122,7 @@ pub(crate) async fn update_segment(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
+    _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<SegmentBody>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
@@ -137,6 +143,7 @@ pub(crate) async fn delete_segment(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
+    _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
     state.control.delete_segment(&caller.author(None), &project, &env, &key).await?;

@@ -7,10 +7,11 @@ use crate::control::TokenRequest;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
-use crate::http::admin::name;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::Keys;
+use crate::http::extract::NoParams;
+use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::model::decode::Fields;
 use crate::model::key::EnvKey;
@@ -111,6 +112,7 @@ pub(crate) async fn list_environment_tokens(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
+    _: Params<NoParams>,
 ) -> Result<Json<Items<TokenBody>>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Administrator, &project, &env)?;
     state.control.environment(&project, &env).await?;
@@ -128,6 +130,7 @@ pub(crate) async fn create_environment_token(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
+    _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Administrator, &project, &env)?;
@@ -160,6 +163,7 @@ pub(crate) async fn revoke_environment_token(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((project, env, id)): Keys<(ProjectKey, EnvKey, String)>,
+    _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Administrator, &project, &env)?;
     let scope = Scope::Environment(project, env);
@@ -173,6 +177,7 @@ pub(crate) async fn revoke_environment_token(
 pub(crate) async fn list_tokens(
     State(state): State<AdminState>,
     caller: Caller,
+    _: Params<NoParams>,
 ) -> Result<Json<Items<TokenBody>>, ApiError> {
     auth::require_role(caller.grant(), Role::Administrator)?;
     let mut tokens = state.control.tokens().await?;
@@ -186,6 +191,7 @@ pub(crate) async fn list_tokens(
 pub(crate) async fn create_token(
     State(state): State<AdminState>,
     caller: Caller,
+    _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
     auth::require_role(caller.grant(), Role::Administrator)?;
@@ -214,6 +220,7 @@ pub(crate) async fn revoke_token(
     State(state): State<AdminState>,
     caller: Caller,
     Keys((id,)): Keys<(String,)>,
+    _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
     auth::require_role(caller.grant(), Role::Administrator)?;
     let own = &caller.grant().scope;
@@ -235,7 +242,7 @@ fn required_name(fields: &mut Fields<'_>) -> Option<String> {
     if !fields.has("name") {
         fields.missing("name");
     }
-    name(fields)
+    fields.name("name")
 }
 
 async fn create(

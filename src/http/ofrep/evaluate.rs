@@ -1,6 +1,7 @@
 //! The two routes of OFREP: one flag, and all flags.
 // HOT: memory only; no lock, no log.
 
+use crate::auth::Denied;
 use crate::eval::CompiledFlag;
 use crate::eval::evaluate;
 use crate::http::DataState;
@@ -27,12 +28,26 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use serde::Deserialize;
 use serde_json::Value;
 use sha2::Digest;
 use sha2::Sha256;
 
 /// Bytes of SHA-256 that an entity tag has; 128 bits are beyond chance.
 const ETAG_BYTES: usize = 16;
+
+/// The environment that is meant; parameters that OFREP clients add, such as `flagConfigEtag`, are ignored.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OfrepQuery {
+    project: Option<String>,
+    environment: Option<String>,
+}
+
+impl From<OfrepQuery> for EnvironmentQuery {
+    fn from(query: OfrepQuery) -> Self {
+        Self { project: query.project, environment: query.environment }
+    }
+}
 
 /// Evaluates one flag.
 #[utoipa::path(post, path = "/ofrep/v1/evaluate/flags/{key}", tag = "evaluation",
@@ -47,16 +62,18 @@ pub(crate) async fn evaluate_flag(
     State(state): State<DataState>,
     caller: Caller,
     Path(key): Path<String>,
-    Params(wanted): Params<EnvironmentQuery>,
+    Params(wanted): Params<OfrepQuery>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let environment = caller.environment(&wanted, Some(&key))?;
+    let environment = match caller.environment(&wanted.into(), Some(&key)) {
+        Err(Denied::NoSuchFlag) => return Err(flag_not_found(&key)),
+        found => found?,
+    };
     let context = read_context(body).await?;
     let ruleset = environment.ruleset();
     let flag = ruleset.flag(&key).filter(|flag| is_visible(flag, caller.grant().kind));
     let Some(flag) = flag else {
-        let detail = format!("there is no flag `{key}` in `{}`", environment.key);
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "flag_not_found", detail));
+        return Err(flag_not_found(&key));
     };
     state.metrics.evaluations.inc();
     let outcome = evaluate(&ruleset, flag, &context);
@@ -82,11 +99,11 @@ pub(crate) async fn evaluate_flag(
 pub(crate) async fn evaluate_all_flags(
     State(state): State<DataState>,
     caller: Caller,
-    Params(wanted): Params<EnvironmentQuery>,
+    Params(wanted): Params<OfrepQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let environment = caller.environment(&wanted, None)?;
+    let environment = caller.environment(&wanted.into(), None)?;
     let context = read_context(body).await?;
     let ruleset = environment.ruleset();
     let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
@@ -104,6 +121,11 @@ pub(crate) async fn evaluate_all_flags(
         serde_json::to_vec(&BulkBody { flags, metadata }).map_err(|_| ApiError::internal())?;
     let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, etag)];
     Ok((headers, body).into_response())
+}
+
+fn flag_not_found(key: &str) -> ApiError {
+    let detail = format!("there is no flag `{key}` that the token may see");
+    ApiError::new(StatusCode::NOT_FOUND, "flag_not_found", detail)
 }
 
 /// Which flags a token's holder may see.
