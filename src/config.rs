@@ -122,7 +122,8 @@ impl Settings {
         };
         let secret = |text: Option<String>| text.map(SecretString::from);
         let is_given = |secret: &SecretString| !secret.expose_secret().is_empty();
-        let admin_token = self.admin_token.or(secret(file.admin_token)).filter(is_given);
+        let admin_token =
+            self.admin_token.filter(is_given).or(secret(file.admin_token).filter(is_given));
         if let Some(token) = &admin_token
             && token.expose_secret().chars().count() < ADMIN_TOKEN_CHARS_MIN
         {
@@ -133,8 +134,8 @@ impl Settings {
         Ok(Config {
             listen: self.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| "./vexil-data".into()),
-            database_url: self.database_url.or(secret(file.database_url)).filter(is_given),
-            redis_url: self.redis_url.or(secret(file.redis_url)).filter(is_given),
+            database_url: self.database_url.filter(is_given).or(secret(file.database_url)),
+            redis_url: self.redis_url.filter(is_given).or(secret(file.redis_url)),
             admin_token,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or(LogFormat::Text),

@@ -1,9 +1,22 @@
 //! The `vexil` program: chooses the TLS provider and runs the command line.
 
 use anyhow::anyhow;
+use std::io::Write;
+use std::process::ExitCode;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The causes in one line, and never a backtrace: this is read by people at a terminal.
+            let _ = writeln!(std::io::stderr(), "vexil: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
     // One provider for the databases and the client; with two in the binary, neither would be the default.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

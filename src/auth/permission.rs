@@ -120,6 +120,7 @@ pub fn environment_for(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::change::Position;
     use crate::model::token::Scope;
     use crate::model::token::TokenKind;
 
@@ -133,7 +134,7 @@ mod tests {
             let (project, env) = (ProjectKey::stored(project), EnvKey::stored(env));
             Arc::new(Environment::new(i64::try_from(i).unwrap(), project, env))
         };
-        Directory::new(1, keys.iter().enumerate().map(environment).collect(), [])
+        Directory::new(Position::default(), keys.iter().enumerate().map(environment).collect(), [])
     }
 
     #[test]

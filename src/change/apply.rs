@@ -6,6 +6,7 @@ use crate::change::instruction::TargetSpec;
 use crate::change::instruction::check_segments;
 use crate::change::read::RolloutSpec;
 use crate::change::read::ServeSpec;
+use crate::change::read::too_many_patterns;
 use crate::change::rebalance::Moved;
 use crate::change::rebalance::moved_between;
 use crate::change::rebalance::rebalance;
@@ -15,6 +16,7 @@ use crate::model::flag::FlagDefinition;
 use crate::model::flag::unknown_variation;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
+use crate::model::limit::PATTERNS_MAX;
 use crate::model::limit::PREREQUISITES_MAX;
 use crate::model::limit::RULES_MAX;
 use crate::model::limit::TARGET_KEYS_MAX;
@@ -232,6 +234,11 @@ impl Change<'_> {
         if rules.len() == RULES_MAX {
             let detail = format!("a flag can have at most {RULES_MAX} rules");
             return self.problems.add(self.path.clone(), "too_many", detail);
+        }
+        let clauses = rules.iter().chain([&rule]).flat_map(|rule| &rule.clauses);
+        let matching = clauses.filter(|clause| clause.op == "matches");
+        if matching.map(|clause| clause.values.len()).sum::<usize>() > PATTERNS_MAX {
+            return self.refuse("clauses", "too_many", too_many_patterns());
         }
         let name = if rule.description.is_empty() {
             format!("rule {}", rule.id)

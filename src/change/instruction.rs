@@ -140,6 +140,10 @@ pub(crate) fn decode_list<T>(
     if !fields.has("instructions") {
         fields.missing("instructions");
     }
+    if read::has_too_many_patterns(fields, "instructions") {
+        fields.take("instructions");
+        return Vec::new();
+    }
     fields.list("instructions", INSTRUCTIONS_MAX, |item, path, problems| {
         let kind = match item.get("kind") {
             Some(Value::String(kind)) => kind.clone(),

@@ -7,6 +7,7 @@ use crate::model::decode::wrong_type;
 use crate::model::limit::CLAUSE_VALUES_MAX;
 use crate::model::limit::CLAUSES_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
+use crate::model::limit::PATTERNS_MAX;
 use crate::model::problem::Problems;
 use crate::model::rule::Clause;
 use crate::model::rule::USER_KIND;
@@ -31,6 +32,28 @@ pub struct RolloutSpec {
     pub context_kind: String,
     /// The attribute that is hashed; empty means the key.
     pub bucket_by: String,
+}
+
+/// Notes that the rules or instructions in the field `name` have more patterns than a flag or segment may have.
+///
+/// Comes before they are read, because reading builds each of them.
+pub(crate) fn has_too_many_patterns(fields: &mut Fields<'_>, name: &str) -> bool {
+    let items = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned();
+    let rules = fields.peek(name).and_then(Value::as_array).into_iter().flatten();
+    let clauses = rules.filter_map(|rule| items(rule, "clauses")).flatten();
+    let matching = clauses.filter(|clause| clause.get("op").is_some_and(|op| op == "matches"));
+    let n_patterns: usize =
+        matching.filter_map(|clause| items(&clause, "values")).map(|v| v.len()).sum();
+    let has_too_many = n_patterns > PATTERNS_MAX;
+    if has_too_many {
+        fields.refuse(name, "too_many", too_many_patterns());
+    }
+    has_too_many
+}
+
+/// The sentence for too many patterns.
+pub(crate) fn too_many_patterns() -> String {
+    format!("a flag or segment can have at most {PATTERNS_MAX} patterns of `matches`")
 }
 
 /// Reads the field `clauses`.

@@ -52,9 +52,7 @@ pub fn decode_segment(
             excluded: fields.texts("excluded", SEGMENT_KEYS_MAX, CONTEXT_KEY_CHARS_MAX),
             included_contexts: context_lists(fields, "includedContexts"),
             excluded_contexts: context_lists(fields, "excludedContexts"),
-            rules: fields.list("rules", RULES_MAX, |item, path, problems| {
-                object(item, path, problems, |fields| read_rule(fields, new_rule_id))
-            }),
+            rules: read_rules(fields, new_rule_id),
             salt: salt.to_owned(),
         };
         key.map(|_| segment)
@@ -96,6 +94,19 @@ fn context_lists(fields: &mut Fields<'_>, name: &'static str) -> Vec<SegmentTarg
             let values = fields.texts("values", SEGMENT_KEYS_MAX, CONTEXT_KEY_CHARS_MAX);
             SegmentTarget { context_kind, values }
         })
+    })
+}
+
+fn read_rules(
+    fields: &mut Fields<'_>,
+    new_rule_id: &mut dyn FnMut() -> String,
+) -> Vec<SegmentRule> {
+    if read::has_too_many_patterns(fields, "rules") {
+        fields.take("rules");
+        return Vec::new();
+    }
+    fields.list("rules", RULES_MAX, |item, path, problems| {
+        object(item, path, problems, |fields| read_rule(fields, new_rule_id))
     })
 }
 

@@ -5,6 +5,7 @@
 
 use crate::app::App;
 use crate::auth::NewSecret;
+use crate::auth::digest;
 use crate::change::decode_instructions;
 use crate::cli::output::print;
 use crate::config::DEFAULT_LISTEN;
@@ -13,6 +14,7 @@ use crate::config::Settings;
 use crate::control::Author;
 use crate::control::ConfigChange;
 use crate::control::Control;
+use crate::control::ControlError;
 use crate::control::TokenRequest;
 use crate::model::change::Actor;
 use crate::model::decode::object;
@@ -123,36 +125,51 @@ async fn introduce(control: &Control, url: &str, is_json: bool) -> anyhow::Resul
 async fn seed(control: &Control) -> anyhow::Result<()> {
     let project = ProjectKey::stored(PROJECT);
     let env = EnvKey::stored(ENVIRONMENT);
-    if control.projects().await?.iter().any(|each| each.key == project) {
+    let admin = digest(ADMIN_TOKEN);
+    if control.tokens().await?.iter().any(|token| token.digest == admin) {
         return Ok(());
     }
     let actor = Actor { id: "demo".to_owned(), name: "vexil demo".to_owned() };
     let author = Author { actor, request_id: "demo".to_owned(), comment: None };
-    control.create_project(&author, &project, "Demonstration").await?;
-    control.create_environment(&author, &project, &env, "Production").await?;
-    let own = Scope::Environment(project.clone(), env.clone());
-    for (token, kind, role, scope) in [
-        (ADMIN_TOKEN, TokenKind::Admin, Some(Role::Administrator), Scope::All),
-        (SERVER_TOKEN, TokenKind::Server, None, own.clone()),
-        (CLIENT_TOKEN, TokenKind::Client, None, own),
-    ] {
-        let name = "demonstration".to_owned();
-        let request = TokenRequest { name, kind, role, scope };
-        control.create_token(&author, request, &NewSecret::known(token)).await?;
-    }
+    // A demonstration that was ended too early is continued: what is there already stays.
+    unless_there(control.create_project(&author, &project, "Demonstration").await)?;
+    unless_there(control.create_environment(&author, &project, &env, "Production").await)?;
     let flags: Vec<SampleFlag> = serde_json::from_str(FLAGS).context("the sample is not JSON")?;
     for flag in flags {
+        let raw = flag.instructions.to_string();
         let change = json!({"instructions": flag.instructions});
         let definition = FlagDefinition::decode(flag.definition)?;
-        control.create_flag(&author, &project, &definition).await?;
-        let raw = change.to_string();
+        unless_there(control.create_flag(&author, &project, &definition).await)?;
+        if control.flag(&project, &env, &definition.key).await?.config.on {
+            continue;
+        }
         let mut problems = Problems::default();
         let instructions = object(change, "", &mut problems, decode_instructions);
         let instructions = problems.into_result(instructions.unwrap_or_default())?;
         let change = ConfigChange { instructions, raw, if_version: None, is_dry_run: false };
         control.change_config(&author, &project, &env, &definition.key, change).await?;
     }
+    // The administrator's token comes last: it says that the sample is complete.
+    let own = Scope::Environment(project, env);
+    for (token, kind, role, scope) in [
+        (SERVER_TOKEN, TokenKind::Server, None, own.clone()),
+        (CLIENT_TOKEN, TokenKind::Client, None, own),
+        (ADMIN_TOKEN, TokenKind::Admin, Some(Role::Administrator), Scope::All),
+    ] {
+        let name = "demonstration".to_owned();
+        let request = TokenRequest { name, kind, role, scope };
+        let secret = NewSecret::known(token);
+        unless_there(control.create_token(&author, request, &secret).await.map(|_| ()))?;
+    }
     Ok(())
+}
+
+/// Makes nothing of it that something is there already.
+fn unless_there(result: Result<(), ControlError>) -> Result<(), ControlError> {
+    match result {
+        Err(ControlError::Conflict { code: "key_taken", .. }) => Ok(()),
+        other => other,
+    }
 }
 
 /// What to try, as lines that can be pasted in order.

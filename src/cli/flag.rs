@@ -225,7 +225,7 @@ pub(super) async fn run(command: FlagCommand) -> anyhow::Result<()> {
 
 async fn create(args: CreateArgs) -> anyhow::Result<()> {
     let client = args.common.connection.client()?;
-    let place = args.target.find(&client).await?;
+    let project = args.target.find_project(&client).await?;
     let mut body = json!({
         "key": args.flag,
         "kind": args.kind,
@@ -240,7 +240,7 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
             args.variations.iter().map(|text| variation(text)).collect::<Result<_, _>>()?;
         fields.insert("variations".to_owned(), Value::Array(variations));
     }
-    let answer = client.post(&format!("{}/flags", place.project_path()), &body).await?;
+    let answer = client.post(&format!("/api/v1/projects/{project}/flags"), &body).await?;
     let columns = [("FLAG", "/key"), ("KIND", "/kind"), ("TAGS", "/tags"), ("NAME", "/name")];
     print_rows(args.common.output, &answer, &columns)
 }

@@ -69,7 +69,7 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Serve(settings) => serve::serve(settings).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Migrate(settings) => serve::migrate(settings).await,
-        Command::Openapi => output::print(&openapi::yaml()?),
+        Command::Openapi => output::print(openapi::yaml()?),
         Command::Kill(args) => flag::kill(args).await,
         Command::Restore(args) => flag::restore(args).await,
         Command::Flag(command) => flag::run(command).await,

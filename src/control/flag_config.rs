@@ -82,18 +82,24 @@ impl Control {
             }
             let applied = self.apply_to(&mut locked, project, &change.instructions).await?;
             let Locked { tx, env, version, mut flag, now } = locked;
-            let (changes, moved) = (applied.changes, applied.moved);
-            if applied.config == flag.config {
+            let (mut changes, moved) = (applied.changes, applied.moved);
+            // Whoever turns a killed flag on, or off for good, ends the kill: there is nothing left to restore.
+            let is_turned_off = change.instructions.contains(&Instruction::TurnFlagOff);
+            let ends_kill = flag.killed.is_some() && (applied.config.on || is_turned_off);
+            if applied.config == flag.config && !ends_kill {
                 return Ok(ConfigChanged { flag, version: version - 1, changes, moved });
             }
-            // Turning a killed flag on ends the kill: there is nothing left to restore.
-            flag.killed = flag.killed.filter(|_| !applied.config.on);
+            if ends_kill {
+                flag.killed = None;
+                changes.push("ended the kill: there is nothing to restore".to_owned());
+            }
             flag.config = applied.config;
-            flag.version = version;
-            flag.changed_at = now;
             if change.is_dry_run {
+                // The flag's own version stays: it would be wrong in an `If-Match`.
                 return Ok(ConfigChanged { flag, version, changes, moved });
             }
+            flag.version = version;
+            flag.changed_at = now;
             let deed = Deed {
                 action: "flag.change",
                 subject: key.as_str(),

@@ -181,13 +181,17 @@ impl Control {
         .await
     }
 
-    /// Returns all tokens that are not revoked, oldest first.
+    /// Returns all tokens that are not revoked, oldest first; those that cannot be read are not accepted and not listed.
     ///
     /// # Errors
     ///
     /// Those of the store.
     pub async fn tokens(&self) -> Result<Vec<TokenRecord>, ControlError> {
-        within_timeout(async { Ok(self.store.read().await?.tokens().await?) }).await
+        within_timeout(async {
+            let tokens = self.store.read().await?.tokens().await?;
+            Ok(tokens.into_iter().flatten().collect())
+        })
+        .await
     }
 
     /// Returns entries of the audit log, newest first.

@@ -62,7 +62,7 @@ impl Control {
                     Some(found.ok_or_else(|| ControlError::not_found("environment", key))?.id)
                 }
             };
-            if i64::try_from(tx.tokens().await?.len()).is_ok_and(|n| n >= TOKENS_MAX) {
+            if tx.count_tokens().await? >= TOKENS_MAX {
                 let detail = format!("there can be at most {TOKENS_MAX} tokens; revoke some");
                 return Err(ControlError::conflict("too_many", detail));
             }
@@ -108,7 +108,7 @@ impl Control {
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
             let version = tx.bump_directory().await?;
-            let mut tokens = tx.tokens().await?.into_iter();
+            let mut tokens = tx.tokens().await?.into_iter().flatten();
             let found = tokens.find(|token| token.grant.id == id && is_within(&token.grant.scope));
             let Some(token) = found else {
                 return Err(ControlError::not_found("token", id));

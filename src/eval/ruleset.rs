@@ -42,11 +42,6 @@ impl Ruleset {
         self.sorted.iter().map(Arc::as_ref)
     }
 
-    /// How many flags there are.
-    pub fn n_flags(&self) -> usize {
-        self.sorted.len()
-    }
-
     /// All segments, in no order.
     pub fn segments(&self) -> impl Iterator<Item = &CompiledSegment> {
         self.segments.values().map(Arc::as_ref)
@@ -59,11 +54,20 @@ impl Ruleset {
     /// Returns the ruleset that this one becomes by a change.
     pub fn with(&self, epoch: i64, version: i64, change: RulesetChange) -> Self {
         let mut flags = self.flags.clone();
+        let mut sorted = self.sorted.clone();
+        let is_many = change.flags.len() > sorted.len() / 8;
         for (key, flag) in change.flags {
+            if !is_many {
+                replace(&mut sorted, &key, flag.as_ref());
+            }
             match flag {
                 Some(flag) => flags.insert(key, flag),
                 None => flags.remove(&key),
             };
+        }
+        if is_many {
+            sorted = flags.values().cloned().collect();
+            sorted.sort_by(|left, right| left.key.cmp(&right.key));
         }
         let mut segments = self.segments.clone();
         for (key, segment) in change.segments {
@@ -72,8 +76,21 @@ impl Ruleset {
                 None => segments.remove(&key),
             };
         }
-        let mut sorted: Vec<Arc<CompiledFlag>> = flags.values().cloned().collect();
-        sorted.sort_by(|left, right| left.key.cmp(&right.key));
         Self { epoch, version, flags, segments, sorted }
+    }
+}
+
+/// Puts a flag in its place in a sorted list, or takes it out.
+fn replace(sorted: &mut Vec<Arc<CompiledFlag>>, key: &FlagKey, flag: Option<&Arc<CompiledFlag>>) {
+    let found = sorted.binary_search_by(|each| each.key.cmp(key));
+    match (found, flag) {
+        (Ok(i), Some(flag)) => {
+            sorted.splice(i..=i, [Arc::clone(flag)]);
+        }
+        (Ok(i), None) => {
+            sorted.remove(i);
+        }
+        (Err(i), Some(flag)) => sorted.insert(i, Arc::clone(flag)),
+        (Err(_), None) => {}
     }
 }

@@ -124,6 +124,19 @@ impl ApiError {
         Self { problems, ..Self::new(status, code, detail) }
     }
 
+    /// Takes the error that a response stands for, if its body has not been written yet.
+    pub(crate) fn take_from(response: &mut Response) -> Option<Self> {
+        if let Some(error) = response.extensions_mut().remove() {
+            return Some(error);
+        }
+        // axum answers a method that a route does not have by itself, with the header `Allow` and without a body.
+        let is_bare = !response.headers().contains_key(header::CONTENT_TYPE);
+        (response.status() == StatusCode::METHOD_NOT_ALLOWED && is_bare).then(|| {
+            let detail = "the route does not have this method; the header Allow names those it has";
+            Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        })
+    }
+
     /// The error as a problem document.
     pub(crate) fn problem(&self, request_id: &str) -> Response {
         let body = ProblemBody {

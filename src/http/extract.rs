@@ -21,6 +21,7 @@ use axum::http::header;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// Who is calling: a token that is accepted.
@@ -51,6 +52,34 @@ where
         };
         let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
         Ok(Self { entry, snapshots, digest, request_id: request_id.unwrap_or_default() })
+    }
+}
+
+/// Who is calling, with an administration token; others are refused before their body is read.
+#[derive(Debug)]
+pub(crate) struct AdminCaller(Caller);
+
+impl<S> FromRequestParts<S> for AdminCaller
+where
+    S: Send + Sync,
+    Arc<Snapshots>: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        match caller.grant().role {
+            Some(_) => Ok(Self(caller)),
+            None => Err(Denied::NotAdmin.into()),
+        }
+    }
+}
+
+impl Deref for AdminCaller {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
     }
 }
 

@@ -3,13 +3,12 @@
 use crate::http::error::ApiError;
 use crate::model::strict_json;
 use axum::body::Body;
+use axum::body::HttpBody;
 use axum::extract::FromRequest;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use http_body_util::LengthLimitError;
-use http_body_util::Limited;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -17,28 +16,55 @@ use std::time::Duration;
 pub(crate) const SDK_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a body that administrators send.
 pub(crate) const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes beyond the limit that are read and thrown away, so that the client gets to read the refusal.
+const DRAINED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Collects a body of at most `bytes_max` bytes.
 ///
+/// A larger one is read on and thrown away for a while before it is refused: most clients only read the answer when they
+/// have sent everything.
+///
 /// # Errors
 ///
 /// 413 if it is larger, 408 if it takes too long, 400 if the client breaks off.
 pub(crate) async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let collecting = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, collecting).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let detail = format!("the body must be at most {bytes_max} bytes");
-            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail))
-        }
+    let too_large = || {
+        let detail = format!("the body must be at most {bytes_max} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    };
+    let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if declared > bytes_max.saturating_add(DRAINED_BYTES_MAX) {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, read(body, bytes_max)).await {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => Err(too_large()),
         Ok(Err(_)) => Err(ApiError::bad_request("body_broken", "the body did not arrive whole")),
         Err(_) => {
             let detail = "the body did not arrive in time";
             Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail))
         }
     }
+}
+
+/// Reads a body to its end; `None` if it is larger than `bytes_max`, of which no more is kept.
+async fn read(mut body: Body, bytes_max: usize) -> Result<Option<Bytes>, axum::Error> {
+    let mut kept = Vec::new();
+    let mut n_bytes = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        n_bytes = n_bytes.saturating_add(data.len());
+        if n_bytes <= bytes_max {
+            kept.extend_from_slice(&data);
+        } else if n_bytes > bytes_max.saturating_add(DRAINED_BYTES_MAX) {
+            break;
+        } else {
+            kept = Vec::new();
+        }
+    }
+    Ok((n_bytes <= bytes_max).then(|| Bytes::from(kept)))
 }
 
 /// The JSON body of an administrator's request, with nothing in it silently lost.

@@ -3,12 +3,10 @@
 use crate::clock::Ids;
 use crate::http::error::ApiError;
 use crate::telemetry::Metrics;
-use crate::telemetry::RequestLabels;
 use axum::extract::MatchedPath;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderValue;
-use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
@@ -41,11 +39,7 @@ pub(crate) async fn observe(
     // The route and not the path: paths can hold what belongs in no log.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
-    let error = response.extensions_mut().remove::<ApiError>();
-    // axum answers a method that a route does not have by itself, with the header `Allow` and no body.
-    let is_bare_405 = response.status() == StatusCode::METHOD_NOT_ALLOWED;
-    let error = error.or_else(|| is_bare_405.then(method_not_allowed));
-    if let Some(error) = error {
+    if let Some(error) = ApiError::take_from(&mut response) {
         let extra_headers = std::mem::take(response.headers_mut());
         response = error.problem(&id);
         for (name, value) in &extra_headers {
@@ -56,7 +50,7 @@ pub(crate) async fn observe(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     let status = response.status();
-    metrics.requests.get_or_create(&RequestLabels { status: class_of(status.as_u16()) }).inc();
+    metrics.requests.count(status.as_u16());
     debug!(
         request.id = id,
         http.method = %method,
@@ -68,24 +62,9 @@ pub(crate) async fn observe(
     response
 }
 
-fn method_not_allowed() -> ApiError {
-    let detail = "the route does not have this method; the header Allow names those that it has";
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-}
-
 fn is_request_id(id: &str) -> bool {
     let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     !id.is_empty() && id.len() <= REQUEST_ID_CHARS_MAX && id.bytes().all(is_allowed)
-}
-
-fn class_of(status: u16) -> &'static str {
-    match status / 100 {
-        1 => "1xx",
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
 }
 
 /// Answers for a handler that panicked; the process goes on.

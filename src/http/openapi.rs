@@ -5,6 +5,8 @@
 use crate::http::error::ProblemBody;
 use crate::http::ofrep;
 use crate::http::router;
+use anyhow::anyhow;
+use std::sync::LazyLock;
 use utoipa::Modify;
 use utoipa::OpenApi;
 use utoipa::openapi::Content;
@@ -53,12 +55,19 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
 
-/// Returns the API document as YAML.
+static YAML: LazyLock<Result<String, String>> =
+    LazyLock::new(|| render().map_err(|error| error.to_string()));
+
+/// Returns the API document as YAML; it is written once.
 ///
 /// # Errors
 ///
 /// The document cannot be written, which a test rules out.
-pub fn yaml() -> anyhow::Result<String> {
+pub fn yaml() -> anyhow::Result<&'static str> {
+    YAML.as_deref().map_err(|error| anyhow!(error.clone()))
+}
+
+fn render() -> anyhow::Result<String> {
     let mut document = router::documented();
     for item in document.paths.paths.values_mut() {
         let operations =

@@ -94,7 +94,10 @@ async fn serve_connection(
     stop: CancellationToken,
 ) -> Result<(), AnyError> {
     set_options(&socket)?;
-    let is_http2 = tokio::time::timeout(FIRST_BYTE_TIMEOUT, begins_as_http2(&socket)).await??;
+    let is_http2 = tokio::select! {
+        is_http2 = tokio::time::timeout(FIRST_BYTE_TIMEOUT, begins_as_http2(&socket)) => is_http2??,
+        () = stop.cancelled() => return Ok(()),
+    };
     let service = MapRequestLayer::new(collapse_leading_slashes).layer(router);
     let service =
         service.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));

@@ -81,7 +81,7 @@ pub(crate) async fn stream_changes(
         return Err(ApiError::forbidden("token_kind", detail));
     }
     let environment = caller.environment(&wanted, None)?;
-    let last_event_id = headers.get("last-event-id").map(|value| value.to_str().unwrap_or(""));
+    let last_event_id = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let stream = ChangeStream::open(&state, environment, caller.digest, last_event_id);
     let body = Body::from_stream(stream::unfold(stream, ChangeStream::next));
     let headers = [
@@ -104,7 +104,7 @@ struct ChangeStream {
     must_send_all: bool,
     has_greeted: bool,
     positions: watch::Receiver<Position>,
-    directory_changes: watch::Receiver<i64>,
+    directory_changes: watch::Receiver<Position>,
     heartbeat_at: Instant,
     stop: CancellationToken,
     _open: OpenStream,
@@ -120,6 +120,9 @@ impl ChangeStream {
         // Subscribed before the position is read, so that nothing falls between.
         let positions = environment.positions();
         let current = environment.position();
+        let mut directory_changes = state.snapshots.directory_changes();
+        // The token may have been revoked since it was looked up: look again before the first event.
+        directory_changes.mark_changed();
         let (cursor, must_send_all) = match last_event_id.filter(|id| !id.is_empty()) {
             None => (current, false),
             Some(id) => match parse_id(id).filter(|position| *position <= current) {
@@ -135,7 +138,7 @@ impl ChangeStream {
             must_send_all,
             has_greeted: false,
             positions,
-            directory_changes: state.snapshots.directory_changes(),
+            directory_changes,
             heartbeat_at: Instant::now() + HEARTBEAT_INTERVAL,
             stop: state.stop.clone(),
             _open: OpenStream::new(&state.metrics),
@@ -157,6 +160,13 @@ impl ChangeStream {
             return Some((Ok(Bytes::from(greeting)), self));
         }
         loop {
+            if self.directory_changes.has_changed().ok()? {
+                self.directory_changes.mark_unchanged();
+                // The token may have been revoked, or its environment deleted.
+                let directory = self.snapshots.directory();
+                directory.token(&self.token)?;
+                directory.environment(self.environment.id)?;
+            }
             if let Some(frame) = self.take_frame() {
                 self.heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;
                 return Some((Ok(frame), self));
@@ -166,10 +176,7 @@ impl ChangeStream {
                 changed = self.positions.changed() => changed.ok()?,
                 changed = self.directory_changes.changed() => {
                     changed.ok()?;
-                    // The token may have been revoked, or its environment deleted.
-                    let directory = self.snapshots.directory();
-                    directory.token(&self.token)?;
-                    directory.environment(self.environment.id)?;
+                    self.directory_changes.mark_changed();
                 }
                 () = tokio::time::sleep_until(self.heartbeat_at) => {
                     self.heartbeat_at = Instant::now() + HEARTBEAT_INTERVAL;

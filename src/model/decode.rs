@@ -76,6 +76,11 @@ impl Fields<'_> {
         self.rest.get(name).is_some_and(|value| !value.is_null())
     }
 
+    /// Looks at a field without taking it.
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.rest.get(name)
+    }
+
     /// Takes a field as it is; `null` counts as absent.
     pub fn take(&mut self, name: &'static str) -> Option<Value> {
         self.take_or_null(name).filter(|value| !value.is_null())

@@ -30,6 +30,8 @@ pub const PREREQUISITES_MAX: usize = 32;
 pub const DEPENDENCY_DEPTH_MAX: usize = 10;
 /// Flags or segments visited while one change is checked for cycles.
 pub const DEPENDENCY_NODES_MAX: usize = 1_000;
+/// Patterns of one flag in one environment, or of one segment; each costs memory in every replica.
+pub const PATTERNS_MAX: usize = 20;
 /// Bytes of one `matches` pattern.
 pub const PATTERN_BYTES_MAX: usize = 512;
 /// Bytes of one compiled `matches` pattern; the `regex` crate's default of 10 MiB lets one pattern cost 100 ms.

@@ -1,7 +1,9 @@
-//! Reading JSON so that nothing in it is silently lost.
+//! Reading JSON so that no part of it is silently lost.
 //!
 //! `serde_json::Value` keeps the last of two equal keys, and PostgreSQL cannot store a NUL. Both are refused here, with the
 //! path of the place, and so is nesting that nobody needs. What the fields *mean* is read by `decode`.
+//!
+//! Whole numbers beyond 64 bits become floating-point numbers, as they do in most readers of JSON.
 
 use crate::model::limit::JSON_DEPTH_MAX;
 use crate::model::problem::Problems;
@@ -24,7 +26,7 @@ use std::fmt;
 pub fn parse(bytes: &[u8]) -> Result<Value, Problems> {
     let problems = RefCell::new(Problems::default());
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let seed = Strict { path: String::new(), depth: 0, problems: &problems };
+    let seed = Strict { parent: None, step: Step::Root, depth: 0, problems: &problems };
     let value = seed.deserialize(&mut deserializer);
     let value = value.and_then(|value| deserializer.end().map(|()| value));
     let problems = problems.into_inner();
@@ -50,27 +52,51 @@ pub fn is_deeper_than(value: &Value, depth: usize) -> bool {
     }
 }
 
+/// A place in the document that is being read; its path is written out only when something is wrong with it, since
+/// otherwise reading many elements below a long key would take for ever.
 struct Strict<'a> {
-    path: String,
+    parent: Option<&'a Strict<'a>>,
+    step: Step<'a>,
     depth: usize,
     problems: &'a RefCell<Problems>,
 }
 
+/// How a place is reached from the one around it.
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Root,
+    Field(&'a str),
+    Item(usize),
+}
+
 impl Strict<'_> {
-    fn below<E: de::Error>(&self, step: &str) -> Result<Strict<'_>, E> {
-        let path = join(&self.path, step);
+    fn below<'s, E: de::Error>(&'s self, step: Step<'s>) -> Result<Strict<'s>, E> {
+        let (depth, problems) = (self.depth + 1, self.problems);
+        let below = Strict { parent: Some(self), step, depth, problems };
         if self.depth == JSON_DEPTH_MAX {
             let detail = format!("is nested deeper than {JSON_DEPTH_MAX} levels; flatten it");
-            self.problems.borrow_mut().add(path, "too_deep", detail);
+            below.refuse("too_deep", detail);
             return Err(E::custom("too deep"));
         }
-        Ok(Strict { path, depth: self.depth + 1, problems: self.problems })
+        Ok(below)
     }
 
     fn check_text(&self, text: &str) {
         if text.contains('\0') {
-            let detail = "contains a NUL character; remove it";
-            self.problems.borrow_mut().add(self.path.clone(), "nul_character", detail);
+            self.refuse("nul_character", "contains a NUL character; remove it");
+        }
+    }
+
+    fn refuse(&self, code: &'static str, detail: impl Into<String>) {
+        self.problems.borrow_mut().add(self.path(), code, detail);
+    }
+
+    fn path(&self) -> String {
+        let before = self.parent.map(Strict::path).unwrap_or_default();
+        match self.step {
+            Step::Root => before,
+            Step::Field(name) => join(&before, name),
+            Step::Item(i) => format!("{before}[{i}]"),
         }
     }
 }
@@ -118,7 +144,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         loop {
-            let seed = self.below(&format!("[{}]", list.len()))?;
+            let seed = self.below(Step::Item(list.len()))?;
             match items.next_element_seed(seed)? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
@@ -129,11 +155,13 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = fields.next_key::<String>()? {
-            let seed = self.below(&key)?;
+            let seed = self.below(Step::Field(&key))?;
             seed.check_text(&key);
             if map.contains_key(&key) {
-                let detail = format!("`{key}` appears twice in one object; keep one");
-                self.problems.borrow_mut().add(join(&self.path, &key), "duplicate_key", detail);
+                seed.refuse(
+                    "duplicate_key",
+                    format!("`{key}` appears twice in one object; keep one"),
+                );
             }
             let value = fields.next_value_seed(seed)?;
             map.insert(key, value);
@@ -170,6 +198,15 @@ mod tests {
         assert_eq!(codes(r#"{"a":1}{"#), [(String::new(), "json_syntax")]);
         assert_eq!(codes("1e999"), [(String::new(), "json_syntax")]);
         assert_eq!(codes(""), [(String::new(), "json_syntax")]);
+    }
+
+    #[test]
+    fn many_elements_below_a_long_key_cost_no_more_than_their_bytes() {
+        let text = format!("{{\"{}\":[{}0]}}", "k".repeat(1_000_000), "0,".repeat(500_000));
+        assert!(parse(text.as_bytes()).is_ok());
+        let nested = format!("{{\"a\":[0,{{\"b\":{text}}}]}}").replace("0]}}", "\"\\u0000\"]}}");
+        let path = codes(&nested).remove(0).0;
+        assert!(path.starts_with("a[1].b.kkk") && path.ends_with("k[500000]"), "{}", path.len());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The directory: which environments there are and which tokens reach them.
 
 use crate::model::change::EnvId;
+use crate::model::change::Position;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::token::Digest;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 /// Which environments there are and which tokens reach them, at one version.
 #[derive(Debug, Default)]
 pub struct Directory {
-    /// Grows with every change of projects, environments and tokens.
-    pub version: i64,
+    /// Where it stands in the history of projects, environments and tokens.
+    pub position: Position,
     environments: Vec<Arc<Environment>>,
     tokens: HashMap<Digest, TokenEntry>,
 }
@@ -31,21 +32,22 @@ pub struct TokenEntry {
 impl Directory {
     /// Puts a directory together.
     pub fn new(
-        version: i64,
+        position: Position,
         environments: Vec<Arc<Environment>>,
         grants: impl IntoIterator<Item = (Digest, Grant)>,
     ) -> Self {
-        let mut directory = Self { version, environments, tokens: HashMap::new() };
+        let by_keys: HashMap<(&ProjectKey, &EnvKey), &Arc<Environment>> =
+            environments.iter().map(|each| ((&each.project, &each.key), each)).collect();
         let entry = |grant: Grant| {
             let environment = match &grant.scope {
-                Scope::Environment(project, env) => directory.find(project, env).cloned(),
+                Scope::Environment(project, env) => by_keys.get(&(project, env)),
                 Scope::All | Scope::Project(_) => None,
             };
+            let environment = environment.map(|environment| Arc::clone(environment));
             TokenEntry { grant: Arc::new(grant), environment }
         };
         let tokens = grants.into_iter().map(|(digest, grant)| (digest, entry(grant))).collect();
-        directory.tokens = tokens;
-        directory
+        Self { position, environments, tokens }
     }
 
     /// The token with this digest.
@@ -61,11 +63,5 @@ impl Directory {
     /// The environment with this number.
     pub fn environment(&self, id: EnvId) -> Option<&Arc<Environment>> {
         self.environments.iter().find(|environment| environment.id == id)
-    }
-
-    /// The environment with these keys.
-    pub fn find(&self, project: &ProjectKey, env: &EnvKey) -> Option<&Arc<Environment>> {
-        let is_meant = |each: &&Arc<Environment>| each.key == *env && each.project == *project;
-        self.environments.iter().find(is_meant)
     }
 }

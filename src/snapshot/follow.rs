@@ -12,7 +12,6 @@ use crate::snapshot::Directory;
 use crate::snapshot::Environment;
 use crate::snapshot::Snapshots;
 use crate::store::Doorbell;
-use crate::store::Positions;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::within_timeout;
@@ -33,6 +32,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
 /// The first wait before a lost doorbell is connected again.
 const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(100);
+
+/// New environments that are loaded and wait for the directory that names them.
+type Loading = HashMap<EnvId, Arc<Environment>>;
 
 /// Keeps the snapshots up to date with the store.
 #[derive(Debug, Clone)]
@@ -55,13 +57,14 @@ impl Follower {
     /// Follows until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut was_reachable = true;
+        let mut loading = Loading::new();
         loop {
-            let refreshed = within_timeout(self.refresh()).await;
+            let refreshed = self.refresh(&mut loading).await;
             match &refreshed {
                 Ok(()) => {
                     self.snapshots.status.confirm();
                     if !was_reachable {
-                        info!("the store answers again");
+                        info!("the store confirms again what is served");
                     }
                 }
                 Err(error) => {
@@ -120,48 +123,77 @@ impl Follower {
     }
 
     /// Looks at the store once and installs whatever is newer.
-    async fn refresh(&self) -> Result<(), StoreError> {
-        let mut tx = self.store.read().await?;
-        let positions = tx.positions().await?;
-        drop(tx);
+    ///
+    /// What fails keeps nothing else from being installed; the first error is returned.
+    async fn refresh(&self, loading: &mut Loading) -> Result<(), StoreError> {
+        let positions =
+            within_timeout(async { self.store.read().await?.positions().await }).await?;
         let directory = self.snapshots.directory();
-        if positions.directory_version > directory.version {
-            return self.refresh_directory().await;
-        }
         let wanted: HashMap<EnvId, i64> = positions.environments.iter().copied().collect();
+        let mut result = Ok(());
         for environment in directory.environments() {
             let version = wanted.get(&environment.id).copied().unwrap_or_default();
             if (Position { epoch: positions.epoch, version }) > environment.position() {
-                self.refresh_environment(environment).await?;
+                let refreshed = within_timeout(self.refresh_environment(environment)).await;
+                result = result.and(refreshed);
             }
         }
-        Ok(())
+        let to = Position { epoch: positions.epoch, version: positions.directory_version };
+        if to > directory.position {
+            result = result.and(self.refresh_directory(&directory, loading).await);
+        }
+        result
     }
 
     /// Reads the directory, with the rulesets of environments that are new, and installs all of it at once.
-    async fn refresh_directory(&self) -> Result<(), StoreError> {
-        let mut tx = self.store.read().await?;
-        let Positions { directory_version, .. } = tx.positions().await?;
-        let records = tx.environments().await?;
-        let tokens = tx.tokens().await?;
-        drop(tx);
-        let old = self.snapshots.directory();
+    ///
+    /// Environments that were loaded stay in `loading` until then, so that an error costs only what comes after it.
+    async fn refresh_directory(
+        &self,
+        old: &Directory,
+        loading: &mut Loading,
+    ) -> Result<(), StoreError> {
+        let (positions, records, tokens) = within_timeout(async {
+            let mut tx = self.store.read().await?;
+            let positions = tx.positions().await?;
+            Ok::<_, StoreError>((positions, tx.environments().await?, tx.tokens().await?))
+        })
+        .await?;
         let mut environments = Vec::with_capacity(records.len());
         for record in records {
-            let environment = old.environment(record.id).cloned().unwrap_or_else(|| {
-                Arc::new(Environment::new(record.id, record.project, record.key))
-            });
-            self.refresh_environment(&environment).await?;
+            let known = old.environment(record.id).or_else(|| loading.get(&record.id)).cloned();
+            let environment = match known {
+                Some(environment) => environment,
+                None => {
+                    let (id, project, key) = (record.id, record.project, record.key);
+                    let environment = Arc::new(Environment::new(id, project, key));
+                    within_timeout(self.refresh_environment(&environment)).await?;
+                    loading.insert(id, Arc::clone(&environment));
+                    environment
+                }
+            };
             environments.push(environment);
         }
-        let stored = tokens
-            .into_iter()
-            .map(|token| (token.digest, token.grant))
-            .filter(|(digest, _)| !self.refused.contains(digest));
+        for gone in old.environments() {
+            if !environments.iter().any(|environment| environment.id == gone.id) {
+                self.metrics.environment_version.remove(&labels_of(gone));
+            }
+        }
+        let readable = tokens.into_iter().filter_map(|token| match token {
+            Ok(token) => Some((token.digest, token.grant)),
+            Err(error) => {
+                self.metrics.corrupt_rows.inc();
+                error!(%error, "cannot read a token; it is not accepted");
+                None
+            }
+        });
+        let stored = readable.filter(|(digest, _)| !self.refused.contains(digest));
         let grants = stored.chain(self.configured.iter().cloned());
-        let directory = Directory::new(directory_version, environments, grants);
+        let position = Position { epoch: positions.epoch, version: positions.directory_version };
+        let directory = Directory::new(position, environments, grants);
         self.snapshots.directory.store(Arc::new(directory));
-        self.snapshots.directory_changed.send_replace(directory_version);
+        self.snapshots.directory_changed.send_replace(position);
+        loading.clear();
         Ok(())
     }
 
@@ -171,14 +203,10 @@ impl Follower {
     async fn refresh_environment(&self, environment: &Environment) -> Result<(), StoreError> {
         let served = environment.position();
         let mut tx = self.store.read().await?;
-        let positions = tx.positions().await?;
-        let Some((_, version)) =
-            positions.environments.iter().find(|(id, _)| *id == environment.id).copied()
-        else {
+        let Some(to) = tx.position(environment.id).await? else {
             // Deleted meanwhile; the directory says so.
             return Ok(());
         };
-        let to = Position { epoch: positions.epoch, version };
         if to <= served {
             return Ok(());
         }
@@ -211,11 +239,8 @@ impl Follower {
         if !environment.install(to, change) {
             self.metrics.installs_refused.inc();
         }
-        let labels = EnvironmentLabels {
-            project: environment.project.to_string(),
-            environment: environment.key.to_string(),
-        };
-        self.metrics.environment_version.get_or_create(&labels).set(version);
+        let version = to.version;
+        self.metrics.environment_version.get_or_create(&labels_of(environment)).set(version);
         Ok(())
     }
 
@@ -224,5 +249,12 @@ impl Follower {
         self.metrics.corrupt_rows.inc();
         error!(project.key = %environment.project, env.key = %environment.key, key, %error,
             "cannot read a row; serving what was there before");
+    }
+}
+
+fn labels_of(environment: &Environment) -> EnvironmentLabels {
+    EnvironmentLabels {
+        project: environment.project.to_string(),
+        environment: environment.key.to_string(),
     }
 }

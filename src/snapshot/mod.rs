@@ -32,7 +32,7 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Snapshots {
     directory: ArcSwap<Directory>,
-    directory_changed: watch::Sender<i64>,
+    directory_changed: watch::Sender<Position>,
     doorbell: Notify,
     status: status::Status,
 }
@@ -41,7 +41,7 @@ impl Default for Snapshots {
     fn default() -> Self {
         Self {
             directory: ArcSwap::default(),
-            directory_changed: watch::Sender::new(0),
+            directory_changed: watch::Sender::new(Position::default()),
             doorbell: Notify::new(),
             status: status::Status::default(),
         }
@@ -59,7 +59,7 @@ impl Snapshots {
     }
 
     /// Tells when the directory has changed, so that streams can look whether their token still holds.
-    pub fn directory_changes(&self) -> watch::Receiver<i64> {
+    pub fn directory_changes(&self) -> watch::Receiver<Position> {
         self.directory_changed.subscribe()
     }
 
@@ -73,8 +73,8 @@ impl Snapshots {
         self.doorbell.notify_one();
     }
 
-    /// Asks the follower to look, and waits until this process serves `version` of an environment or a higher one, or no
-    /// longer serves the environment.
+    /// Asks the follower to look, and waits until this process serves `version` of an environment or a higher one; returns
+    /// at once if it does not serve the environment.
     pub async fn wait_for(&self, env: EnvId, version: i64) {
         self.ring();
         let Some(environment) = self.directory().environment(env).cloned() else { return };
@@ -89,6 +89,6 @@ impl Snapshots {
         self.ring();
         let mut versions = self.directory_changed.subscribe();
         // OK because the sender lives in `self`.
-        let _ = versions.wait_for(|current| *current >= version).await;
+        let _ = versions.wait_for(|current| current.version >= version).await;
     }
 }

@@ -1,6 +1,7 @@
 //! Projects, environments and the versions of everything.
 
 use crate::model::change::EnvId;
+use crate::model::change::Position;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::store::StoreError;
@@ -90,6 +91,8 @@ impl From<EnvironmentRow> for EnvironmentRecord {
 }
 
 const CLUSTER: &str = "select epoch, directory_version from cluster where id = 1";
+const POSITION: &str = "select c.epoch, e.version from cluster c cross join environment e
+    where c.id = 1 and e.id = $1";
 const VERSIONS: &str = "select id, version from environment";
 const BUMP_DIRECTORY: &str = "update cluster set directory_version = directory_version + 1
     where id = 1 returning directory_version";
@@ -127,6 +130,18 @@ impl Tx {
             let environments = sql!(VERSIONS => (i64, i64)).fetch_all(&mut *c).await?;
             Ok(Positions { epoch, directory_version, environments })
         })
+    }
+
+    /// Reads where an environment stands; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn position(&mut self, env: EnvId) -> Result<Option<Position>, StoreError> {
+        let row = on_tx!(self, c => {
+            sql!(POSITION => (i64, i64)).bind(env).fetch_optional(c).await
+        })?;
+        Ok(row.map(|(epoch, version)| Position { epoch, version }))
     }
 
     /// Locks the directory of projects, environments and tokens, counts the change, and returns the new version.

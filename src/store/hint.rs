@@ -171,7 +171,10 @@ impl RedisHints {
             .await
             .map_err(|_| StoreError::Unavailable("Redis does not answer".to_owned()))?
             .map_err(unavailable)?;
-        pubsub.subscribe(CHANNEL).await.map_err(unavailable)?;
+        tokio::time::timeout(CONNECT_TIMEOUT, pubsub.subscribe(CHANNEL))
+            .await
+            .map_err(|_| StoreError::Unavailable("Redis does not answer".to_owned()))?
+            .map_err(unavailable)?;
         Ok(Hint::Redis(Subscription(pubsub)))
     }
 }

@@ -37,6 +37,9 @@ macro_rules! migration {
 
 const MIGRATIONS: &[Migration] = &[migration!(1, "spine", "0001_spine.sql")];
 
+const POSTGRES_VERSION: &str = "select current_setting('server_version_num')::int";
+/// PostgreSQL 14.0, as it numbers itself.
+const POSTGRES_VERSION_MIN: i32 = 140_000;
 /// Any number that no other program uses for a lock of the whole database.
 const POSTGRES_LOCK: &str = "select pg_advisory_xact_lock(8398764301)";
 const CREATE_TABLE: &str = "create table if not exists schema_migration (
@@ -58,6 +61,11 @@ impl Store {
             Self::Sqlite { .. } => self.write().await?,
         };
         if let Tx::Postgres(tx) = &mut tx {
+            let (version,) = sql!(POSTGRES_VERSION => (i32,)).fetch_one(&mut **tx).await?;
+            if version < POSTGRES_VERSION_MIN {
+                let detail = "PostgreSQL 14 or newer is needed".to_owned();
+                return Err(StoreError::Schema(detail));
+            }
             sqlx::raw_sql(POSTGRES_LOCK).execute(&mut **tx).await?;
         }
         on_tx!(&mut tx, c => sqlx::raw_sql(CREATE_TABLE).execute(c).await.map(|_| ()))?;

@@ -105,7 +105,7 @@ macro_rules! sql {
 use sql;
 
 impl Store {
-    /// Begins a transaction that writes. Its first statement must lock a counter row.
+    /// Begins a transaction that writes. Its first statement must lock a row that everyone locks who writes the same.
     ///
     /// # Errors
     ///

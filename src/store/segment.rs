@@ -67,6 +67,8 @@ const PUT_SEGMENT: &str =
     values ($1, $2, $3, $4, $5, $5, false)
     on conflict (environment_id, key) do update
     set body = excluded.body, version = excluded.version, changed_at = excluded.changed_at,
+        created_at = case when segment.is_deleted then excluded.created_at
+            else segment.created_at end,
         is_deleted = false";
 const DELETE_SEGMENT: &str = "update segment set is_deleted = true, version = $3, changed_at = $4
     where environment_id = $1 and key = $2 and not is_deleted";

@@ -91,6 +91,7 @@ const TOKENS: &str = "select t.id, t.digest, t.kind, t.role, t.project_key,
         e.key as environment_key, t.name, t.hint, t.created_at, t.created_by
     from token t left join environment e on e.id = t.environment_id
     where t.revoked_at is null order by t.id";
+const COUNT_TOKENS: &str = "select count(*) from token where revoked_at is null";
 const INSERT_TOKEN: &str = "insert into token
     (id, digest, kind, role, project_key, environment_id, name, hint, created_at, created_by)
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing";
@@ -101,10 +102,20 @@ impl Tx {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if one cannot be read.
-    pub async fn tokens(&mut self) -> Result<Vec<TokenRecord>, StoreError> {
+    /// Those of the database; a token that cannot be read is an error in its own place.
+    pub async fn tokens(&mut self) -> Result<Vec<Result<TokenRecord, StoreError>>, StoreError> {
         let rows = on_tx!(self, c => sql!(TOKENS => TokenRow).fetch_all(c).await)?;
-        rows.into_iter().map(TokenRow::read).collect()
+        Ok(rows.into_iter().map(TokenRow::read).collect())
+    }
+
+    /// Counts the tokens that are not revoked.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn count_tokens(&mut self) -> Result<i64, StoreError> {
+        let (count,) = on_tx!(self, c => sql!(COUNT_TOKENS => (i64,)).fetch_one(c).await)?;
+        Ok(count)
     }
 
     /// Stores a token; returns `false` if it is there already.

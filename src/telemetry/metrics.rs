@@ -18,9 +18,40 @@ pub struct EnvironmentLabels {
 
 /// Which requests a figure is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RequestLabels {
-    /// The class of the status: `2xx`, `4xx`, ….
-    pub status: &'static str,
+struct RequestLabels {
+    status: &'static str,
+}
+
+/// Requests answered, by class of status; counting takes no lock.
+#[derive(Debug)]
+pub struct RequestCounters {
+    success: Counter,
+    redirection: Counter,
+    client_error: Counter,
+    server_error: Counter,
+}
+
+impl RequestCounters {
+    fn new(family: &Family<RequestLabels, Counter>) -> Self {
+        let counter = |status| family.get_or_create(&RequestLabels { status }).clone();
+        Self {
+            success: counter("2xx"),
+            redirection: counter("3xx"),
+            client_error: counter("4xx"),
+            server_error: counter("5xx"),
+        }
+    }
+
+    /// Counts a request that was answered with this status.
+    pub fn count(&self, status: u16) {
+        let counter = match status {
+            ..=299 => &self.success,
+            300..=399 => &self.redirection,
+            400..=499 => &self.client_error,
+            500.. => &self.server_error,
+        };
+        counter.inc();
+    }
 }
 
 /// Every metric of the process.
@@ -30,7 +61,7 @@ pub struct Metrics {
     /// Flags evaluated for clients.
     pub evaluations: Counter,
     /// Requests answered, by class of status.
-    pub requests: Family<RequestLabels, Counter>,
+    pub requests: RequestCounters,
     /// Streams that are open.
     pub streams: Gauge,
     /// The version of each environment that is served.
@@ -50,10 +81,11 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("vexil");
+        let requests = Family::default();
         let metrics = Self {
             registry: Registry::default(),
             evaluations: Counter::default(),
-            requests: Family::default(),
+            requests: RequestCounters::new(&requests),
             streams: Gauge::default(),
             environment_version: Family::default(),
             installs_refused: Counter::default(),
@@ -67,7 +99,7 @@ impl Default for Metrics {
             "Flags evaluated for clients",
             metrics.evaluations.clone(),
         );
-        registry.register("requests", "Requests answered", metrics.requests.clone());
+        registry.register("requests", "Requests answered", requests);
         registry.register("streams", "Streams that are open", metrics.streams.clone());
         registry.register(
             "environment_version",

@@ -8,4 +8,3 @@ mod metrics;
 pub use log::init_log;
 pub use metrics::EnvironmentLabels;
 pub use metrics::Metrics;
-pub use metrics::RequestLabels;

@@ -213,6 +213,11 @@ fn changes() -> Vec<Case> {
             (422, "invalid_pattern", "instructions[1].clauses[0].values[0]"),
         ),
         clause(
+            "too many patterns",
+            json!({"attribute": "a", "op": "matches", "values": vec!["a"; 21]}),
+            (422, "too_many", "instructions"),
+        ),
+        clause(
             "unknown operator",
             clause_of("isNear", json!(1)),
             (422, "unknown_operator", "instructions[1].clauses[0].op"),

@@ -32,7 +32,11 @@ async fn flags_are_created_switched_evaluated_killed_and_restored() {
     let server = Server::start(Backend::Sqlite).await;
     let backend = server.with_environment().await;
     let admin = &server.admin;
+    let staging = json!({"key": "staging"});
+    admin.post("/api/v1/projects/shop/environments", staging).await.expect(201);
+    // A flag belongs to the project, so two environments are no question here.
     let created = json_of(admin, &["flag", "create", "f", "--name", "A flag", "--tag", "t"]).await;
+    admin.delete("/api/v1/projects/shop/environments/staging").await.expect(204);
     assert_eq!((&created["name"], &created["tags"]), (&json!("A flag"), &json!(["t"])));
     let colour = [
         "flag",
@@ -90,6 +94,7 @@ async fn what_goes_wrong_is_a_sentence_and_a_failure() {
     for (client, args, expected) in [
         (&server.admin, vec!["kill", "none"], "404 not_found"),
         (&server.admin, vec!["kill", "a b"], "must be 1 to 128 characters"),
+        (&server.admin, vec!["kill", "f", "--project", "a&b"], "must be 1 to 128 characters"),
         (&server.admin, vec!["eval", "none"], "404 FLAG_NOT_FOUND"),
         (&server.admin, vec!["flag", "create", "x", "--kind", "date"], "kind: must be one of"),
         (&server.admin, vec!["flag", "create", "x", "--variation", "red"], "must be KEY=JSON"),
@@ -131,6 +136,14 @@ async fn settings_come_from_flags_then_environment_then_file() {
     assert!(own.exists() && !other.exists());
     migrate(&[], None).await;
     assert!(other.exists());
+    let third = folder.path().join("third");
+    let url = "postgres://x@127.0.0.1:1/x";
+    let text = format!("data-dir = {third:?}\ndatabase-url = {url:?}\n");
+    std::fs::write(&file, text).unwrap();
+    let mut empty = command();
+    empty.arg("migrate").env("VEXIL_CONFIG", &file).env("VEXIL_DATABASE_URL", "");
+    let output = empty.output().await.unwrap();
+    assert!(!output.status.success() && !third.exists(), "an empty variable is not given");
     std::fs::write(&file, "data_dir = 'x'\n").unwrap();
     let refused = migrate(&[], None).await;
     assert!(!refused.status.success());

@@ -3,6 +3,7 @@
 use crate::harness::Client;
 use crate::harness::Folder;
 use crate::harness::PATIENCE;
+use crate::harness::Server;
 use crate::harness::command;
 use serde_json::Value;
 use serde_json::json;
@@ -92,6 +93,20 @@ async fn every_line_to_paste_works_in_order() {
     assert_eq!(moved["moved"]["moved"], 25_000);
     assert_eq!(audit["items"][1]["action"], "flag.restore");
     process.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_refuses_the_demonstrations_tokens() {
+    let folder = Folder::new();
+    let (mut process, mut lines) = start(&folder, &["--json"]).await;
+    let line: Value = serde_json::from_str(&next_line(&mut lines).await).unwrap();
+    process.kill().await.unwrap();
+    let server = Server::start_on(folder.path(), None, &[]).await;
+    for token in ["serverToken", "clientToken", "adminToken"] {
+        let client = server.admin.with_token(line[token].as_str().unwrap());
+        let answer = client.post("/ofrep/v1/evaluate/flags", json!({})).await;
+        assert_eq!(answer.status, 401, "{token}");
+    }
 }
 
 #[tokio::test]

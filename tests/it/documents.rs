@@ -23,7 +23,7 @@ fn openapi_yaml_is_what_the_routes_say() {
     let actual = vexil::http::openapi::yaml().unwrap();
     if std::env::var("UPDATE_OPENAPI").is_ok() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.yaml");
-        std::fs::write(path, &actual).unwrap();
+        std::fs::write(path, actual).unwrap();
     }
     assert!(read("openapi.yaml") == actual, "openapi.yaml is out of date: set UPDATE_OPENAPI=1");
 }

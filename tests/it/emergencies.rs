@@ -68,6 +68,36 @@ async fn turning_a_killed_flag_on_ends_the_kill_and_other_changes_stay() {
 }
 
 #[tokio::test]
+async fn turning_a_killed_flag_off_for_good_ends_the_kill() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    server.admin.post("/kill/f", json!({})).await.expect(200);
+    let off = server.admin.change("f", json!([{"kind": "turnFlagOff"}])).await.expect(200);
+    assert_eq!(off["changes"], json!(["ended the kill: there is nothing to restore"]));
+    assert_eq!(server.admin.post("/restore/f", json!({})).await.expect(409)["code"], "not_killed");
+    assert_eq!(client.value("f", json!({})).await, false);
+    let again = server.admin.change("f", json!([{"kind": "turnFlagOff"}])).await.expect(200);
+    assert_eq!((&again["changes"], &again["version"]), (&json!([]), &off["version"]));
+}
+
+#[tokio::test]
+async fn a_misspelt_parameter_kills_nothing() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    for path in ["/kill/f?env=staging", "/kill/f?dryRun=true", "/kill/f?project=shop&enviroment=x"]
+    {
+        let refused = server.admin.post(path, json!({})).await.expect(400);
+        assert_eq!(refused["code"], "invalid_query", "{path}");
+    }
+    let update = "/api/v1/projects/shop/flags?dryRun=true";
+    let body = json!({"key": "g", "kind": "boolean"});
+    assert_eq!(server.admin.post(update, body).await.expect(400)["code"], "invalid_query");
+    assert_eq!(client.value("f", json!({})).await, true);
+}
+
+#[tokio::test]
 async fn a_token_of_one_environment_says_which_is_meant() {
     let server = Server::start(Backend::Sqlite).await;
     server.with_environment().await;

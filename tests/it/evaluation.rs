@@ -51,6 +51,7 @@ async fn every_error_has_key_code_and_details() {
         ("/split", large.as_str(), 413, "GENERAL"),
         ("/none", "{}", 404, "FLAG_NOT_FOUND"),
         ("/a%2Fb%20c", "{}", 404, "FLAG_NOT_FOUND"),
+        ("/%ff", "{}", 404, "FLAG_NOT_FOUND"),
         ("/split?project=none", "{}", 404, "GENERAL"),
     ] {
         let answer = client.raw(Method::POST, &format!("{FLAGS}{path}"), body.to_owned()).await;

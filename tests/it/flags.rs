@@ -101,6 +101,8 @@ async fn a_dry_run_tells_and_does_nothing() {
     let told = server.admin.patch(&format!("{path}?dryRun=true"), body.clone()).await.expect(200);
     assert_eq!(told["changes"].as_array().unwrap().len(), 2);
     assert_eq!(told["moved"]["moved"], 10_000);
+    let previewed = told["flag"]["version"].clone();
+    assert_eq!(server.admin.get(&path).await.expect(200)["version"], previewed);
     assert_eq!(server.admin.get(&path).await.text, before);
     assert_eq!(client.value("f", json!({})).await, false);
     let done = server.admin.patch(&path, body).await.expect(200);

@@ -1,5 +1,6 @@
 //! The database goes away and comes back.
 
+use crate::harness::Database;
 use crate::harness::Events;
 use crate::harness::Folder;
 use crate::harness::Postgres;
@@ -45,6 +46,34 @@ async fn evaluations_go_on_while_the_database_is_away() {
         async move { admin.get("/readyz").await.expect(200)["stale"] == false }
     })
     .await;
+}
+
+#[tokio::test]
+async fn rows_that_cannot_be_read_spoil_nothing_else() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("good").await;
+    server.flag_on("bad").await;
+    // As a newer version might leave them: a kind of token and a body that this one does not know.
+    database
+        .run(
+            "insert into token (id, digest, kind, name, hint, created_at, created_by)
+                values ('t', '\\x00', 'relay', '', '', now(), '');
+            update cluster set directory_version = directory_version + 1;
+            update flag_config set body = '{', version = version + 1 where flag_key = 'bad';
+            update environment set version = version + 1",
+        )
+        .await;
+    server.admin.post("/kill/good", json!({})).await.expect(200);
+    assert_eq!(client.value("good", json!({})).await, false);
+    assert_eq!(client.value("bad", json!({})).await, true, "as it was before");
+    let token = server.token("server", None).await;
+    assert_eq!(token.value("good", json!({})).await, false, "new tokens are accepted");
+    assert_eq!(server.admin.get("/readyz").await.expect(200)["stale"], false);
+    let metrics = server.admin.get("/metrics").await.text;
+    assert!(!metrics.contains("vexil_corrupt_rows_total 0"), "{metrics}");
 }
 
 #[tokio::test]

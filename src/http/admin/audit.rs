@@ -4,7 +4,7 @@ use crate::auth;
 use crate::auth::Denied;
 use crate::http::AdminState;
 use crate::http::error::ApiError;
-use crate::http::extract::Caller;
+use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::Params;
 use crate::model::change::AuditEntry;
@@ -111,7 +111,7 @@ pub(crate) struct AuditQuery {
     responses((status = 200, description = "The entries.", body = AuditList)))]
 pub(crate) async fn list_audit(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Params(query): Params<AuditQuery>,
 ) -> Result<Json<AuditList>, ApiError> {
     auth::require_role(caller.grant(), Role::Viewer)?;
@@ -129,7 +129,7 @@ pub(crate) async fn list_audit(
     responses((status = 200, description = "The entries.", body = AuditList)))]
 pub(crate) async fn list_project_audit(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project,)): Keys<(ProjectKey,)>,
     Params(query): Params<AuditQuery>,
 ) -> Result<Json<AuditList>, ApiError> {
@@ -146,7 +146,7 @@ pub(crate) async fn list_project_audit(
     responses((status = 200, description = "The entries.", body = AuditList)))]
 pub(crate) async fn list_environment_audit(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     Params(query): Params<AuditQuery>,
 ) -> Result<Json<AuditList>, ApiError> {
@@ -165,9 +165,14 @@ async fn list(
         let detail = format!("limit must be from 1 to {LIMIT_MAX}");
         return Err(ApiError::bad_request("invalid_query", detail));
     }
-    let before = query.before.filter(|before| !before.contains('\0'));
+    if query.before.as_ref().is_some_and(|before| before.contains('\0')) {
+        return Err(ApiError::bad_request(
+            "invalid_query",
+            "before must be the `next` of an answer",
+        ));
+    }
     // One more than asked for tells whether there is more.
-    let filter = AuditFilter { before, limit: limit + 1, ..filter };
+    let filter = AuditFilter { before: query.before, limit: limit + 1, ..filter };
     let mut entries = state.control.audit(&filter).await?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = entries.len() > wanted;

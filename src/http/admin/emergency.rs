@@ -6,7 +6,7 @@ use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::WasBody;
 use crate::http::error::ApiError;
-use crate::http::extract::Caller;
+use crate::http::extract::AdminCaller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Keys;
 use crate::http::extract::Params;
@@ -67,7 +67,7 @@ pub(crate) struct RestoredBody {
     responses((status = 200, description = "The flag is off for everyone.", body = KilledBody)))]
 pub(crate) async fn kill_flag(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((flag,)): Keys<(FlagKey,)>,
     Params(wanted): Params<EnvironmentQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
@@ -93,7 +93,7 @@ pub(crate) async fn kill_flag(
         (status = 409, description = "There is no kill to undo.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn restore_flag(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((flag,)): Keys<(FlagKey,)>,
     Params(wanted): Params<EnvironmentQuery>,
     OptionalJsonBody(body): OptionalJsonBody,

@@ -9,7 +9,7 @@ use crate::http::admin::project::Rename;
 use crate::http::admin::project::reaches;
 use crate::http::admin::project::required_name;
 use crate::http::error::ApiError;
-use crate::http::extract::Caller;
+use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -58,7 +58,7 @@ pub(crate) struct NewEnvironment {
     responses((status = 200, description = "The environments, oldest first.", body = Items<EnvironmentBody>)))]
 pub(crate) async fn list_environments(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
 ) -> Result<Json<Items<EnvironmentBody>>, ApiError> {
@@ -77,7 +77,7 @@ pub(crate) async fn list_environments(
     responses((status = 201, description = "The environment.", body = EnvironmentBody)))]
 pub(crate) async fn create_environment(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
@@ -100,7 +100,7 @@ pub(crate) async fn create_environment(
     responses((status = 200, description = "The environment.", body = EnvironmentBody)))]
 pub(crate) async fn find_environment(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<EnvironmentBody>, ApiError> {
@@ -114,7 +114,7 @@ pub(crate) async fn find_environment(
     responses((status = 200, description = "The environment.", body = EnvironmentBody)))]
 pub(crate) async fn update_environment(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
@@ -131,7 +131,7 @@ pub(crate) async fn update_environment(
     responses((status = 204, description = "It is gone.")))]
 pub(crate) async fn delete_environment(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {

@@ -10,7 +10,7 @@ use crate::http::admin::decode;
 use crate::http::admin::flag_config::PatchQuery;
 use crate::http::admin::invalid;
 use crate::http::error::ApiError;
-use crate::http::extract::Caller;
+use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -74,7 +74,7 @@ pub(crate) struct DefinitionChanged {
     responses((status = 200, description = "The definitions, by key.", body = Items<FlagDefinition>)))]
 pub(crate) async fn list_flags(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
 ) -> Result<Json<Items<FlagDefinition>>, ApiError> {
@@ -88,7 +88,7 @@ pub(crate) async fn list_flags(
     responses((status = 201, description = "The definition.", body = FlagDefinition)))]
 pub(crate) async fn create_flag(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
@@ -105,7 +105,7 @@ pub(crate) async fn create_flag(
     responses((status = 200, description = "The definition.", body = FlagDefinition)))]
 pub(crate) async fn find_flag(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<FlagDefinition>, ApiError> {
@@ -121,7 +121,7 @@ pub(crate) async fn find_flag(
     responses((status = 200, description = "The definition and what was done.", body = DefinitionChanged)))]
 pub(crate) async fn update_flag(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
     Params(query): Params<PatchQuery>,
     JsonBody(body): JsonBody,
@@ -145,7 +145,7 @@ pub(crate) async fn update_flag(
     responses((status = 204, description = "It is gone.")))]
 pub(crate) async fn delete_flag(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {

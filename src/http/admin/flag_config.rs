@@ -9,7 +9,7 @@ use crate::http::AdminState;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::error::ApiError;
-use crate::http::extract::Caller;
+use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -145,7 +145,7 @@ impl MovedBody {
     responses((status = 200, description = "The flags, by key.", body = FlagList)))]
 pub(crate) async fn list_environment_flags(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<FlagList>, ApiError> {
@@ -160,7 +160,7 @@ pub(crate) async fn list_environment_flags(
     responses((status = 200, description = "The flag.", body = FlagBody)))]
 pub(crate) async fn find_environment_flag(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     _: Params<NoParams>,
 ) -> Result<impl IntoResponse, ApiError> {
@@ -190,7 +190,7 @@ pub(crate) struct PatchQuery {
         (status = 412, description = "The flag has changed since.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn update_environment_flag(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     Params(query): Params<PatchQuery>,
     headers: HeaderMap,

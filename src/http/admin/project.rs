@@ -6,7 +6,7 @@ use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
 use crate::http::error::ApiError;
-use crate::http::extract::Caller;
+use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -72,7 +72,7 @@ pub(super) fn reaches(grant: &Grant, project: &ProjectKey) -> bool {
     responses((status = 200, description = "The projects, by key.", body = Items<ProjectBody>)))]
 pub(crate) async fn list_projects(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     _: Params<NoParams>,
 ) -> Result<Json<Items<ProjectBody>>, ApiError> {
     auth::require_role(caller.grant(), Role::Viewer)?;
@@ -86,7 +86,7 @@ pub(crate) async fn list_projects(
     responses((status = 201, description = "The project.", body = ProjectBody)))]
 pub(crate) async fn create_project(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ProjectBody>), ApiError> {
@@ -111,7 +111,7 @@ pub(crate) async fn create_project(
     responses((status = 200, description = "The project.", body = ProjectBody)))]
 pub(crate) async fn find_project(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((key,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
 ) -> Result<Json<ProjectBody>, ApiError> {
@@ -131,7 +131,7 @@ pub(crate) async fn find_project(
     responses((status = 200, description = "The project.", body = ProjectBody)))]
 pub(crate) async fn update_project(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((key,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
@@ -149,7 +149,7 @@ pub(crate) async fn update_project(
     responses((status = 204, description = "It is gone.")))]
 pub(crate) async fn delete_project(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((key,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {

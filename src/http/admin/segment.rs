@@ -7,7 +7,7 @@ use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::invalid;
 use crate::http::error::ApiError;
-use crate::http::extract::Caller;
+use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -70,7 +70,7 @@ pub(crate) struct NewSegment {
     responses((status = 200, description = "The segments, by key.", body = Items<SegmentBody>)))]
 pub(crate) async fn list_segments(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<Items<SegmentBody>>, ApiError> {
@@ -85,7 +85,7 @@ pub(crate) async fn list_segments(
     responses((status = 201, description = "The segment.", body = SegmentBody)))]
 pub(crate) async fn create_segment(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
@@ -105,7 +105,7 @@ pub(crate) async fn create_segment(
     responses((status = 200, description = "The segment.", body = SegmentBody)))]
 pub(crate) async fn find_segment(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<SegmentBody>, ApiError> {
@@ -120,7 +120,7 @@ pub(crate) async fn find_segment(
     responses((status = 200, description = "The segment.", body = SegmentBody)))]
 pub(crate) async fn update_segment(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
@@ -141,7 +141,7 @@ pub(crate) async fn update_segment(
         (status = 409, description = "A flag or another segment asks for it.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn delete_segment(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {

@@ -8,7 +8,7 @@ use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
 use crate::http::error::ApiError;
-use crate::http::extract::Caller;
+use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -110,7 +110,7 @@ pub(crate) struct NewAdminToken {
     responses((status = 200, description = "The tokens, oldest first.", body = Items<TokenBody>)))]
 pub(crate) async fn list_environment_tokens(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<Items<TokenBody>>, ApiError> {
@@ -128,7 +128,7 @@ pub(crate) async fn list_environment_tokens(
     responses((status = 201, description = "The token.", body = TokenCreated)))]
 pub(crate) async fn create_environment_token(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
@@ -161,7 +161,7 @@ pub(crate) async fn create_environment_token(
     responses((status = 204, description = "It no longer works.")))]
 pub(crate) async fn revoke_environment_token(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((project, env, id)): Keys<(ProjectKey, EnvKey, String)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
@@ -176,7 +176,7 @@ pub(crate) async fn revoke_environment_token(
     responses((status = 200, description = "The tokens, oldest first.", body = Items<TokenBody>)))]
 pub(crate) async fn list_tokens(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     _: Params<NoParams>,
 ) -> Result<Json<Items<TokenBody>>, ApiError> {
     auth::require_role(caller.grant(), Role::Administrator)?;
@@ -190,7 +190,7 @@ pub(crate) async fn list_tokens(
     responses((status = 201, description = "The token.", body = TokenCreated)))]
 pub(crate) async fn create_token(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
@@ -218,7 +218,7 @@ pub(crate) async fn create_token(
     responses((status = 204, description = "It no longer works.")))]
 pub(crate) async fn revoke_token(
     State(state): State<AdminState>,
-    caller: Caller,
+    caller: AdminCaller,
     Keys((id,)): Keys<(String,)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
@@ -247,7 +247,7 @@ fn required_name(fields: &mut Fields<'_>) -> Option<String> {
 
 async fn create(
     state: &AdminState,
-    caller: &Caller,
+    caller: &AdminCaller,
     request: TokenRequest,
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
     let secret = new_secret(request.kind, state.control.ids);

@@ -11,7 +11,6 @@ use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
 use crate::http::json_body::SDK_BODY_BYTES_MAX;
 use crate::http::json_body::collect;
-use crate::http::ofrep::render::BulkBody;
 use crate::http::ofrep::render::BulkMetadata;
 use crate::http::ofrep::render::EvaluationBody;
 use crate::http::ofrep::render::Item;
@@ -23,6 +22,7 @@ use crate::model::token::TokenKind;
 use axum::body::Body;
 use axum::extract::Path;
 use axum::extract::State;
+use axum::extract::rejection::PathRejection;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
@@ -61,10 +61,12 @@ impl From<OfrepQuery> for EnvironmentQuery {
 pub(crate) async fn evaluate_flag(
     State(state): State<DataState>,
     caller: Caller,
-    Path(key): Path<String>,
+    key: Result<Path<String>, PathRejection>,
     Params(wanted): Params<OfrepQuery>,
     body: Body,
 ) -> Result<Response, ApiError> {
+    // A path that is not UTF-8 names no flag.
+    let Path(key) = key.map_err(|_| flag_not_found("\u{FFFD}"))?;
     let environment = match caller.environment(&wanted.into(), Some(&key)) {
         Err(Denied::NoSuchFlag) => return Err(flag_not_found(&key)),
         found => found?,
@@ -110,15 +112,17 @@ pub(crate) async fn evaluate_all_flags(
     let flags: Vec<Item<'_>> =
         visible.map(|flag| Item::new(flag, &evaluate(&ruleset, flag, &context))).collect();
     state.metrics.evaluations.inc_by(u64::try_from(flags.len()).unwrap_or_default());
-    let etag = etag_of(environment.id, &flags).map_err(|_| ApiError::internal())?;
+    let flags = serde_json::to_vec(&flags).map_err(|_| ApiError::internal())?;
+    let etag = etag_of(environment.id, &flags);
     let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     if asked.is_some_and(|asked| is_match(asked, &etag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let version = ruleset.version.to_string();
     let metadata = BulkMetadata { flag_set_id: environment.key.as_str(), version: &version };
-    let body =
-        serde_json::to_vec(&BulkBody { flags, metadata }).map_err(|_| ApiError::internal())?;
+    let metadata = serde_json::to_vec(&metadata).map_err(|_| ApiError::internal())?;
+    // The flags are written once, for the tag and for the body, which is a `BulkBody`.
+    let body = [b"{\"flags\":", flags.as_slice(), b",\"metadata\":", &metadata, b"}"].concat();
     let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, etag)];
     Ok((headers, body).into_response())
 }
@@ -161,14 +165,14 @@ async fn read_context(body: Body) -> Result<Context, ApiError> {
     })
 }
 
-/// A strong entity tag of the results.
-fn etag_of(env: i64, flags: &[Item<'_>]) -> Result<String, serde_json::Error> {
+/// A strong entity tag of the results, as they were written.
+fn etag_of(env: i64, flags: &[u8]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(env.to_be_bytes());
-    hasher.update(serde_json::to_vec(flags)?);
+    hasher.update(flags);
     let digest = hasher.finalize();
     let start = digest.get(..ETAG_BYTES).unwrap_or_default();
-    Ok(format!("\"{}\"", hex::encode(start)))
+    format!("\"{}\"", hex::encode(start))
 }
 
 /// Whether `If-None-Match` names the tag. Comparison is weak: proxies that compress make tags weak.

@@ -75,8 +75,9 @@ pub(crate) enum Item<'a> {
     Failure(FailureBody<'a>),
 }
 
-/// All flags.
-#[derive(Debug, Serialize, ToSchema)]
+/// All flags; for the API document, since the answer is put together from parts that are written already.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes what `evaluate_all_flags` writes")]
 pub(crate) struct BulkBody<'a> {
     /// Sorted by key.
     pub(crate) flags: Vec<Item<'a>>,
@@ -160,7 +161,7 @@ pub(crate) async fn render_errors(request: Request, next: Next) -> Response {
     let encoded = path.strip_prefix(FLAG_PATH).unwrap_or_default();
     let key = percent_decode_str(encoded).decode_utf8_lossy().into_owned();
     let mut response = next.run(request).await;
-    let Some(error) = response.extensions_mut().remove::<ApiError>() else {
+    let Some(error) = ApiError::take_from(&mut response) else {
         return response;
     };
     let error_code = match error.code {

@@ -40,6 +40,11 @@ impl Database {
         Self { url: format!("{start}/{name}") }
     }
 
+    /// Runs SQL behind the server's back.
+    pub async fn run(&self, sql: &str) {
+        run_sql(&self.url, sql).await;
+    }
+
     /// The port and the name of the database, for PgBouncer.
     fn port_and_name(&self) -> (&str, &str) {
         let (start, name) = self.url.rsplit_once('/').unwrap();
