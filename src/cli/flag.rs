@@ -64,31 +64,24 @@ pub(super) enum FlagCommand {
     /// Creates a flag; it starts off everywhere
     Create(CreateArgs),
     /// Turns a flag on in an environment
-    On {
-        /// The flag
-        #[arg(value_parser = flag_key)]
-        flag: FlagKey,
-        /// Why; kept in the audit log
-        #[arg(long)]
-        comment: Option<String>,
-        #[command(flatten)]
-        target: Target,
-        #[command(flatten)]
-        common: Common,
-    },
+    On(SwitchArgs),
     /// Turns a flag off in an environment
-    Off {
-        /// The flag
-        #[arg(value_parser = flag_key)]
-        flag: FlagKey,
-        /// Why; kept in the audit log
-        #[arg(long)]
-        comment: Option<String>,
-        #[command(flatten)]
-        target: Target,
-        #[command(flatten)]
-        common: Common,
-    },
+    Off(SwitchArgs),
+}
+
+/// A flag that is to be switched, and why.
+#[derive(Debug, Args)]
+pub(super) struct SwitchArgs {
+    /// The flag
+    #[arg(value_parser = flag_key)]
+    flag: FlagKey,
+    /// Why; kept in the audit log
+    #[arg(long)]
+    comment: Option<String>,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// A flag that is to be created.
@@ -214,12 +207,8 @@ pub(super) async fn run(command: FlagCommand) -> anyhow::Result<()> {
             print_rows(common.output, &answer, FLAG_COLUMNS)
         }
         FlagCommand::Create(args) => create(args).await,
-        FlagCommand::On { flag, comment, target, common } => {
-            switch(&flag, "turnFlagOn", comment, &target, &common).await
-        }
-        FlagCommand::Off { flag, comment, target, common } => {
-            switch(&flag, "turnFlagOff", comment, &target, &common).await
-        }
+        FlagCommand::On(args) => switch(args, "turnFlagOn").await,
+        FlagCommand::Off(args) => switch(args, "turnFlagOff").await,
     }
 }
 
@@ -254,25 +243,19 @@ fn variation(text: &str) -> anyhow::Result<Value> {
     Ok(json!({"key": key, "value": value}))
 }
 
-async fn switch(
-    flag: &FlagKey,
-    instruction: &str,
-    comment: Option<String>,
-    target: &Target,
-    common: &Common,
-) -> anyhow::Result<()> {
-    let client = common.connection.client()?;
-    let place = target.find(&client).await?;
+async fn switch(args: SwitchArgs, instruction: &str) -> anyhow::Result<()> {
+    let client = args.common.connection.client()?;
+    let path = format!("{}/flags/{}", args.target.find(&client).await?.path(), args.flag);
     let mut body = json!({"instructions": [{"kind": instruction}]});
-    if let (Some(comment), Some(fields)) = (comment, body.as_object_mut()) {
+    if let (Some(comment), Some(fields)) = (args.comment, body.as_object_mut()) {
         fields.insert("comment".to_owned(), Value::String(comment));
     }
-    let answer = client.patch(&format!("{}/flags/{flag}", place.path()), &body).await?;
+    let answer = client.patch(&path, &body).await?;
     let columns = [
         ("FLAG", "/flag/key"),
         ("ON", "/flag/on"),
         ("VERSION", "/version"),
         ("CHANGES", "/changes"),
     ];
-    print_rows(common.output, &answer, &columns)
+    print_rows(args.common.output, &answer, &columns)
 }

@@ -6,7 +6,6 @@ use crate::eval::clause::CompiledClause;
 use crate::model::context::AttributeRef;
 use crate::model::flag::ClientSideAvailability;
 use crate::model::flag::FlagDefinition;
-use crate::model::flag::FlagKind;
 use crate::model::key::FlagKey;
 use crate::model::key::VariationKey;
 use crate::model::rule::FlagConfig;
@@ -24,8 +23,6 @@ pub struct CompiledFlag {
     pub key: FlagKey,
     /// The environment's version at which it last changed.
     pub version: i64,
-    /// The type of its values.
-    pub kind: FlagKind,
     /// Which client-side SDKs may see it.
     pub client_side_availability: ClientSideAvailability,
     /// Whether everyone gets the same variation while it is on: no prerequisites, targets, rules or rollout.
@@ -94,7 +91,6 @@ pub fn compile(definition: &FlagDefinition, config: &FlagConfig, version: i64) -
     CompiledFlag {
         key: definition.key.clone(),
         version,
-        kind: definition.kind,
         client_side_availability: definition.client_side_availability,
         is_static: config.prerequisites.is_empty()
             && targets.is_empty()

@@ -7,7 +7,7 @@ use crate::http::admin::Items;
 use crate::http::admin::decode;
 use crate::http::admin::project::Rename;
 use crate::http::admin::project::reaches;
-use crate::http::admin::project::required_name;
+use crate::http::admin::required_name;
 use crate::http::error::ApiError;
 use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;

@@ -54,3 +54,11 @@ pub(crate) fn invalid(problems: Problems) -> ApiError {
 pub(crate) fn comment(fields: &mut Fields<'_>) -> Option<String> {
     fields.text("comment", TEXT_CHARS_MAX)
 }
+
+/// Reads the field `name`, which must be there and not be empty.
+pub(crate) fn required_name(fields: &mut Fields<'_>) -> Option<String> {
+    if !fields.has("name") {
+        fields.missing("name");
+    }
+    fields.name("name")
+}

@@ -5,6 +5,7 @@ use crate::auth::Denied;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
+use crate::http::admin::required_name;
 use crate::http::error::ApiError;
 use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
@@ -156,12 +157,4 @@ pub(crate) async fn delete_project(
     auth::require_role_in_project(caller.grant(), Role::Administrator, &key)?;
     state.control.delete_project(&caller.author(None), &key).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Reads a body that holds a new name.
-pub(super) fn required_name(fields: &mut crate::model::decode::Fields<'_>) -> Option<String> {
-    if !fields.has("name") {
-        fields.missing("name");
-    }
-    fields.name("name")
 }

@@ -7,13 +7,13 @@ use crate::control::TokenRequest;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
+use crate::http::admin::required_name;
 use crate::http::error::ApiError;
 use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
-use crate::model::decode::Fields;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::token::ROLES;
@@ -236,13 +236,6 @@ fn is_wide_within(scope: &Scope, own: &Scope) -> bool {
         Scope::Project(project) => own.covers_project(project),
         Scope::Environment(..) => false,
     }
-}
-
-fn required_name(fields: &mut Fields<'_>) -> Option<String> {
-    if !fields.has("name") {
-        fields.missing("name");
-    }
-    fields.name("name")
 }
 
 async fn create(
