@@ -6,12 +6,14 @@ use crate::change::instruction::TargetSpec;
 use crate::change::instruction::check_segments;
 use crate::change::read::RolloutSpec;
 use crate::change::read::ServeSpec;
+use crate::change::read::hash_not_served;
 use crate::change::read::too_many_patterns;
 use crate::change::rebalance::Moved;
 use crate::change::rebalance::moved_between;
 use crate::change::rebalance::rebalance;
 use crate::eval::bucket_attribute;
 use crate::eval::kind_or_user;
+use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
 use crate::model::flag::unknown_variation;
 use crate::model::key::FlagKey;
@@ -24,6 +26,8 @@ use crate::model::problem::Problems;
 use crate::model::rule::FlagConfig;
 use crate::model::rule::Prerequisite;
 use crate::model::rule::Rollout;
+use crate::model::rule::RolloutHash;
+use crate::model::rule::RolloutKind;
 use crate::model::rule::Rule;
 use crate::model::rule::Slice;
 use crate::model::rule::Target;
@@ -46,6 +50,8 @@ pub struct Scene<'a> {
     pub prerequisites: &'a BTreeMap<FlagKey, Vec<FlagKey>>,
     /// The segments that the change refers to, as far as they exist.
     pub segments: &'a BTreeSet<SegmentKey>,
+    /// Which SDKs evaluate the environment by themselves.
+    pub server_sdk: ServerSdk,
 }
 
 /// The result of a change.
@@ -168,10 +174,16 @@ impl Change<'_> {
             }
             ServeSpec::Rollout(spec) => {
                 let Some(weights) = self.weights(spec) else { return };
-                let fresh = rollout(spec, Vec::new());
-                let old = &self.applied.config.fallthrough;
-                let old = if is_same_ring(old, &fresh) { ring_of(old) } else { Vec::new() };
-                rollout(spec, rebalance(&old, &weights).0)
+                let old = self.applied.config.fallthrough.clone();
+                let before = old.rollout.as_ref().filter(|_| old.variation.is_none());
+                let Some(hash) = self.hash(spec, before) else { return };
+                // What is not said stays, so that setting weights alone moves nobody else.
+                let seed = spec.seed.or(before.and_then(|rollout| rollout.seed));
+                let mut fresh = rollout(spec, hash, seed);
+                let is_same = is_same_ring(&old, &served_by(fresh.clone()));
+                let old = if is_same { ring_of(&old) } else { Vec::new() };
+                fresh.variations = rebalance(&old, &weights).0;
+                served_by(fresh)
             }
         };
         if self.applied.config.fallthrough != new {
@@ -190,9 +202,23 @@ impl Change<'_> {
             }
             ServeSpec::Rollout(spec) => {
                 let weights = self.weights(spec)?;
-                Some(rollout(spec, rebalance(&[], &weights).0))
+                let mut fresh = rollout(spec, self.hash(spec, None)?, spec.seed);
+                fresh.variations = rebalance(&[], &weights).0;
+                Some(served_by(fresh))
             }
         }
+    }
+
+    /// How contexts are hashed: as the instruction says, else as before, else as is usual in the environment.
+    fn hash(&mut self, spec: &RolloutSpec, before: Option<&Rollout>) -> Option<RolloutHash> {
+        let server_sdk = self.scene.server_sdk;
+        let known = spec.hash.or(before.map(|rollout| rollout.hash));
+        let hash = known.unwrap_or(server_sdk.default_hash());
+        if !server_sdk.admits(hash) {
+            self.refuse("rolloutHash", "hash_not_served", hash_not_served());
+            return None;
+        }
+        Some(hash)
     }
 
     /// The weights by index, in the order of the variations.
@@ -350,13 +376,19 @@ fn percent(weight_milli_pct: u32) -> String {
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-fn rollout(spec: &RolloutSpec, variations: Vec<Slice>) -> VariationOrRollout {
-    let rollout = Rollout {
+/// A plain rollout: an experiment whose weights are set ends, because nothing says who is to be measured from then on.
+fn rollout(spec: &RolloutSpec, hash: RolloutHash, seed: Option<i64>) -> Rollout {
+    Rollout {
+        kind: RolloutKind::Rollout,
+        hash,
         context_kind: spec.context_kind.clone(),
         bucket_by: spec.bucket_by.clone(),
-        seed: None,
-        variations,
-    };
+        seed,
+        variations: Vec::new(),
+    }
+}
+
+fn served_by(rollout: Rollout) -> VariationOrRollout {
     VariationOrRollout { variation: None, rollout: Some(rollout) }
 }
 
@@ -365,8 +397,10 @@ fn is_same_ring(old: &VariationOrRollout, new: &VariationOrRollout) -> bool {
     let hashed = |serve: &VariationOrRollout| {
         let rollout = serve.rollout.as_ref().filter(|_| serve.variation.is_none())?;
         let (kind, bucket_by) = (rollout.context_kind.as_str(), rollout.bucket_by.as_str());
+        let bucket_by = if rollout.kind == RolloutKind::Experiment { "" } else { bucket_by };
         // As an evaluation reads them, so that two ways to write the same are the same.
-        Some((kind_or_user(kind).to_owned(), bucket_attribute(kind, bucket_by), rollout.seed))
+        let attribute = bucket_attribute(kind, bucket_by);
+        Some((kind_or_user(kind).to_owned(), attribute, rollout.hash, rollout.seed))
     };
     match (hashed(old), hashed(new)) {
         (Some(old), Some(new)) => old == new,
@@ -377,7 +411,9 @@ fn is_same_ring(old: &VariationOrRollout, new: &VariationOrRollout) -> bool {
 /// Who owns which slots.
 fn ring_of(serve: &VariationOrRollout) -> Vec<Slice> {
     match (serve.variation, &serve.rollout) {
-        (Some(variation), _) => vec![Slice { variation, weight_milli_pct: WEIGHT_TOTAL }],
+        (Some(variation), _) => {
+            vec![Slice { variation, weight_milli_pct: WEIGHT_TOTAL, untracked: false }]
+        }
         (None, Some(rollout)) => {
             let mut slices = rollout.variations.clone();
             let covered: u64 = slices.iter().map(|slice| u64::from(slice.weight_milli_pct)).sum();

@@ -35,6 +35,7 @@ pub use rebalance::Moved;
 pub use rebalance::rebalance;
 pub use segment::check_segment_references;
 pub use segment::decode_segment;
+pub use segment::settle_hashes;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@ use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::PATTERNS_MAX;
 use crate::model::problem::Problems;
 use crate::model::rule::Clause;
+use crate::model::rule::ROLLOUT_HASHES;
+use crate::model::rule::RolloutHash;
 use crate::model::rule::USER_KIND;
 use crate::model::rule::WEIGHT_TOTAL;
 use serde_json::Value;
@@ -32,6 +34,18 @@ pub struct RolloutSpec {
     pub context_kind: String,
     /// The attribute that is hashed; empty means the key.
     pub bucket_by: String,
+    /// How it is hashed; `None` leaves it as it is.
+    pub hash: Option<RolloutHash>,
+    /// Replaces flag key and salt in the hash; `None` leaves it as it is.
+    pub seed: Option<i64>,
+}
+
+/// Seeds that every JSON reader keeps exactly.
+const SEEDS: std::ops::RangeInclusive<i64> = -0x1F_FFFF_FFFF_FFFF..=0x1F_FFFF_FFFF_FFFF;
+
+/// The sentence for a hash that an environment cannot have.
+pub(crate) fn hash_not_served() -> &'static str {
+    "must be `sha1` here: LaunchDarkly's SDKs, for which the environment was created, know no other hash"
 }
 
 /// Notes that the rules or instructions in the field `name` have more patterns than a flag or segment may have.
@@ -110,11 +124,14 @@ pub(crate) fn bucket_by(fields: &mut Fields<'_>, name: &'static str) -> String {
 pub(crate) fn serve(fields: &mut Fields<'_>) -> Option<ServeSpec> {
     let has_variation = fields.has("variation");
     let has_weights = fields.has("rolloutWeights");
-    let companions = ["rolloutContextKind", "rolloutBucketBy"].map(|name| (name, fields.has(name)));
+    let companions = ["rolloutContextKind", "rolloutBucketBy", "rolloutHash", "rolloutSeed"]
+        .map(|name| (name, fields.has(name)));
     let variation = fields.text("variation", NAME_CHARS_MAX);
     let weights = fields.take("rolloutWeights");
     let context_kind = context_kind(fields, "rolloutContextKind");
     let bucket_by = bucket_by(fields, "rolloutBucketBy");
+    let hash = fields.word("rolloutHash", ROLLOUT_HASHES);
+    let seed = fields.integer("rolloutSeed", SEEDS);
     if has_variation && !has_weights {
         for (name, is_there) in companions {
             if is_there {
@@ -127,7 +144,8 @@ pub(crate) fn serve(fields: &mut Fields<'_>) -> Option<ServeSpec> {
         (false, true) => {
             let path = fields.path("rolloutWeights");
             let weights_milli_pct = weights_of(weights?, &path, fields.problems())?;
-            Some(ServeSpec::Rollout(RolloutSpec { weights_milli_pct, context_kind, bucket_by }))
+            let spec = RolloutSpec { weights_milli_pct, context_kind, bucket_by, hash, seed };
+            Some(ServeSpec::Rollout(spec))
         }
         (true, true) => {
             let detail = "give either `variation` or `rolloutWeights`, not both";

@@ -125,7 +125,7 @@ fn hand_out(pieces: &[Piece], mut missing: BTreeMap<i64, u32>) -> Vec<Slice> {
 }
 
 fn slice(variation: i64, weight_milli_pct: u32) -> Slice {
-    Slice { variation, weight_milli_pct }
+    Slice { variation, weight_milli_pct, untracked: false }
 }
 
 /// Joins neighbours of one variation and drops empty slices.

@@ -6,6 +6,7 @@ use crate::change::instruction::segments_of;
 use crate::change::read;
 use crate::model::decode::Fields;
 use crate::model::decode::object;
+use crate::model::environment::ServerSdk;
 use crate::model::key::SegmentKey;
 use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
@@ -13,8 +14,10 @@ use crate::model::limit::RULES_MAX;
 use crate::model::limit::SEGMENT_KEYS_MAX;
 use crate::model::limit::TEXT_CHARS_MAX;
 use crate::model::problem::Problems;
+use crate::model::rule::ROLLOUT_HASHES;
 use crate::model::rule::USER_KIND;
 use crate::model::rule::WEIGHT_TOTAL;
+use crate::model::rule::is_default;
 use crate::model::segment::Segment;
 use crate::model::segment::SegmentRule;
 use crate::model::segment::SegmentTarget;
@@ -54,6 +57,9 @@ pub fn decode_segment(
             excluded_contexts: context_lists(fields, "excludedContexts"),
             rules: read_rules(fields, new_rule_id),
             salt: salt.to_owned(),
+            unbounded: false,
+            unbounded_context_kind: String::new(),
+            generation: None,
         };
         key.map(|_| segment)
     });
@@ -115,13 +121,35 @@ fn read_rule(fields: &mut Fields<'_>, new_rule_id: &mut dyn FnMut() -> String) -
     let clauses = read::clauses(fields);
     let weight = fields.integer("weight", 0..=i64::from(WEIGHT_TOTAL));
     let bucket_by = read::bucket_by(fields, "bucketBy");
+    let hash = fields.word("hash", ROLLOUT_HASHES);
     SegmentRule {
         id: id.unwrap_or_else(new_rule_id),
         clauses,
         weight_milli_pct: weight.and_then(|weight| u32::try_from(weight).ok()),
         bucket_by,
         rollout_context_kind: read::context_kind(fields, "rolloutContextKind"),
+        hash,
     }
+}
+
+/// Gives each share of a segment the hash that its environment must have.
+///
+/// # Errors
+///
+/// One was asked for that the environment cannot have.
+pub fn settle_hashes(segment: &mut Segment, server_sdk: ServerSdk) -> Result<(), Problems> {
+    let mut problems = Problems::default();
+    for (i, rule) in segment.rules.iter_mut().enumerate() {
+        if rule.hash.is_some_and(|hash| !server_sdk.admits(hash)) {
+            let path = format!("rules[{i}].hash");
+            problems.add(path, "hash_not_served", read::hash_not_served());
+        }
+        // A rule for everyone hashes nobody; the usual hash is not written.
+        let wanted = rule.hash.unwrap_or(server_sdk.default_hash());
+        let is_told = rule.weight_milli_pct.is_some() && !is_default(&wanted);
+        rule.hash = is_told.then_some(wanted);
+    }
+    problems.into_result(())
 }
 
 /// Checks that the segments which `segment` asks for exist, and that none asks for itself in a circle.

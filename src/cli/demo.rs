@@ -18,6 +18,7 @@ use crate::control::ControlError;
 use crate::control::TokenRequest;
 use crate::model::change::Actor;
 use crate::model::decode::object;
+use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
@@ -133,7 +134,9 @@ async fn seed(control: &Control) -> anyhow::Result<()> {
     let author = Author { actor, request_id: "demo".to_owned(), comment: None };
     // A demonstration that was ended too early is continued: what is there already stays.
     unless_there(control.create_project(&author, &project, "Demonstration").await)?;
-    unless_there(control.create_environment(&author, &project, &env, "Production").await)?;
+    unless_there(
+        control.create_environment(&author, &project, &env, "Production", ServerSdk::None).await,
+    )?;
     let flags: Vec<SampleFlag> = serde_json::from_str(FLAGS).context("the sample is not JSON")?;
     for flag in flags {
         let raw = flag.instructions.to_string();

@@ -156,12 +156,14 @@ impl Control {
                 segments.insert(key);
             }
         }
+        let server_sdk = tx.server_sdk(*env).await?;
         let scene = Scene {
             definition: &flag.definition,
             config: &flag.config,
             flags: &flags,
             prerequisites: &prerequisites,
             segments: &segments,
+            server_sdk,
         };
         Ok(apply(&scene, instructions, &mut || self.ids.next())?)
     }

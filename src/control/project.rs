@@ -5,6 +5,7 @@ use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Served;
+use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::limit::ENVIRONMENTS_MAX;
@@ -98,6 +99,7 @@ impl Control {
         project: &ProjectKey,
         key: &EnvKey,
         name: &str,
+        server_sdk: ServerSdk,
     ) -> Result<(), ControlError> {
         within_timeout(async {
             let now = self.clock.now();
@@ -112,7 +114,8 @@ impl Control {
                 let detail = format!("a project can have at most {ENVIRONMENTS_MAX} environments");
                 return Err(ControlError::conflict("too_many", detail));
             }
-            let Some(env) = tx.insert_environment(project, key, name, now).await? else {
+            let Some(env) = tx.insert_environment(project, key, name, server_sdk, now).await?
+            else {
                 let detail = format!("the project `{project}` has an environment `{key}` already");
                 return Err(ControlError::conflict("key_taken", detail));
             };

@@ -2,6 +2,7 @@
 
 use crate::change::check_segment_references;
 use crate::change::segments_of;
+use crate::change::settle_hashes;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
@@ -37,6 +38,7 @@ impl Control {
             let Some((env, version)) = tx.bump_environment(project, env_key, now).await? else {
                 return Err(ControlError::not_found("environment", env_key));
             };
+            settle_hashes(&mut segment, tx.server_sdk(env).await?)?;
             let others = tx.segments(env).await?;
             let old = others.iter().find(|other| other.segment.key == key);
             match (old, must_exist) {

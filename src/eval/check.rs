@@ -4,8 +4,11 @@
 //! it is stored. Paths in the problems are relative to the thing that is checked.
 
 use crate::eval::OPERATORS;
-use crate::eval::clause::build_pattern;
-use crate::model::context::AttributeRef;
+use crate::eval::date::point_in_time;
+use crate::eval::operator::build_pattern;
+use crate::eval::semver::Version;
+use crate::model::attribute::Attribute;
+use crate::model::attribute::AttributeRef;
 use crate::model::limit::PATTERN_BYTES_MAX;
 use crate::model::problem::Problems;
 use crate::model::rule::Clause;
@@ -46,6 +49,14 @@ fn value_problem(op: &str, value: &Value) -> Option<(&'static str, String)> {
             if !value.is_number() =>
         {
             wrong("numbers")
+        }
+        "before" | "after" if Attribute::new(value).and_then(point_in_time).is_none() => {
+            wrong("times: RFC 3339 texts like \"2026-01-31T12:00:00Z\", or milliseconds since 1970")
+        }
+        "semVerEqual" | "semVerLessThan" | "semVerGreaterThan"
+            if value.as_str().and_then(Version::parse).is_none() =>
+        {
+            wrong("semantic versions like \"2.1.0\"")
         }
         "matches" => match value.as_str() {
             None => wrong("strings"),

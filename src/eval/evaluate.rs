@@ -1,16 +1,19 @@
 //! The walk over a compiled flag.
-// HOT: no allocation but for the digits of a number that is hashed, no lock, no log.
+// HOT: no allocation, no lock, no log.
 
 use crate::eval::CompiledFlag;
-use crate::eval::CompiledVariation;
 use crate::eval::ErrorKind;
 use crate::eval::Outcome;
 use crate::eval::Reason;
 use crate::eval::Ruleset;
-use crate::eval::bucket;
-use crate::eval::compile::CompiledRollout;
+use crate::eval::compile::CompiledPrerequisite;
+use crate::eval::compile::CompiledRule;
 use crate::eval::compile::Serve;
-use crate::model::context::AttributeRef;
+use crate::eval::explain::ClausePlace;
+use crate::eval::explain::Observer;
+use crate::eval::explain::Silent;
+use crate::eval::explain::Step;
+use crate::eval::segment::Membership;
 use crate::model::context::Context;
 use crate::model::key::SegmentKey;
 use std::cell::Cell;
@@ -26,20 +29,22 @@ const DEPTH_MAX: u32 = 64;
 ///
 /// # Cost
 ///
-/// Linear in the clauses that are reached; no allocation on the common path.
+/// Linear in the clauses that are reached; no allocation but what a pattern of `matches` may need when it is first used.
 pub fn evaluate<'r>(
     ruleset: &'r Ruleset,
     flag: &'r CompiledFlag,
-    context: &'r Context,
+    context: &Context,
 ) -> Outcome<'r> {
-    let evaluation = Evaluation { ruleset, context, n_visits: Cell::new(0) };
-    evaluation.evaluate(flag, None).unwrap_or_else(Outcome::error)
+    Evaluation::new(ruleset, context, Silent).outcome(flag)
 }
 
 /// What stays the same while one flag is evaluated.
-pub(crate) struct Evaluation<'r> {
+pub(crate) struct Evaluation<'r, 'c, O> {
     ruleset: &'r Ruleset,
-    pub(crate) context: &'r Context,
+    pub(crate) context: &'c Context,
+    pub(crate) observer: O,
+    /// Whether a segment was reached whose keys are kept elsewhere.
+    pub(crate) lacks_big_segments: Cell<bool>,
     n_visits: Cell<u32>,
 }
 
@@ -72,90 +77,145 @@ impl<'v> Visited<'v> {
     }
 }
 
-impl<'r> Evaluation<'r> {
+impl<'r, 'c, O: Observer> Evaluation<'r, 'c, O> {
+    pub(crate) fn new(ruleset: &'r Ruleset, context: &'c Context, observer: O) -> Self {
+        let (lacks_big_segments, n_visits) = (Cell::new(false), Cell::new(0));
+        Self { ruleset, context, observer, lacks_big_segments, n_visits }
+    }
+
+    /// Evaluates the flag that is asked for.
+    #[inline]
+    pub(crate) fn outcome(&self, flag: &'r CompiledFlag) -> Outcome<'r> {
+        let outcome = self.evaluate(flag, None).unwrap_or_else(Outcome::error);
+        Outcome { lacks_big_segments: self.lacks_big_segments.get(), ..outcome }
+    }
+
+    /// An error ends the evaluation as a whole, also of the flags that have this one as a prerequisite; an outcome that is one
+    /// does not.
+    #[inline]
     fn evaluate(
         &self,
         flag: &'r CompiledFlag,
         outer: Option<&Visited<'_>>,
     ) -> Result<Outcome<'r>, ErrorKind> {
-        if !flag.is_on {
-            return off(flag, Reason::Off);
-        }
-        if !flag.prerequisites.is_empty() {
-            let visited = Visited::enter(flag.key.as_str(), outer)?;
-            for (key, variation) in &flag.prerequisites {
-                if !self.is_fulfilled(key.as_str(), *variation, &visited)? {
-                    return off(flag, Reason::PrerequisiteFailed { key: key.as_str() });
-                }
-            }
+        self.observer.note(|| Step::Flag { flag: flag.key.to_string(), on: flag.is_on });
+        let result =
+            if flag.is_on { self.evaluate_on(flag, outer) } else { Ok(off(flag, Reason::Off)) };
+        self.observer.note(|| Step::result(flag, &result));
+        result
+    }
+
+    #[inline]
+    fn evaluate_on(
+        &self,
+        flag: &'r CompiledFlag,
+        outer: Option<&Visited<'_>>,
+    ) -> Result<Outcome<'r>, ErrorKind> {
+        if !flag.prerequisites.is_empty()
+            && let Some(failed) = self.failed_prerequisite(flag, outer)?
+        {
+            return Ok(off(flag, Reason::PrerequisiteFailed { key: failed.key.as_str() }));
         }
         for target in &flag.targets {
             let key = self.context.kind(&target.kind).and_then(|each| each.key.as_deref());
-            if key.is_some_and(|key| target.keys.contains(key)) {
-                return chosen(flag, target.variation, Reason::TargetMatch, false);
+            let is_match = key.is_some_and(|key| target.keys.contains(key));
+            self.observer.note(|| Step::Target {
+                flag: flag.key.to_string(),
+                context_kind: target.kind.to_string(),
+                key: key.map(str::to_owned),
+                variation: target.variation,
+                is_match,
+            });
+            if is_match {
+                return Ok(chosen(flag, target.variation, Reason::TargetMatch));
             }
         }
         for (rule_index, rule) in flag.rules.iter().enumerate() {
-            let mut is_match = true;
-            for clause in &rule.clauses {
-                if !clause.matches(self, None)? {
-                    is_match = false;
-                    break;
-                }
-            }
-            if is_match {
-                let reason = Reason::RuleMatch { rule_index, rule_id: &rule.id };
+            if self.is_rule_match(flag, rule_index, rule)? {
+                let reason =
+                    Reason::RuleMatch { rule_index, rule_id: &rule.id, in_experiment: false };
                 return self.serve(flag, &rule.serve, reason);
             }
         }
-        self.serve(flag, &flag.fallthrough, Reason::Fallthrough)
+        self.serve(flag, &flag.fallthrough, Reason::Fallthrough { in_experiment: false })
     }
 
-    fn is_fulfilled(
+    #[inline]
+    fn is_rule_match(
         &self,
-        key: &str,
-        variation: i64,
-        visited: &Visited<'_>,
+        flag: &CompiledFlag,
+        rule_index: usize,
+        rule: &CompiledRule,
     ) -> Result<bool, ErrorKind> {
-        self.count_visit()?;
-        let Some(other) = self.ruleset.flag(key) else {
-            return Ok(false);
-        };
-        let outcome = self.evaluate(other, Some(visited))?;
-        let index = outcome.variation.and_then(|(index, _)| i64::try_from(index).ok());
-        // A flag that is off fulfils nothing, even if its off variation is the one asked for.
-        Ok(other.is_on && index == Some(variation))
+        let mut all_match = true;
+        for (i, clause) in rule.clauses.iter().enumerate() {
+            let is_match = clause.matches(self, None);
+            self.observer.note(|| {
+                let flag = flag.key.to_string();
+                let place = ClausePlace::Flag { flag, rule: rule_index, clause: i };
+                Step::clause(place, clause, self.context, is_match.ok())
+            });
+            if !is_match? {
+                all_match = false;
+                break;
+            }
+        }
+        self.observer.note(|| Step::Rule {
+            flag: flag.key.to_string(),
+            rule: rule_index,
+            id: rule.id.to_string(),
+            is_match: all_match,
+        });
+        Ok(all_match)
     }
 
+    fn failed_prerequisite(
+        &self,
+        flag: &'r CompiledFlag,
+        outer: Option<&Visited<'_>>,
+    ) -> Result<Option<&'r CompiledPrerequisite>, ErrorKind> {
+        let visited = Visited::enter(flag.key.as_str(), outer)?;
+        for prerequisite in &flag.prerequisites {
+            self.count_visit()?;
+            let other = self.ruleset.flag(prerequisite.key.as_str());
+            let served = match other {
+                Some(other) => self.evaluate(other, Some(&visited))?.variation,
+                None => None,
+            };
+            let served = served.map(|(index, _)| index);
+            // A flag that is off fulfils nothing, even if its off variation is the one asked for.
+            let is_fulfilled = other.is_some_and(|other| other.is_on)
+                && served.is_some_and(|served| u32::try_from(served) == Ok(prerequisite.variation));
+            self.observer.note(|| Step::Prerequisite {
+                flag: flag.key.to_string(),
+                key: prerequisite.key.to_string(),
+                wanted: Some(prerequisite.variation),
+                served,
+                is_fulfilled,
+            });
+            if !is_fulfilled {
+                return Ok(Some(prerequisite));
+            }
+        }
+        Ok(None)
+    }
+
+    #[inline]
     fn serve(
         &self,
         flag: &'r CompiledFlag,
-        serve: &'r Serve,
+        serve: &Serve,
         reason: Reason<'r>,
     ) -> Result<Outcome<'r>, ErrorKind> {
         match serve {
-            Serve::Variation(variation) => chosen(flag, *variation, reason, false),
+            Serve::Variation(variation) => Ok(chosen(flag, *variation, reason)),
             Serve::Rollout(rollout) => {
-                let slot = self.slot(rollout)?;
-                chosen(flag, rollout.variation_at(slot), reason, true)
+                self.observer.note_if_any(|| Step::rollout(flag, rollout, self.context));
+                let share = rollout.share(self.context)?;
+                let reason = if share.in_experiment { reason.in_experiment() } else { reason };
+                Ok(Outcome { is_split: true, ..chosen(flag, share.variation, reason) })
             }
-            Serve::Malformed => Err(ErrorKind::MalformedFlag),
-        }
-    }
-
-    fn slot(&self, rollout: &CompiledRollout) -> Result<u32, ErrorKind> {
-        // A context that has no such kind, or no such attribute, lies in slot 0.
-        let Some(each) = self.context.kind(&rollout.kind) else {
-            return if self.context.kinds().is_empty() {
-                Err(ErrorKind::TargetingKeyMissing)
-            } else {
-                Ok(0)
-            };
-        };
-        match each.attribute(&rollout.bucket_by) {
-            Some(value) => Ok(bucket::attribute_slot(&rollout.prefix, value).unwrap_or(0)),
-            None if rollout.bucket_by == AttributeRef::key() => Err(ErrorKind::TargetingKeyMissing),
-            None => Ok(0),
+            Serve::Malformed => Ok(Outcome::error(ErrorKind::MalformedFlag)),
         }
     }
 
@@ -168,11 +228,27 @@ impl<'r> Evaluation<'r> {
         if outer.is_some() {
             self.count_visit()?;
         }
-        let Some(segment) = self.ruleset.segment(key) else {
-            return Ok(false);
+        let found = self.ruleset.segment(key.as_str());
+        let membership = match found {
+            Some(segment) => Visited::enter(segment.key.as_str(), outer)
+                .and_then(|visited| segment.membership(self, &visited)),
+            None => Ok(Membership::NoRule),
         };
-        let visited = Visited::enter(key.as_str(), outer)?;
-        segment.contains(self, &visited)
+        let is_in = membership
+            .map(|membership| matches!(membership, Membership::Included | Membership::Rule(_)));
+        self.observer.note(|| Step::Segment {
+            segment: key.to_string(),
+            is_in: is_in.ok(),
+            because: match membership {
+                _ if found.is_none() => "there is no such segment".to_owned(),
+                Ok(Membership::Included) => "its key is included".to_owned(),
+                Ok(Membership::Excluded) => "its key is excluded".to_owned(),
+                Ok(Membership::Rule(i)) => format!("rule {i} matches"),
+                Ok(Membership::NoRule) => "no rule matches".to_owned(),
+                Err(_) => "the segment makes no sense where this context leads".to_owned(),
+            },
+        });
+        is_in
     }
 
     fn count_visit(&self) -> Result<(), ErrorKind> {
@@ -182,21 +258,23 @@ impl<'r> Evaluation<'r> {
     }
 }
 
-fn off<'r>(flag: &'r CompiledFlag, reason: Reason<'r>) -> Result<Outcome<'r>, ErrorKind> {
+#[inline]
+fn off<'r>(flag: &'r CompiledFlag, reason: Reason<'r>) -> Outcome<'r> {
     match flag.off_variation {
-        Some(variation) => chosen(flag, variation, reason, false),
-        None => Ok(Outcome { variation: None, reason, is_split: false }),
+        Some(variation) => chosen(flag, variation, reason),
+        None => Outcome { variation: None, reason, is_split: false, lacks_big_segments: false },
     }
 }
 
-fn chosen<'r>(
-    flag: &'r CompiledFlag,
-    variation: i64,
-    reason: Reason<'r>,
-    is_split: bool,
-) -> Result<Outcome<'r>, ErrorKind> {
-    let index = usize::try_from(variation).map_err(|_| ErrorKind::MalformedFlag)?;
-    let found: Option<&CompiledVariation> = flag.variations.get(index);
-    let found = found.ok_or(ErrorKind::MalformedFlag)?;
-    Ok(Outcome { variation: Some((index, found)), reason, is_split })
+#[inline]
+fn chosen<'r>(flag: &'r CompiledFlag, variation: u32, reason: Reason<'r>) -> Outcome<'r> {
+    let found = usize::try_from(variation)
+        .ok()
+        .and_then(|index| Some((index, flag.variations.get(index)?)));
+    match found {
+        Some(found) => {
+            Outcome { variation: Some(found), reason, is_split: false, lacks_big_segments: false }
+        }
+        None => Outcome::error(ErrorKind::MalformedFlag),
+    }
 }

@@ -15,25 +15,35 @@
 //!
 //! What may be *written* is decided in `change`, with the checks of [`check`].
 
-pub mod bucket;
+mod bucket;
 pub mod check;
 mod clause;
 mod compile;
+mod date;
 mod evaluate;
+mod explain;
+mod key_set;
+mod operator;
 mod outcome;
+mod rollout;
 mod ruleset;
 mod segment;
+mod semver;
+mod shards;
 
-pub use clause::OPERATORS;
 pub use compile::CompiledFlag;
 pub use compile::CompiledVariation;
-pub(crate) use compile::bucket_attribute;
 pub use compile::compile;
-pub(crate) use compile::kind_or_user;
 pub use evaluate::evaluate;
+pub use explain::ClausePlace;
+pub use explain::Step;
+pub use explain::explain;
+pub use operator::OPERATORS;
 pub use outcome::ErrorKind;
 pub use outcome::Outcome;
 pub use outcome::Reason;
+pub(crate) use rollout::bucket_attribute;
+pub(crate) use rollout::kind_or_user;
 pub use ruleset::Ruleset;
 pub use ruleset::RulesetChange;
 pub use segment::CompiledSegment;

@@ -12,12 +12,19 @@ pub struct Outcome<'r> {
     pub reason: Reason<'r>,
     /// Whether a percentage rollout chose the variation.
     pub is_split: bool,
+    /// Whether a segment was asked whose keys LaunchDarkly keeps elsewhere: only its rules could be looked at.
+    pub lacks_big_segments: bool,
 }
 
 impl<'r> Outcome<'r> {
     /// The outcome without a value, because of an error.
     pub fn error(kind: ErrorKind) -> Self {
-        Self { variation: None, reason: Reason::Error(kind), is_split: false }
+        Self {
+            variation: None,
+            reason: Reason::Error(kind),
+            is_split: false,
+            lacks_big_segments: false,
+        }
     }
 
     /// The value as JSON text, if there is one.
@@ -34,7 +41,10 @@ pub enum Reason<'r> {
     /// The flag is off.
     Off,
     /// No target and no rule matched.
-    Fallthrough,
+    Fallthrough {
+        /// Whether the context takes part in an experiment.
+        in_experiment: bool,
+    },
     /// The context's key is listed.
     TargetMatch,
     /// A rule matched.
@@ -43,6 +53,8 @@ pub enum Reason<'r> {
         rule_index: usize,
         /// Its id.
         rule_id: &'r str,
+        /// Whether the context takes part in an experiment.
+        in_experiment: bool,
     },
     /// A prerequisite is off, unknown or serves another variation.
     PrerequisiteFailed {
@@ -54,11 +66,30 @@ pub enum Reason<'r> {
 }
 
 impl Reason<'_> {
+    /// The same, of a context that takes part in an experiment.
+    pub(crate) fn in_experiment(self) -> Self {
+        match self {
+            Self::RuleMatch { rule_index, rule_id, .. } => {
+                Self::RuleMatch { rule_index, rule_id, in_experiment: true }
+            }
+            Self::Fallthrough { .. } => Self::Fallthrough { in_experiment: true },
+            other => other,
+        }
+    }
+
+    /// Whether the context takes part in an experiment.
+    pub fn is_in_experiment(&self) -> bool {
+        matches!(
+            self,
+            Self::RuleMatch { in_experiment: true, .. } | Self::Fallthrough { in_experiment: true }
+        )
+    }
+
     /// The reason's name as LaunchDarkly's SDKs know it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Off => "OFF",
-            Self::Fallthrough => "FALLTHROUGH",
+            Self::Fallthrough { .. } => "FALLTHROUGH",
             Self::TargetMatch => "TARGET_MATCH",
             Self::RuleMatch { .. } => "RULE_MATCH",
             Self::PrerequisiteFailed { .. } => "PREREQUISITE_FAILED",

@@ -4,9 +4,10 @@
 
 use crate::eval::CompiledFlag;
 use crate::eval::CompiledSegment;
+use crate::eval::shards::Shards;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
-use std::collections::HashMap;
+use imbl::OrdMap;
 use std::sync::Arc;
 
 /// All flags and segments of one environment at one version.
@@ -16,10 +17,10 @@ pub struct Ruleset {
     pub epoch: i64,
     /// Grows by one with every change of the environment.
     pub version: i64,
-    flags: HashMap<FlagKey, Arc<CompiledFlag>>,
-    segments: HashMap<SegmentKey, Arc<CompiledSegment>>,
+    flags: Shards<FlagKey, CompiledFlag>,
+    segments: Shards<SegmentKey, CompiledSegment>,
     /// The flags by key, so that answers about all of them have one order.
-    sorted: Vec<Arc<CompiledFlag>>,
+    sorted: OrdMap<FlagKey, Arc<CompiledFlag>>,
 }
 
 /// What differs between two rulesets; `None` stands for deleted.
@@ -34,12 +35,17 @@ pub struct RulesetChange {
 impl Ruleset {
     /// The flag with this key.
     pub fn flag(&self, key: &str) -> Option<&CompiledFlag> {
-        self.flags.get(key).map(Arc::as_ref)
+        self.flags.get(key)
     }
 
     /// All flags, by key.
     pub fn flags(&self) -> impl Iterator<Item = &CompiledFlag> {
-        self.sorted.iter().map(Arc::as_ref)
+        self.sorted.values().map(Arc::as_ref)
+    }
+
+    /// How many flags there are.
+    pub fn n_flags(&self) -> usize {
+        self.flags.len()
     }
 
     /// All segments, in no order.
@@ -47,50 +53,31 @@ impl Ruleset {
         self.segments.values().map(Arc::as_ref)
     }
 
-    pub(crate) fn segment(&self, key: &SegmentKey) -> Option<&CompiledSegment> {
-        self.segments.get(key).map(Arc::as_ref)
+    pub(crate) fn segment(&self, key: &str) -> Option<&CompiledSegment> {
+        self.segments.get(key)
     }
 
     /// Returns the ruleset that this one becomes by a change.
-    pub fn with(&self, epoch: i64, version: i64, change: RulesetChange) -> Self {
-        let mut flags = self.flags.clone();
+    ///
+    /// # Cost
+    ///
+    /// Grows with the change, and hardly with the ruleset: whatever did not change is shared.
+    pub fn with(&self, epoch: i64, version: i64, change: &RulesetChange) -> Self {
         let mut sorted = self.sorted.clone();
-        let is_many = change.flags.len() > sorted.len() / 8;
-        for (key, flag) in change.flags {
-            if !is_many {
-                replace(&mut sorted, &key, flag.as_ref());
-            }
+        for (key, flag) in &change.flags {
             match flag {
-                Some(flag) => flags.insert(key, flag),
-                None => flags.remove(&key),
+                Some(flag) => sorted.insert(key.clone(), Arc::clone(flag)),
+                None => sorted.remove(key),
             };
         }
-        if is_many {
-            sorted = flags.values().cloned().collect();
-            sorted.sort_by(|left, right| left.key.cmp(&right.key));
+        Self {
+            epoch,
+            version,
+            flags: self.flags.with(change.flags.iter().map(|(key, flag)| (key, flag.as_ref()))),
+            segments: self
+                .segments
+                .with(change.segments.iter().map(|(key, segment)| (key, segment.as_ref()))),
+            sorted,
         }
-        let mut segments = self.segments.clone();
-        for (key, segment) in change.segments {
-            match segment {
-                Some(segment) => segments.insert(key, segment),
-                None => segments.remove(&key),
-            };
-        }
-        Self { epoch, version, flags, segments, sorted }
-    }
-}
-
-/// Puts a flag in its place in a sorted list, or takes it out.
-fn replace(sorted: &mut Vec<Arc<CompiledFlag>>, key: &FlagKey, flag: Option<&Arc<CompiledFlag>>) {
-    let found = sorted.binary_search_by(|each| each.key.cmp(key));
-    match (found, flag) {
-        (Ok(i), Some(flag)) => {
-            sorted.splice(i..=i, [Arc::clone(flag)]);
-        }
-        (Ok(i), None) => {
-            sorted.remove(i);
-        }
-        (Err(i), Some(flag)) => sorted.insert(i, Arc::clone(flag)),
-        (Err(_), None) => {}
     }
 }

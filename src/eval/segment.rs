@@ -1,21 +1,24 @@
 //! Segments, compiled: whether a context is in one.
-// HOT: no allocation but for the digits of a number that is hashed, no lock, no log.
+// HOT: no allocation, no lock, no log.
 
-use crate::eval::bucket;
 use crate::eval::clause::CompiledClause;
-use crate::eval::compile::bucket_attribute;
-use crate::eval::compile::kind_or_user;
 use crate::eval::evaluate::Evaluation;
 use crate::eval::evaluate::Visited;
+use crate::eval::explain::ClausePlace;
+use crate::eval::explain::Observer;
+use crate::eval::explain::Step;
+use crate::eval::key_set::KeySet;
 use crate::eval::outcome::ErrorKind;
-use crate::model::context::AttributeRef;
+use crate::eval::rollout::Divider;
+use crate::eval::rollout::Place;
+use crate::eval::rollout::kind_or_user;
+use crate::eval::rollout::length_of;
 use crate::model::context::Context;
 use crate::model::key::SegmentKey;
 use crate::model::rule::USER_KIND;
 use crate::model::segment::Segment;
 use crate::model::segment::SegmentRule;
 use crate::model::segment::SegmentTarget;
-use std::collections::HashSet;
 
 /// A segment of one environment, ready to be asked.
 #[derive(Debug)]
@@ -24,15 +27,28 @@ pub struct CompiledSegment {
     pub key: SegmentKey,
     /// The environment's version at which it last changed.
     pub version: i64,
-    included: Vec<KeySet>,
-    excluded: Vec<KeySet>,
+    lists: Lists,
     rules: Vec<CompiledSegmentRule>,
 }
 
+/// Who is in or out by key.
 #[derive(Debug)]
-struct KeySet {
-    kind: String,
-    keys: HashSet<String>,
+enum Lists {
+    Here {
+        included: Vec<KindSet>,
+        excluded: Vec<KindSet>,
+    },
+    /// LaunchDarkly keeps them elsewhere, where this server does not look.
+    Elsewhere {
+        kind: Box<str>,
+        has_generation: bool,
+    },
+}
+
+#[derive(Debug)]
+struct KindSet {
+    kind: Box<str>,
+    keys: KeySet,
 }
 
 #[derive(Debug)]
@@ -44,104 +60,151 @@ struct CompiledSegmentRule {
 /// The share of the matching contexts that is in the segment.
 #[derive(Debug)]
 struct Share {
-    weight_milli_pct: u32,
-    kind: String,
-    /// `None` if it is not a reference: reaching the rule is an error.
-    bucket_by: Option<AttributeRef>,
-    prefix: String,
+    /// `None` if it is not divided by a reference: reaching the rule is an error.
+    divider: Option<Divider>,
+    end: f32,
+}
+
+/// Why a context is in a segment or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Membership {
+    Included,
+    Excluded,
+    Rule(usize),
+    NoRule,
 }
 
 /// Compiles a segment.
 pub fn compile_segment(segment: &Segment, version: i64) -> CompiledSegment {
+    let lists = if segment.unbounded {
+        Lists::Elsewhere {
+            kind: Box::from(kind_or_user(&segment.unbounded_context_kind)),
+            has_generation: segment.generation.is_some(),
+        }
+    } else {
+        Lists::Here {
+            included: kind_sets(&segment.included, &segment.included_contexts),
+            excluded: kind_sets(&segment.excluded, &segment.excluded_contexts),
+        }
+    };
     CompiledSegment {
         key: segment.key.clone(),
         version,
-        included: key_sets(&segment.included, &segment.included_contexts),
-        excluded: key_sets(&segment.excluded, &segment.excluded_contexts),
+        lists,
         rules: segment.rules.iter().map(|rule| compile_rule(rule, segment)).collect(),
     }
 }
 
-fn key_sets(users: &[String], others: &[SegmentTarget]) -> Vec<KeySet> {
-    let users = (!users.is_empty())
-        .then(|| KeySet { kind: USER_KIND.to_owned(), keys: users.iter().cloned().collect() });
-    let others = others.iter().map(|target| KeySet {
-        kind: kind_or_user(&target.context_kind).to_owned(),
-        keys: target.values.iter().cloned().collect(),
-    });
-    users.into_iter().chain(others).collect()
+fn kind_sets(users: &[String], others: &[SegmentTarget]) -> Vec<KindSet> {
+    let set = |kind: &str, keys: &[String]| KindSet {
+        kind: Box::from(kind),
+        keys: keys.iter().map(String::as_str).collect(),
+    };
+    let users = std::iter::once(set(USER_KIND, users));
+    let others = others.iter().map(|other| set(kind_or_user(&other.context_kind), &other.values));
+    users.chain(others).filter(|set| !set.keys.is_empty()).collect()
 }
 
 fn compile_rule(rule: &SegmentRule, segment: &Segment) -> CompiledSegmentRule {
+    let prefix = format!("{}.{}.", segment.key, segment.salt);
+    let (kind, hash) = (&rule.rollout_context_kind, rule.hash.unwrap_or_default());
     CompiledSegmentRule {
         clauses: rule.clauses.iter().map(CompiledClause::new).collect(),
-        share: rule.weight_milli_pct.map(|weight_milli_pct| Share {
-            weight_milli_pct,
-            kind: kind_or_user(&rule.rollout_context_kind).to_owned(),
-            bucket_by: bucket_attribute(&rule.rollout_context_kind, &rule.bucket_by),
-            prefix: format!("{}.{}.", segment.key, segment.salt),
+        share: rule.weight_milli_pct.map(|weight| Share {
+            divider: Divider::new(kind, &rule.bucket_by, hash, &prefix),
+            end: length_of(weight, hash),
         }),
     }
 }
 
 impl CompiledSegment {
-    /// Whether the context is in the segment.
+    /// Why the context is in the segment or not.
     ///
     /// # Errors
     ///
     /// A rule that was reached is malformed, or segments refer to each other in a circle.
-    pub(crate) fn contains(
+    pub(crate) fn membership<O: Observer>(
         &self,
-        evaluation: &Evaluation<'_>,
+        evaluation: &Evaluation<'_, '_, O>,
         visited: &Visited<'_>,
-    ) -> Result<bool, ErrorKind> {
+    ) -> Result<Membership, ErrorKind> {
         let context = evaluation.context;
-        if self.included.iter().any(|set| set.has(context)) {
-            return Ok(true);
-        }
-        if self.excluded.iter().any(|set| set.has(context)) {
-            return Ok(false);
-        }
-        for rule in &self.rules {
-            if rule.matches(evaluation, visited)? {
-                return Ok(true);
+        match &self.lists {
+            Lists::Here { included, excluded } => {
+                if included.iter().any(|set| set.has(context)) {
+                    return Ok(Membership::Included);
+                }
+                if excluded.iter().any(|set| set.has(context)) {
+                    return Ok(Membership::Excluded);
+                }
+            }
+            Lists::Elsewhere { has_generation: false, .. } => {
+                evaluation.lacks_big_segments.set(true);
+                return Ok(Membership::NoRule);
+            }
+            Lists::Elsewhere { kind, .. } => {
+                if context.kind(kind).is_none() {
+                    return Ok(Membership::NoRule);
+                }
+                evaluation.lacks_big_segments.set(true);
             }
         }
-        Ok(false)
+        for (i, rule) in self.rules.iter().enumerate() {
+            if self.matches(i, rule, evaluation, visited)? {
+                return Ok(Membership::Rule(i));
+            }
+        }
+        Ok(Membership::NoRule)
+    }
+
+    fn matches<O: Observer>(
+        &self,
+        rule_index: usize,
+        rule: &CompiledSegmentRule,
+        evaluation: &Evaluation<'_, '_, O>,
+        visited: &Visited<'_>,
+    ) -> Result<bool, ErrorKind> {
+        let place = |clause| ClausePlace::Segment {
+            segment: self.key.to_string(),
+            rule: rule_index,
+            clause,
+        };
+        for (i, clause) in rule.clauses.iter().enumerate() {
+            let is_match = clause.matches(evaluation, Some(visited));
+            evaluation
+                .observer
+                .note(|| Step::clause(place(i), clause, evaluation.context, is_match.ok()));
+            if !is_match? {
+                return Ok(false);
+            }
+        }
+        rule.share.as_ref().map_or(Ok(true), |share| {
+            let is_in = share.has(evaluation.context);
+            evaluation.observer.note(|| Step::Share {
+                segment: self.key.to_string(),
+                rule: rule_index,
+                is_in: is_in.ok(),
+            });
+            is_in
+        })
     }
 }
 
-impl KeySet {
+impl KindSet {
     fn has(&self, context: &Context) -> bool {
         let key = context.kind(&self.kind).and_then(|each| each.key.as_deref());
         key.is_some_and(|key| self.keys.contains(key))
     }
 }
 
-impl CompiledSegmentRule {
-    fn matches(
-        &self,
-        evaluation: &Evaluation<'_>,
-        visited: &Visited<'_>,
-    ) -> Result<bool, ErrorKind> {
-        for clause in &self.clauses {
-            if !clause.matches(evaluation, Some(visited))? {
-                return Ok(false);
-            }
-        }
-        self.share.as_ref().map_or(Ok(true), |share| share.has(evaluation.context))
-    }
-}
-
 impl Share {
     fn has(&self, context: &Context) -> Result<bool, ErrorKind> {
-        let bucket_by = self.bucket_by.as_ref().ok_or(ErrorKind::MalformedFlag)?;
-        let Some(each) = context.kind(&self.kind) else {
-            return Ok(false);
-        };
-        let attribute = each.attribute(bucket_by);
-        let slot = attribute.and_then(|value| bucket::attribute_slot(&self.prefix, value));
-        // A value that cannot be placed lies in slot 0, as in a rollout.
-        Ok(slot.unwrap_or(0) < self.weight_milli_pct)
+        let divider = self.divider.as_ref().ok_or(ErrorKind::MalformedFlag)?;
+        Ok(match divider.place(context) {
+            Place::At(at) => at < self.end,
+            Place::NoKind => false,
+            // It lies at the beginning, as one does whose attribute is absent.
+            Place::NoKey => self.end > 0.0,
+        })
     }
 }

@@ -1,20 +1,32 @@
-//! Contexts: whom a flag is evaluated for, and references to their attributes.
+//! Contexts: whom a flag is evaluated for.
 //!
 //! A context describes one thing (a user) or several at once (a user, their organization, a device), each a *kind* with a key
-//! and attributes. LaunchDarkly's single and multi form and OFREP's flat form are read here.
+//! and attributes. It is read from LaunchDarkly's three JSON forms (single, multi, and the old user) or from OFREP's flat form.
+//! How one of its attributes is named is in `attribute`.
 //!
-//! Source: the LaunchDarkly context schema and the OFREP 0.3 context; `targetingKey` wins over `key`.
+//! Source: the LaunchDarkly context schema, its Go SDK's reader, and the OFREP 0.3 context; `targetingKey` wins over `key`.
 
+use crate::model::attribute::Attribute;
+use crate::model::attribute::AttributeRef;
+use crate::model::attribute::Root;
+use crate::model::attribute::name_hash;
 use crate::model::decode::wrong_type;
 use crate::model::limit::CONTEXT_ATTRIBUTES_MAX;
+use crate::model::limit::CONTEXT_BYTES_MAX;
 use crate::model::limit::CONTEXT_DEPTH_MAX;
 use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
+use crate::model::limit::CONTEXT_VALUE_BYTES_MAX;
 use crate::model::problem::Problems;
 use crate::model::problem::join;
 use crate::model::rule::USER_KIND;
-use crate::model::strict_json::is_deeper_than;
 use serde_json::Map;
 use serde_json::Value;
+
+/// The texts among an old user's fields that are attributes; whatever else stands beside them is not.
+const OLD_USER_TEXTS: &[&str] =
+    &["name", "firstName", "lastName", "email", "country", "avatar", "ip"];
+/// Fields of an old user's `custom` that would hide something else.
+const NOT_CUSTOM: &[&str] = &["kind", "key", "name", "anonymous", "_meta"];
 
 /// Whom a flag is evaluated for: one or more kinds, each at most once.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,65 +42,69 @@ pub struct ContextKind {
     pub kind: String,
     /// Which one it is; `None` if the caller did not say, as OFREP allows.
     pub key: Option<String>,
-    /// Everything else that is known, `name` and `anonymous` included.
-    attributes: Map<String, Value>,
-}
-
-/// An attribute's value, borrowed from a context.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Attribute<'a> {
-    /// A text that is not stored as JSON: a key or a kind.
-    Text(&'a str),
-    /// Any other value.
-    Json(&'a Value),
+    is_anonymous: bool,
+    /// A hash of each attribute's name, so that a search reads one short array and rarely a name.
+    hashes: Vec<u64>,
+    /// Everything else that is known, in the order of `hashes`.
+    attributes: Vec<(String, Value)>,
 }
 
 impl Context {
-    /// Reads a context from JSON; `null` is the empty context.
+    /// Reads a context from LaunchDarkly's single or multi form or from OFREP's flat form; `null` is the empty context.
+    ///
+    /// Keys may be missing, as OFREP allows.
     ///
     /// # Errors
     ///
-    /// Every problem with the context, with paths from its root.
+    /// Every problem with the context, limits included, with paths from its root.
     pub fn decode(value: Value) -> Result<Self, Problems> {
+        if value.is_null() {
+            return Ok(Self::default());
+        }
         let mut problems = Problems::default();
-        let mut fields = match value {
-            Value::Null => return Ok(Self::default()),
-            Value::Object(fields) => fields,
-            other => {
-                wrong_type(&mut problems, "", "an object", &other);
-                return Err(problems);
-            }
+        let context = Self::read(value, Form::Ofrep, &mut problems);
+        context.check_limits(&mut problems);
+        problems.into_result(context)
+    }
+
+    /// Reads a context as LaunchDarkly's SDKs do: strictly, in the single or multi form or that of an old user, which has no
+    /// `kind`. OFREP's flat form is told by its `targetingKey`.
+    ///
+    /// # Errors
+    ///
+    /// Every problem with the context, with paths from its root. Limits are not checked.
+    pub fn decode_launchdarkly(value: Value) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let is_flat = value.get("kind").is_none() && value.get("targetingKey").is_some();
+        let form = if is_flat { Form::Ofrep } else { Form::LaunchDarkly };
+        let context = Self::read(value, form, &mut problems);
+        problems.into_result(context)
+    }
+
+    fn read(value: Value, form: Form, problems: &mut Problems) -> Self {
+        let mut context = Self::default();
+        let Value::Object(mut fields) = value else {
+            wrong_type(problems, "", "an object", &value);
+            return context;
         };
-        let mut kinds = Vec::new();
-        match fields.remove("kind") {
-            Some(Value::String(kind)) if kind == "multi" => {
-                for (kind, value) in fields {
-                    match value {
-                        Value::Object(inner) => {
-                            let path = kind.clone();
-                            kinds.extend(decode_kind(kind, inner, &path, &mut problems));
-                        }
-                        // OFREP clients add their own `targetingKey` beside the kinds.
-                        _ if kind == "targetingKey" || kind == "key" => {}
-                        other => wrong_type(&mut problems, &kind, "an object", &other),
-                    }
-                }
-                if kinds.is_empty() && problems.is_empty() {
-                    problems.add("", "empty_context", "a multi context needs at least one kind");
-                }
+        match (fields.get("kind"), form) {
+            (Some(Value::String(kind)), _) if kind == "multi" => {
+                fields.shift_remove("kind");
+                context.kinds = read_multi(fields, form, problems);
             }
-            Some(Value::String(kind)) => kinds.extend(decode_kind(kind, fields, "", &mut problems)),
-            Some(Value::Null) | None => {
-                kinds.extend(decode_kind(USER_KIND.to_owned(), fields, "", &mut problems));
+            (Some(Value::String(kind)), _) => {
+                let kind = kind.clone();
+                fields.shift_remove("kind");
+                context.kinds.extend(read_kind(kind, fields, form, "", problems));
             }
-            Some(other) => wrong_type(&mut problems, "kind", "a string", &other),
+            (None, Form::LaunchDarkly) => context.kinds.push(read_old_user(fields, problems)),
+            (None | Some(Value::Null), Form::Ofrep) => {
+                fields.shift_remove("kind");
+                context.kinds.extend(read_kind(USER_KIND.to_owned(), fields, form, "", problems));
+            }
+            (Some(other), _) => wrong_type(problems, "kind", "a string", other),
         }
-        let n_attributes: usize = kinds.iter().map(|kind| kind.attributes.len()).sum();
-        if n_attributes > CONTEXT_ATTRIBUTES_MAX {
-            let detail = format!("must have at most {CONTEXT_ATTRIBUTES_MAX} attributes");
-            problems.add("", "too_many", detail);
-        }
-        problems.into_result(Self { kinds })
+        context
     }
 
     /// The part of the context that is of `kind`.
@@ -100,121 +116,238 @@ impl Context {
     pub fn kinds(&self) -> &[ContextKind] {
         &self.kinds
     }
+
+    fn check_limits(&self, problems: &mut Problems) {
+        let n_attributes: usize = self.kinds.iter().map(|kind| kind.attributes.len()).sum();
+        if n_attributes > CONTEXT_ATTRIBUTES_MAX {
+            let detail = format!("must have at most {CONTEXT_ATTRIBUTES_MAX} attributes");
+            problems.add("", "too_many", detail);
+        }
+        let mut n_bytes = 0_usize;
+        for kind in &self.kinds {
+            let prefix = if self.kinds.len() > 1 { kind.kind.as_str() } else { "" };
+            let key = kind.key.as_deref().unwrap_or_default();
+            if key.chars().count() > CONTEXT_KEY_CHARS_MAX {
+                let detail = format!("must be at most {CONTEXT_KEY_CHARS_MAX} characters");
+                problems.add(join(prefix, "key"), "too_long", detail);
+            }
+            for (name, value) in &kind.attributes {
+                let path = || join(prefix, name);
+                let Some(n_value) = size_of(value, CONTEXT_DEPTH_MAX) else {
+                    let detail =
+                        format!("is nested deeper than {CONTEXT_DEPTH_MAX} levels; flatten it");
+                    problems.add(path(), "too_deep", detail);
+                    continue;
+                };
+                if n_value > CONTEXT_VALUE_BYTES_MAX {
+                    let detail = format!("must be at most {CONTEXT_VALUE_BYTES_MAX} bytes");
+                    problems.add(path(), "too_long", detail);
+                }
+                n_bytes = n_bytes.saturating_add(name.len() + n_value);
+            }
+        }
+        if n_bytes > CONTEXT_BYTES_MAX {
+            let detail = format!("must be at most {CONTEXT_BYTES_MAX} bytes in all");
+            problems.add("", "too_long", detail);
+        }
+    }
 }
 
-fn decode_kind(
+/// How strictly a context is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As LaunchDarkly's SDKs do: every kind has a key.
+    LaunchDarkly,
+    /// As OFREP has it: keys may be missing, and `targetingKey` may stand for them.
+    Ofrep,
+}
+
+fn read_multi(fields: Map<String, Value>, form: Form, problems: &mut Problems) -> Vec<ContextKind> {
+    let mut kinds = Vec::with_capacity(fields.len());
+    for (kind, value) in fields {
+        match value {
+            Value::Object(mut inner) => {
+                let path = kind.clone();
+                inner.shift_remove("kind");
+                kinds.extend(read_kind(kind, inner, form, &path, problems));
+            }
+            // OFREP clients add their own `targetingKey` beside the kinds.
+            _ if form == Form::Ofrep && (kind == "targetingKey" || kind == "key") => {}
+            other => wrong_type(problems, &kind, "an object", &other),
+        }
+    }
+    if kinds.is_empty() && problems.is_empty() {
+        problems.add("", "empty_context", "a multi context needs at least one kind");
+    }
+    kinds
+}
+
+fn read_kind(
     kind: String,
     mut fields: Map<String, Value>,
+    form: Form,
     path: &str,
     problems: &mut Problems,
 ) -> Option<ContextKind> {
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    if kind.is_empty() || kind == "kind" || !kind.bytes().all(is_word) {
-        let detail = "a kind must be characters of A-Z a-z 0-9 . _ - and not the word `kind`";
+    if kind.is_empty() || ["kind", "multi"].contains(&kind.as_str()) || !kind.bytes().all(is_word) {
+        let detail = "a kind must be characters of A-Z a-z 0-9 . _ - and not `kind` or `multi`";
         problems.add(join(path, "kind"), "invalid_kind", detail);
         return None;
     }
-    let key = fields.remove("key");
-    let (name, key) = match fields.remove("targetingKey") {
+    let key = match form {
+        Form::Ofrep => read_ofrep_key(&mut fields, path, problems),
+        Form::LaunchDarkly => {
+            let key = read_required_key(&mut fields, path, problems);
+            if key.as_deref() == Some("") {
+                problems.add(join(path, "key"), "required", "must not be empty");
+            }
+            key
+        }
+    };
+    let is_anonymous = match fields.shift_remove("anonymous") {
+        None => false,
+        Some(Value::Bool(value)) => value,
+        Some(other) => {
+            wrong_type(problems, &join(path, "anonymous"), "a boolean", &other);
+            false
+        }
+    };
+    if form == Form::LaunchDarkly
+        && let Some(other) = fields.get("name").filter(|name| !name.is_string() && !name.is_null())
+    {
+        wrong_type(problems, &join(path, "name"), "a string", other);
+    }
+    // Describes the context to event pipelines; never addressable by rules.
+    fields.shift_remove("_meta");
+    if form == Form::Ofrep {
+        fields.shift_remove("privateAttributes");
+    }
+    Some(ContextKind::new(kind, key, is_anonymous, fields))
+}
+
+/// The key, which must be there and be a text; an empty one is the caller's to judge.
+fn read_required_key(
+    fields: &mut Map<String, Value>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<String> {
+    match fields.shift_remove("key") {
+        Some(Value::String(key)) => return Some(key),
+        Some(other) => wrong_type(problems, &join(path, "key"), "a string", &other),
+        None => problems.add(join(path, "key"), "required", "`key` is required"),
+    }
+    None
+}
+
+fn read_ofrep_key(
+    fields: &mut Map<String, Value>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<String> {
+    let key = fields.shift_remove("key");
+    let (name, key) = match fields.shift_remove("targetingKey") {
         Some(Value::Null) | None => ("key", key),
         targeting_key => ("targetingKey", targeting_key),
     };
-    let key = match key {
+    match key {
         None | Some(Value::Null) => None,
         // An empty key identifies nobody: treated as absent, as OFREP clients send it for "unknown".
-        Some(Value::String(key)) if key.is_empty() => None,
-        Some(Value::String(key)) if key.chars().count() <= CONTEXT_KEY_CHARS_MAX => Some(key),
-        Some(Value::String(_)) => {
-            let detail = format!("must be at most {CONTEXT_KEY_CHARS_MAX} characters");
-            problems.add(join(path, name), "too_long", detail);
-            None
-        }
+        Some(Value::String(key)) => (!key.is_empty()).then_some(key),
         Some(other) => {
             wrong_type(problems, &join(path, name), "a string", &other);
             None
         }
-    };
-    if let Some(other) = fields.get("anonymous").filter(|value| !value.is_boolean()) {
-        wrong_type(problems, &join(path, "anonymous"), "a boolean", other);
     }
-    // Absent means `false`, and rules may ask for it.
-    fields.entry("anonymous").or_insert(Value::Bool(false));
-    // Describes the context to event pipelines; never addressable by rules.
-    fields.remove("_meta");
-    fields.remove("privateAttributes");
-    for (name, value) in &fields {
-        if is_deeper_than(value, CONTEXT_DEPTH_MAX) {
-            let detail = format!("is nested deeper than {CONTEXT_DEPTH_MAX} levels; flatten it");
-            problems.add(join(path, name), "too_deep", detail);
+}
+
+/// A user as LaunchDarkly's SDKs described it before there were kinds: `custom` is flattened, and the key may be empty.
+fn read_old_user(mut fields: Map<String, Value>, problems: &mut Problems) -> ContextKind {
+    let key = read_required_key(&mut fields, "", problems);
+    let is_anonymous = match fields.shift_remove("anonymous") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(value)) => value,
+        Some(other) => {
+            wrong_type(problems, "anonymous", "a boolean", &other);
+            false
+        }
+    };
+    let mut attributes = match fields.shift_remove("custom") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(custom)) => custom,
+        Some(other) => {
+            wrong_type(problems, "custom", "an object", &other);
+            Map::new()
+        }
+    };
+    attributes.retain(|name, _| !NOT_CUSTOM.contains(&name.as_str()));
+    for name in OLD_USER_TEXTS {
+        match fields.shift_remove(*name) {
+            None | Some(Value::Null) => {}
+            Some(value @ Value::String(_)) => {
+                attributes.insert((*name).to_owned(), value);
+            }
+            Some(other) => wrong_type(problems, name, "a string", &other),
         }
     }
-    Some(ContextKind { kind, key, attributes: fields })
+    ContextKind::new(USER_KIND.to_owned(), key, is_anonymous, attributes)
+}
+
+/// The bytes of the texts in a value, roughly its size; `None` if it is nested deeper than `depth` objects and arrays.
+fn size_of(value: &Value, depth: usize) -> Option<usize> {
+    match value {
+        Value::String(text) => Some(text.len()),
+        Value::Array(items) => {
+            let below = depth.checked_sub(1)?;
+            items.iter().try_fold(0_usize, |sum, item| Some(sum + 1 + size_of(item, below)?))
+        }
+        Value::Object(fields) => {
+            let below = depth.checked_sub(1)?;
+            let size = |(name, item): (&String, &Value)| Some(name.len() + size_of(item, below)?);
+            fields.iter().try_fold(0_usize, |sum, field| Some(sum + size(field)?))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => Some(8),
+    }
 }
 
 impl ContextKind {
+    fn new(
+        kind: String,
+        key: Option<String>,
+        is_anonymous: bool,
+        fields: Map<String, Value>,
+    ) -> Self {
+        let attributes: Vec<(String, Value)> =
+            fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        let hashes = attributes.iter().map(|(name, _)| name_hash(name)).collect();
+        Self { kind, key, is_anonymous, hashes, attributes }
+    }
+
     /// The value of an attribute; `None` if it is absent or `null`.
     pub fn attribute(&self, reference: &AttributeRef) -> Option<Attribute<'_>> {
-        let (first, rest) = reference.steps.split_first()?;
-        let mut value = match first.as_str() {
-            "key" if rest.is_empty() => return self.key.as_deref().map(Attribute::Text),
-            "kind" if rest.is_empty() => return Some(Attribute::Text(&self.kind)),
-            name => self.attributes.get(name)?,
+        let (mut value, path) = match (&reference.root, reference.path.as_slice()) {
+            (Root::Name { hash, name }, path) => (self.named(*hash, name)?, path),
+            (Root::Key, []) => return self.key.as_deref().map(Attribute::Text),
+            (Root::Kind, []) => return Some(Attribute::Text(&self.kind)),
+            (Root::Anonymous, []) => return Some(Attribute::Bool(self.is_anonymous)),
+            // What is built in has nothing below it.
+            _ => return None,
         };
-        for step in rest {
+        for step in path {
             value = value.as_object()?.get(step)?;
         }
-        (!value.is_null()).then_some(Attribute::Json(value))
-    }
-}
-
-/// Which attribute is meant: a plain name or a path into nested objects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttributeRef {
-    steps: Vec<String>,
-}
-
-impl AttributeRef {
-    /// The context's key.
-    pub fn key() -> Self {
-        Self::literal("key")
+        Attribute::new(value)
     }
 
-    /// A plain name, whatever characters it has.
-    pub fn literal(name: &str) -> Self {
-        Self { steps: vec![name.to_owned()] }
+    fn named(&self, hash: u64, name: &str) -> Option<&Value> {
+        let start = self.hashes.iter().position(|each| *each == hash)?;
+        let (found, value) = self.attributes.get(start)?;
+        if found == name {
+            return Some(value);
+        }
+        // Two names with one hash: as good as never, but right.
+        self.attributes.iter().find(|(found, _)| found == name).map(|(_, value)| value)
     }
-
-    /// Reads a reference: a plain name, or a path that starts with `/` in which `~1` is `/` and `~0` is `~`.
-    ///
-    /// Returns `None` if it is not a reference: empty, an empty step, or another character after `~`.
-    ///
-    /// Source: LaunchDarkly's attribute reference syntax.
-    pub fn parse(text: &str) -> Option<Self> {
-        let Some(path) = text.strip_prefix('/') else {
-            return (!text.is_empty()).then(|| Self::literal(text));
-        };
-        let steps: Option<Vec<String>> = path.split('/').map(decode_step).collect();
-        steps.map(|steps| Self { steps })
-    }
-}
-
-fn decode_step(step: &str) -> Option<String> {
-    if step.is_empty() {
-        return None;
-    }
-    let mut decoded = String::with_capacity(step.len());
-    let mut chars = step.chars();
-    while let Some(c) = chars.next() {
-        decoded.push(match c {
-            '~' => match chars.next() {
-                Some('0') => '~',
-                Some('1') => '/',
-                _ => return None,
-            },
-            c => c,
-        });
-    }
-    Some(decoded)
 }
 
 #[cfg(test)]
@@ -225,10 +358,7 @@ mod tests {
     fn attribute(context: Value, kind: &str, reference: &str) -> Option<Value> {
         let context = Context::decode(context).unwrap();
         let reference = AttributeRef::parse(reference).unwrap();
-        context.kind(kind)?.attribute(&reference).map(|attribute| match attribute {
-            Attribute::Text(text) => json!(text),
-            Attribute::Json(value) => value.clone(),
-        })
+        context.kind(kind)?.attribute(&reference).map(Attribute::to_json)
     }
 
     #[test]

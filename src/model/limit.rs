@@ -38,6 +38,8 @@ pub const PATTERN_BYTES_MAX: usize = 512;
 pub const PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
 /// Nesting inside one `matches` pattern.
 pub const PATTERN_NEST_MAX: u32 = 32;
+/// Bytes of one flag's definition and of its configuration in one environment, each as JSON.
+pub const FLAG_BYTES_MAX: usize = 256 * 1024;
 /// Instructions in one change.
 pub const INSTRUCTIONS_MAX: usize = 500;
 /// Flags of one project, and so flags in one environment.
@@ -52,6 +54,10 @@ pub const TOKENS_MAX: i64 = 100_000;
 pub const CONTEXT_ATTRIBUTES_MAX: usize = 256;
 /// Characters of a context's key.
 pub const CONTEXT_KEY_CHARS_MAX: usize = 256;
+/// Bytes of one attribute of a context, as far as it is text.
+pub const CONTEXT_VALUE_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of all attributes of a context with their names, as far as they are text.
+pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
 /// Nesting of a context's attributes.
 pub const CONTEXT_DEPTH_MAX: usize = 8;
 /// Nesting of any JSON that a client sends.

@@ -13,9 +13,11 @@
 //!
 //! How a flag is evaluated is in `eval`; how it is edited is in `change`.
 
+pub mod attribute;
 pub mod change;
 pub mod context;
 pub mod decode;
+pub mod environment;
 pub mod flag;
 pub mod key;
 pub mod limit;

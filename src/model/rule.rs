@@ -129,10 +129,16 @@ pub struct VariationOrRollout {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rollout {
+    /// Whether it is an experiment.
+    #[serde(skip_serializing_if = "is_default")]
+    pub kind: RolloutKind,
+    /// How a context is placed on the ring.
+    #[serde(skip_serializing_if = "is_default")]
+    pub hash: RolloutHash,
     /// The kind of the context whose attribute is hashed; empty means `user`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub context_kind: String,
-    /// The attribute that is hashed; empty means `key`.
+    /// The attribute that is hashed; empty means `key`. Experiments hash the key whatever it says.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub bucket_by: String,
     /// Replaces flag key and salt in the hash, so that several flags can divide alike.
@@ -151,4 +157,38 @@ pub struct Slice {
     /// How many slots, in thousandths of a percent.
     #[serde(rename = "weight")]
     pub weight_milli_pct: u32,
+    /// Whether the contexts in it are left out of the experiment that the rollout is.
+    #[serde(skip_serializing_if = "is_default")]
+    pub untracked: bool,
+}
+
+/// What a rollout is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutKind {
+    /// Contexts are measured: they are divided by their key, and the reason says that they take part.
+    Experiment,
+    /// Contexts are divided, and that is all; also whatever kind a later version may invent.
+    #[default]
+    #[serde(other)]
+    Rollout,
+}
+
+/// How a context is placed on a rollout's ring.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RolloutHash {
+    /// MurmurHash3, exact to the slot.
+    #[default]
+    Murmur3,
+    /// SHA-1 in single precision, as LaunchDarkly's SDKs compute it by themselves.
+    Sha1,
+}
+
+/// The words for the hashes, as they appear in JSON.
+pub const ROLLOUT_HASHES: &[(&str, RolloutHash)] =
+    &[("murmur3", RolloutHash::Murmur3), ("sha1", RolloutHash::Sha1)];
+
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

@@ -4,6 +4,8 @@
 
 use crate::model::key::SegmentKey;
 use crate::model::rule::Clause;
+use crate::model::rule::RolloutHash;
+use crate::model::rule::is_default;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -39,6 +41,15 @@ pub struct Segment {
     /// Mixed into the hash of weighted rules.
     #[serde(default)]
     pub salt: String,
+    /// Whether LaunchDarkly keeps the keys elsewhere, which is understood but not served: only the rules count.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unbounded: bool,
+    /// The kind of the contexts whose keys are kept elsewhere; empty means `user`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unbounded_context_kind: String,
+    /// Which edition of the keys that are kept elsewhere is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
 }
 
 /// Keys of contexts of one kind.
@@ -68,4 +79,9 @@ pub struct SegmentRule {
     /// The kind of the context that is hashed for the share; empty means `user`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub rollout_context_kind: String,
+    /// How a context is placed on the ring of which the share is the beginning.
+    ///
+    /// Absent means MurmurHash3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<RolloutHash>,
 }

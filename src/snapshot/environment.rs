@@ -100,7 +100,7 @@ impl Environment {
     /// Replaces the ruleset by the one that `change` makes of it, if that is newer; returns whether it is.
     ///
     /// The change must be relative to the current ruleset or to an older one; at another epoch it must be everything.
-    pub fn install(&self, to: Position, change: RulesetChange) -> bool {
+    pub fn install(&self, to: Position, change: &RulesetChange) -> bool {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.ruleset.load();
         let from = Position { epoch: current.epoch, version: current.version };
@@ -173,19 +173,19 @@ mod tests {
     #[test]
     fn only_higher_positions_are_installed() {
         let environment = environment();
-        assert!(environment.install(at(5), RulesetChange::default()));
+        assert!(environment.install(at(5), &RulesetChange::default()));
         for lower in [at(5), at(4), Position { epoch: 0, version: 99 }] {
-            assert!(!environment.install(lower, RulesetChange::default()), "{lower:?}");
+            assert!(!environment.install(lower, &RulesetChange::default()), "{lower:?}");
         }
-        assert!(environment.install(Position { epoch: 2, version: 1 }, RulesetChange::default()));
+        assert!(environment.install(Position { epoch: 2, version: 1 }, &RulesetChange::default()));
     }
 
     #[test]
     fn what_was_missed_is_told_exactly_or_not_at_all() {
         let environment = environment();
-        environment.install(at(1), RulesetChange::default());
-        environment.install(at(2), touching("a"));
-        environment.install(at(4), touching("b"));
+        environment.install(at(1), &RulesetChange::default());
+        environment.install(at(2), &touching("a"));
+        environment.install(at(4), &touching("b"));
         assert!(matches!(environment.missed_since(at(4)), Missed::Nothing));
         assert!(matches!(environment.missed_since(at(2)), Missed::One(c) if c.to == at(4)));
         assert!(matches!(environment.missed_since(at(1)), Missed::Many(list) if list.len() == 2));
@@ -198,9 +198,9 @@ mod tests {
     #[test]
     fn memory_of_changes_is_bounded() {
         let environment = environment();
-        environment.install(at(1), RulesetChange::default());
+        environment.install(at(1), &RulesetChange::default());
         for version in 2..=1_500 {
-            environment.install(at(version), touching("a"));
+            environment.install(at(version), &touching("a"));
         }
         assert!(matches!(environment.missed_since(at(499)), Missed::Unknown));
         let missed = environment.missed_since(at(500));

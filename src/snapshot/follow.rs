@@ -236,7 +236,7 @@ impl Follower {
                 Err(error) => self.quarantine(environment, segment.key.as_str(), &error),
             }
         }
-        if !environment.install(to, change) {
+        if !environment.install(to, &change) {
             self.metrics.installs_refused.inc();
         }
         let version = to.version;

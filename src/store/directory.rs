@@ -2,6 +2,8 @@
 
 use crate::model::change::EnvId;
 use crate::model::change::Position;
+use crate::model::environment::SERVER_SDKS;
+use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::store::StoreError;
@@ -33,6 +35,8 @@ pub struct EnvironmentRecord {
     pub key: EnvKey,
     /// For people.
     pub name: String,
+    /// Which server-side SDKs evaluate its flags by themselves.
+    pub server_sdk: ServerSdk,
     /// How often it was changed.
     pub version: i64,
     /// When it was created.
@@ -73,6 +77,7 @@ struct EnvironmentRow {
     project_key: String,
     key: String,
     name: String,
+    server_sdk: String,
     version: i64,
     created_at: jiff_sqlx::Timestamp,
 }
@@ -84,10 +89,16 @@ impl From<EnvironmentRow> for EnvironmentRecord {
             project: ProjectKey::stored(&row.project_key),
             key: EnvKey::stored(&row.key),
             name: row.name,
+            server_sdk: read_server_sdk(&row.server_sdk),
             version: row.version,
             created_at: row.created_at.to_jiff(),
         }
     }
+}
+
+/// A word that a newer version wrote reads as no SDK.
+fn read_server_sdk(word: &str) -> ServerSdk {
+    SERVER_SDKS.iter().find(|(known, _)| *known == word).map(|(_, sdk)| *sdk).unwrap_or_default()
 }
 
 const CLUSTER: &str = "select epoch, directory_version from cluster where id = 1";
@@ -104,11 +115,11 @@ const LOCK_PROJECT: &str = "update project set name = name where key = $1";
 const RENAME_PROJECT: &str = "update project set name = $2 where key = $1";
 const DELETE_PROJECT: &str = "delete from project where key = $1";
 
-const ENVIRONMENTS: &str =
-    "select id, project_key, key, name, version, created_at from environment order by id";
+const ENVIRONMENTS: &str = "select id, project_key, key, name, server_sdk, version, created_at from environment order by id";
 const INSERT_ENVIRONMENT: &str =
-    "insert into environment (project_key, key, name, version, created_at, changed_at)
-    values ($1, $2, $3, 0, $4, $4) on conflict do nothing returning id";
+    "insert into environment (project_key, key, name, server_sdk, version, created_at, changed_at)
+    values ($1, $2, $3, $4, 0, $5, $5) on conflict do nothing returning id";
+const SERVER_SDK: &str = "select server_sdk from environment where id = $1";
 const RENAME_ENVIRONMENT: &str =
     "update environment set name = $3 where project_key = $1 and key = $2";
 const DELETE_ENVIRONMENT: &str = "delete from environment where project_key = $1 and key = $2";
@@ -244,6 +255,7 @@ impl Tx {
         project: &ProjectKey,
         key: &EnvKey,
         name: &str,
+        server_sdk: ServerSdk,
         now: Timestamp,
     ) -> Result<Option<EnvId>, StoreError> {
         let id = on_tx!(self, c => {
@@ -251,11 +263,23 @@ impl Tx {
                 .bind(project.as_str())
                 .bind(key.as_str())
                 .bind(name)
+                .bind(server_sdk.as_str())
                 .bind(now.to_sqlx())
                 .fetch_optional(c)
                 .await
         })?;
         Ok(id.map(|(id,)| id))
+    }
+
+    /// Which server-side SDKs evaluate an environment by themselves.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database, also if there is no such environment.
+    pub async fn server_sdk(&mut self, env: EnvId) -> Result<ServerSdk, StoreError> {
+        let (word,) =
+            on_tx!(self, c => sql!(SERVER_SDK => (String,)).bind(env).fetch_one(c).await)?;
+        Ok(read_server_sdk(&word))
     }
 
     /// Renames an environment; returns `false` if there is none.

@@ -35,7 +35,8 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: &[Migration] = &[migration!(1, "spine", "0001_spine.sql")];
+const MIGRATIONS: &[Migration] =
+    &[migration!(1, "spine", "0001_spine.sql"), migration!(2, "server_sdk", "0002_server_sdk.sql")];
 
 const POSTGRES_VERSION: &str = "select current_setting('server_version_num')::int";
 /// PostgreSQL 14.0, as it numbers itself.

@@ -18,6 +18,7 @@ use crate::change::Scene;
 use crate::change::apply;
 use crate::change::decode_instructions;
 use crate::model::decode::object;
+use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
@@ -66,6 +67,7 @@ struct Surroundings {
     flags: BTreeMap<FlagKey, FlagDefinition>,
     prerequisites: BTreeMap<FlagKey, Vec<FlagKey>>,
     segments: BTreeSet<SegmentKey>,
+    server_sdk: ServerSdk,
 }
 
 impl Surroundings {
@@ -82,12 +84,14 @@ impl Surroundings {
                 .collect(),
             prerequisites,
             segments: ["staff", "testers"].map(SegmentKey::stored).into(),
+            server_sdk: ServerSdk::None,
         }
     }
 
     /// Reads instructions and applies them to the flag `f`; new rules are called `new-1`, `new-2`, ….
     fn change(&self, before: &FlagConfig, instructions: &Value) -> Result<Applied, Problems> {
         let scene = Scene {
+            server_sdk: self.server_sdk,
             definition: &definition(),
             config: before,
             flags: &self.flags,

@@ -47,7 +47,7 @@ fn ruleset(config: &FlagConfig) -> Ruleset {
         flags: others.into_iter().chain([compiled(&definition(), config)]).collect(),
         segments: [("staff", "u1"), ("testers", "u2")].into_iter().map(segment).collect(),
     };
-    Ruleset::default().with(1, 1, change)
+    Ruleset::default().with(1, 1, &change)
 }
 
 /// Numbers from which an instruction is made that is valid where it stands.
@@ -333,8 +333,8 @@ fn a_flag_that_asks_for_many_segments_is_evaluated() {
         (segment.key.clone(), Some(Arc::new(compile_segment(&segment, 1))))
     });
     let change = RulesetChange { flags: Vec::new(), segments: segments.collect() };
-    let ruleset = ruleset(&applied.config).with(1, 2, change);
+    let ruleset = ruleset(&applied.config).with(1, 2, &change);
     let user = Context::decode(json!({"key": "u"})).unwrap();
     let outcome = evaluate(&ruleset, ruleset.flag("f").unwrap(), &user);
-    assert_eq!(outcome.reason, Reason::Fallthrough);
+    assert_eq!(outcome.reason, Reason::Fallthrough { in_experiment: false });
 }

@@ -173,21 +173,34 @@ fn a_rollout_without_a_kind_is_one_of_users() {
         let grown = divide(&json!({"on": 50_000, "off": 50_000}));
         let applied = change(&before, &json!([grown])).unwrap();
         let slices = applied.config.fallthrough.rollout.map(|rollout| rollout.variations);
-        let slice = |variation, weight_milli_pct| Slice { variation, weight_milli_pct };
+        let slice =
+            |variation, weight_milli_pct| Slice { variation, weight_milli_pct, untracked: false };
         assert_eq!(slices, Some(vec![slice(1, 50_000), slice(0, 50_000)]), "{fields}");
         assert_eq!(applied.moved.map(|moved| moved.moved_milli_pct), Some(25_000), "{fields}");
     }
 }
 
 #[test]
-fn a_rollout_with_a_seed_is_divided_anew() {
-    let before = ring_with(&[(1, 75_000), (0, 25_000)], &json!({"contextKind": "user", "seed": 7}));
-    assert_change(
+fn setting_weights_keeps_hash_and_seed() {
+    let fields = json!({"contextKind": "user", "seed": 7, "hash": "sha1"});
+    let before = ring_with(&[(1, 75_000), (0, 25_000)], &fields);
+    let weights = json!({"on": 30_000, "off": 70_000});
+    let applied = assert_change(
         &before,
-        &json!([divide(&json!({"on": 25_000, "off": 75_000}))]),
-        &ring(&[(0, 25_000), (1, 75_000)]),
-        &["set the fallthrough to 25% `on`, 75% `off`"],
+        &json!([divide(&weights)]),
+        &ring_with(&[(1, 70_000), (0, 30_000)], &fields),
+        &["set the fallthrough to 30% `on`, 70% `off`"],
     );
+    assert_eq!(applied.moved.map(|moved| moved.moved_milli_pct), Some(5_000));
+    for other in [json!({"rolloutSeed": 8}), json!({"rolloutHash": "murmur3"})] {
+        let mut instruction = divide(&weights);
+        instruction.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+        let applied = change(&before, &json!([instruction])).unwrap();
+        let slices = applied.config.fallthrough.rollout.map(|rollout| rollout.variations);
+        // Nobody can keep a place on another ring.
+        assert_eq!(slices.map(|slices| slices[0].variation), Some(0), "{other}");
+        assert_eq!(applied.moved, None, "{other}");
+    }
 }
 
 #[test]
@@ -196,7 +209,8 @@ fn a_ring_that_is_not_covered_is_divided_anew() {
         let instruction = divide(&json!({"off": 30_000, "on": 70_000}));
         let applied = change(&ring(old), &json!([instruction])).unwrap();
         let slices = applied.config.fallthrough.rollout.map(|rollout| rollout.variations);
-        let slice = |variation, weight_milli_pct| Slice { variation, weight_milli_pct };
+        let slice =
+            |variation, weight_milli_pct| Slice { variation, weight_milli_pct, untracked: false };
         assert_eq!(slices, Some(vec![slice(0, 70_000), slice(1, 30_000)]), "{old:?}");
     }
 }
@@ -248,7 +262,8 @@ fn a_new_rule_is_divided_in_the_order_of_the_variations() {
 #[test]
 fn an_old_ring_without_any_slices_takes_the_weights_as_they_come() {
     let (slices, moved_all) = rebalance(&[], &[(2, 40_000), (0, 0), (1, 60_000)]);
-    let slice = |variation, weight_milli_pct| Slice { variation, weight_milli_pct };
+    let slice =
+        |variation, weight_milli_pct| Slice { variation, weight_milli_pct, untracked: false };
     assert_eq!(slices, [slice(2, 40_000), slice(1, 60_000)]);
     assert_eq!(moved_all, moved(WEIGHT_TOTAL, &[], &[(1, 60_000), (2, 40_000)]));
 }

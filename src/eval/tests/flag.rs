@@ -197,7 +197,7 @@ fn a_changed_ruleset_leaves_the_old_one_as_it_was() {
     let changed = [named("a", 1), named("b", 2)].map(|stored| compiled_flag(&stored));
     let changed = changed.into_iter().map(|flag| (flag.key.clone(), Some(flag)));
     let flags = changed.chain([(gone, None)]).collect();
-    let new = old.with(1, 2, RulesetChange { flags, segments: Vec::new() });
+    let new = old.with(1, 2, &RulesetChange { flags, segments: Vec::new() });
     let context = context(&json!({"key": "u"}));
     for (ruleset, expected) in
         [(&old, vec![("a", Some(0)), ("c", Some(0))]), (&new, vec![("a", Some(1)), ("b", Some(2))])]

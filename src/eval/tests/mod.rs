@@ -97,21 +97,30 @@ fn ruleset(flags: &[Value], segments: &[Value]) -> Ruleset {
     let segments = segments.iter().map(compiled_segment);
     let segments = segments.map(|segment| (segment.key.clone(), Some(segment)));
     let change = RulesetChange { flags: flags.collect(), segments: segments.collect() };
-    Ruleset::default().with(1, 1, change)
+    Ruleset::default().with(1, 1, &change)
 }
 
 fn context(json: &Value) -> Context {
     Context::decode(json.clone()).unwrap()
 }
 
+fn experiment(in_experiment: bool) -> &'static str {
+    if in_experiment { " in the experiment" } else { "" }
+}
+
 fn answer(outcome: &Outcome<'_>) -> Answer {
     let read = |json: &serde_json::value::RawValue| serde_json::from_str(json.get()).unwrap();
     let reason = match outcome.reason {
-        Reason::RuleMatch { rule_index, rule_id } => format!("RULE_MATCH {rule_index} {rule_id}"),
+        Reason::RuleMatch { rule_index, rule_id, in_experiment } => {
+            format!("RULE_MATCH {rule_index} {rule_id}{}", experiment(in_experiment))
+        }
         Reason::PrerequisiteFailed { key } => format!("PREREQUISITE_FAILED {key}"),
         Reason::Error(ErrorKind::MalformedFlag) => MALFORMED.to_owned(),
         Reason::Error(ErrorKind::TargetingKeyMissing) => KEYLESS.to_owned(),
-        Reason::Off | Reason::Fallthrough | Reason::TargetMatch => outcome.reason.kind().to_owned(),
+        Reason::Fallthrough { in_experiment } => {
+            format!("FALLTHROUGH{}", experiment(in_experiment))
+        }
+        Reason::Off | Reason::TargetMatch => outcome.reason.kind().to_owned(),
     };
     let index = outcome.variation.map(|(index, _)| index);
     (outcome.value().map_or(Value::Null, read), index, reason)

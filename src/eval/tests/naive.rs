@@ -3,7 +3,6 @@
 //! Nothing is compiled and no type of the crate is used but the hash, so that what the two have in common is what they were
 //! meant to do. Only stored fields that are valid JSON of their type are understood.
 
-use crate::eval::bucket;
 use crate::eval::tests::Answer;
 use crate::eval::tests::KEYLESS;
 use crate::eval::tests::MALFORMED;
@@ -23,6 +22,12 @@ enum Place {
     /// It has one without a key, and the key is what is hashed.
     NoKey,
     Slot(u32),
+}
+
+/// The slot of a value, by the crate that the prepared hash is measured against.
+pub(super) fn slot(prefix: &str, value: &str) -> u32 {
+    let hash = murmur3::murmur3_32(&mut format!("{prefix}{value}").as_bytes(), 0).unwrap();
+    u32::try_from((u64::from(hash) * 100_000) >> 32).unwrap()
 }
 
 struct Naive<'a> {
@@ -130,10 +135,10 @@ impl Naive<'_> {
         };
         Ok(match attribute(or_user(kind), part, &path) {
             None if path == ["key"] => Place::NoKey,
-            Some(Value::String(value)) => Place::Slot(bucket::slot(prefix, &value)),
+            Some(Value::String(value)) => Place::Slot(slot(prefix, &value)),
             Some(Value::Number(number)) if number.as_f64().is_some_and(|n| n.fract() == 0.0) => {
                 let digits = format!("{:.0}", number.as_f64().unwrap());
-                Place::Slot(bucket::slot(prefix, &digits))
+                Place::Slot(slot(prefix, &digits))
             }
             _ => Place::Slot(0),
         })

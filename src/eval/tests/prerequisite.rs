@@ -140,15 +140,16 @@ fn an_error_in_a_prerequisite_is_the_error_of_the_flag() {
         {"key": "p", "prerequisites": [{"key": "q", "variation": 0}]},
         {"key": "q", "rules": [{"id": "r", "clauses": [bad]}]},
     ]);
+    for others in [json!([{"key": "p", "rules": [{"id": "r", "clauses": [bad]}]}]), through_q] {
+        assert_eq!(check_beside(&others, &one), nothing(MALFORMED), "{others}");
+    }
+    // Here the rules led somewhere, where there is nothing. Go's SDK says this; Rust's and JavaScript's say malformed.
     for others in [
-        json!([{"key": "p", "rules": [{"id": "r", "clauses": [bad]}]}]),
-        through_q,
-        // In these, Go's SDK says that the prerequisite failed; Rust's and JavaScript's say this.
         json!([{"key": "p", "fallthrough": {"variation": 3}}]),
         json!([{"key": "p", "fallthrough": {}}]),
         json!([{"key": "p", "on": false, "offVariation": 3}]),
     ] {
-        assert_eq!(check_beside(&others, &one), nothing(MALFORMED), "{others}");
+        assert_eq!(check_beside(&others, &one), served(2, "PREREQUISITE_FAILED p"), "{others}");
     }
     let flags = [
         flag_json(&one),

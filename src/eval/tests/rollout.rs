@@ -1,6 +1,5 @@
 //! Percentage rollouts: which variation a slot of the ring belongs to, and which slot a context has.
 
-use crate::eval::bucket::slot;
 use crate::eval::evaluate;
 use crate::eval::tests::KEYLESS;
 use crate::eval::tests::MALFORMED;
@@ -8,6 +7,7 @@ use crate::eval::tests::check;
 use crate::eval::tests::check_in;
 use crate::eval::tests::context;
 use crate::eval::tests::flag_json;
+use crate::eval::tests::naive::slot;
 use crate::eval::tests::nothing;
 use crate::eval::tests::ruleset;
 use crate::eval::tests::served;

@@ -1,7 +1,7 @@
 //! Segments: who is in one, and clauses that ask for it.
 
-use crate::eval::bucket::slot;
 use crate::eval::tests::matches_with;
+use crate::eval::tests::naive::slot;
 use crate::eval::tests::segment_json;
 use crate::model::rule::WEIGHT_TOTAL;
 use serde_json::Value;

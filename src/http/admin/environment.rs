@@ -14,6 +14,8 @@ use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
+use crate::model::environment::SERVER_SDKS;
+use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::token::Role;
@@ -31,6 +33,8 @@ use utoipa::ToSchema;
 pub(crate) struct EnvironmentBody {
     key: EnvKey,
     name: String,
+    /// Which server-side SDKs evaluate its flags by themselves.
+    server_sdk: ServerSdk,
     /// How often it was changed.
     version: i64,
     #[schema(value_type = String)]
@@ -39,17 +43,21 @@ pub(crate) struct EnvironmentBody {
 
 impl From<EnvironmentRecord> for EnvironmentBody {
     fn from(record: EnvironmentRecord) -> Self {
-        let EnvironmentRecord { key, name, version, created_at, .. } = record;
-        Self { key, name, version, created_at }
+        let EnvironmentRecord { key, name, server_sdk, version, created_at, .. } = record;
+        Self { key, name, server_sdk, version, created_at }
     }
 }
 
 /// An environment that is to be created.
 #[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub(crate) struct NewEnvironment {
     key: EnvKey,
     /// The key, if it is left out.
     name: Option<String>,
+    /// Which server-side SDKs will evaluate its flags by themselves; cannot be changed later. With `launchdarkly`, every
+    /// rollout hashes with `sha1`.
+    server_sdk: Option<ServerSdk>,
 }
 
 /// Lists the environments of a project that the token reaches.
@@ -86,10 +94,13 @@ pub(crate) async fn create_environment(
     let new = decode(body, |fields| {
         let key = fields.required_key("key", EnvKey::parse);
         let name = fields.name("name");
-        Some(NewEnvironment { key: key?, name })
+        let server_sdk = fields.word("serverSdk", SERVER_SDKS);
+        Some(NewEnvironment { key: key?, name, server_sdk })
     })?;
     let name = new.name.unwrap_or_else(|| new.key.to_string());
-    state.control.create_environment(&caller.author(None), &project, &new.key, &name).await?;
+    let server_sdk = new.server_sdk.unwrap_or_default();
+    let author = caller.author(None);
+    state.control.create_environment(&author, &project, &new.key, &name, server_sdk).await?;
     let environment = state.control.environment(&project, &new.key).await?;
     Ok((StatusCode::CREATED, Json(environment.into())))
 }

@@ -108,13 +108,13 @@ impl<'a> EvaluationBody<'a> {
             Reason::Error(kind) => return Err(failure(key, kind)),
             _ if outcome.variation.is_none() => "DISABLED",
             Reason::Off | Reason::PrerequisiteFailed { .. } => "DEFAULT",
-            Reason::Fallthrough | Reason::RuleMatch { .. } if outcome.is_split => "SPLIT",
-            Reason::Fallthrough if flag.is_static => "STATIC",
-            Reason::Fallthrough => "DEFAULT",
+            Reason::Fallthrough { .. } | Reason::RuleMatch { .. } if outcome.is_split => "SPLIT",
+            Reason::Fallthrough { .. } if flag.is_static => "STATIC",
+            Reason::Fallthrough { .. } => "DEFAULT",
             Reason::TargetMatch | Reason::RuleMatch { .. } => "TARGETING_MATCH",
         };
         let (rule_index, rule_id) = match outcome.reason {
-            Reason::RuleMatch { rule_index, rule_id } => (Some(rule_index), Some(rule_id)),
+            Reason::RuleMatch { rule_index, rule_id, .. } => (Some(rule_index), Some(rule_id)),
             _ => (None, None),
         };
         let prerequisite_key = match outcome.reason {

@@ -11,6 +11,7 @@ use vexil::clock::Ids;
 use vexil::model::change::Actor;
 use vexil::model::change::AuditEntry;
 use vexil::model::change::Kill;
+use vexil::model::environment::ServerSdk;
 use vexil::model::flag::FlagDefinition;
 use vexil::model::key::EnvKey;
 use vexil::model::key::FlagKey;
@@ -86,7 +87,7 @@ impl Fixture {
         let mut tx = store.write().await.unwrap();
         tx.bump_directory().await.unwrap();
         assert!(tx.insert_project(&project, "Shop", now).await.unwrap());
-        tx.insert_environment(&project, &env, "Live", now).await.unwrap().unwrap();
+        tx.insert_environment(&project, &env, "Live", ServerSdk::None, now).await.unwrap().unwrap();
         tx.commit().await.unwrap();
         Self { store, project, env, now, _folder: folder }
     }
@@ -148,7 +149,9 @@ async fn keys_are_unique(fixture: &Fixture) {
     let (project, env, now) = (&fixture.project, &fixture.env, fixture.now);
     let mut tx = fixture.store.write().await.unwrap();
     assert!(!tx.insert_project(project, "again", now).await.unwrap());
-    assert!(tx.insert_environment(project, env, "again", now).await.unwrap().is_none());
+    assert!(
+        tx.insert_environment(project, env, "again", ServerSdk::None, now).await.unwrap().is_none()
+    );
     let other = ProjectKey::stored("Shop");
     assert!(tx.insert_project(&other, "keys differ by case", now).await.unwrap());
     assert!(!tx.lock_project(&ProjectKey::stored("none")).await.unwrap());
@@ -380,7 +383,9 @@ async fn deleting_a_project_takes_everything_with_it(fixture: &Fixture) {
     assert!(tx.segments(env).await.unwrap().is_empty());
     // The number of an environment is never given to another.
     tx.insert_project(&fixture.project, "again", fixture.now).await.unwrap();
-    let again = tx.insert_environment(&fixture.project, &fixture.env, "", fixture.now).await;
+    let again = tx
+        .insert_environment(&fixture.project, &fixture.env, "", ServerSdk::None, fixture.now)
+        .await;
     assert!(again.unwrap().unwrap() > env);
 }
 

@@ -1,0 +1,43 @@
+//! What an environment is made for.
+
+use crate::model::rule::RolloutHash;
+use serde::Deserialize;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Which server-side SDKs evaluate an environment's flags by themselves.
+///
+/// They hash on their own, so it decides which hashes rollouts may have. It is chosen when the environment is created.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerSdk {
+    /// None: whoever evaluates asks this server.
+    #[default]
+    None,
+    /// LaunchDarkly's, which know SHA-1 only.
+    LaunchDarkly,
+}
+
+/// The words for the kinds of server-side SDK, as they appear in JSON.
+pub const SERVER_SDKS: &[(&str, ServerSdk)] =
+    &[("none", ServerSdk::None), ("launchdarkly", ServerSdk::LaunchDarkly)];
+
+impl ServerSdk {
+    /// The hash of a rollout for which none was chosen.
+    pub fn default_hash(self) -> RolloutHash {
+        match self {
+            Self::None => RolloutHash::Murmur3,
+            Self::LaunchDarkly => RolloutHash::Sha1,
+        }
+    }
+
+    /// Whether rollouts of the environment may have this hash.
+    pub fn admits(self, hash: RolloutHash) -> bool {
+        self == Self::None || hash == self.default_hash()
+    }
+
+    /// The word for it, as it appears in JSON.
+    pub fn as_str(self) -> &'static str {
+        SERVER_SDKS.iter().find(|(_, each)| *each == self).map_or("", |(word, _)| word)
+    }
+}
