@@ -35,7 +35,21 @@ const ROOMS: &[(&str, &[&str])] = &[
         "app",
         &["model", "clock", "config", "telemetry", "store", "snapshot", "auth", "control", "http"],
     ),
-    ("cli", &["model", "change", "config", "telemetry", "store", "auth", "control", "http", "app"]),
+    (
+        "cli",
+        &[
+            "model",
+            "eval",
+            "change",
+            "config",
+            "telemetry",
+            "store",
+            "auth",
+            "control",
+            "http",
+            "app",
+        ],
+    ),
     ("lib", &[]),
     ("main", &["cli"]),
 ];

@@ -1,4 +1,4 @@
-//! `vexil flag`, `vexil kill`, `vexil restore` and `vexil eval`.
+//! `vexil flag`, `vexil kill` and `vexil restore`.
 
 use crate::cli::Common;
 use crate::cli::output::print_rows;
@@ -20,21 +20,6 @@ pub(super) struct EmergencyArgs {
     /// Why; kept in the audit log
     #[arg(long)]
     comment: Option<String>,
-    #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    common: Common,
-}
-
-/// What is evaluated for whom.
-#[derive(Debug, Args)]
-pub(super) struct EvalArgs {
-    /// The flag
-    #[arg(value_parser = flag_key)]
-    flag: FlagKey,
-    /// The context as JSON, e.g. {"targetingKey":"user-1","plan":"gold"}
-    #[arg(long, default_value = "{}")]
-    context: String,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -112,7 +97,7 @@ pub(super) struct CreateArgs {
 }
 
 /// Keys go into paths, so they are checked before anything is sent.
-fn flag_key(text: &str) -> Result<FlagKey, String> {
+pub(super) fn flag_key(text: &str) -> Result<FlagKey, String> {
     FlagKey::parse(text).ok_or_else(|| KEY_RULE.to_owned())
 }
 
@@ -173,22 +158,6 @@ async fn emergency(
         print_rows(args.common.output, &Value::Array(done), columns)?;
     }
     failed
-}
-
-/// Evaluates a flag.
-pub(super) async fn eval(args: EvalArgs) -> anyhow::Result<()> {
-    let context: Value =
-        serde_json::from_str(&args.context).context("--context must be a JSON object")?;
-    let client = args.common.connection.client()?;
-    let path = format!("/ofrep/v1/evaluate/flags/{}{}", args.flag, args.target.query());
-    let answer = client.post(&path, &json!({"context": context})).await?;
-    let columns = [
-        ("FLAG", "/key"),
-        ("VALUE", "/value"),
-        ("VARIATION", "/variant"),
-        ("REASON", "/metadata/reason"),
-    ];
-    print_rows(args.common.output, &answer, &columns)
 }
 
 /// Does something with flags.

@@ -4,6 +4,7 @@
 
 mod client;
 mod demo;
+mod eval;
 mod flag;
 mod output;
 mod serve;
@@ -42,8 +43,8 @@ enum Command {
     /// Lists, shows, creates and switches flags
     #[command(subcommand)]
     Flag(flag::FlagCommand),
-    /// Evaluates a flag for a context
-    Eval(flag::EvalArgs),
+    /// Evaluates a flag for a context, on a server or (with --ruleset) against a file
+    Eval(eval::EvalArgs),
     /// Makes, lists and revokes tokens of an environment
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -73,7 +74,7 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Kill(args) => flag::kill(args).await,
         Command::Restore(args) => flag::restore(args).await,
         Command::Flag(command) => flag::run(command).await,
-        Command::Eval(args) => flag::eval(args).await,
+        Command::Eval(args) => eval::run(args).await,
         Command::Token(command) => token::run(command).await,
     }
 }

@@ -21,6 +21,11 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("could not print")
 }
 
+/// Whether a table is to be printed: as asked for, or if the output is a terminal.
+pub(super) fn is_table(format: Option<OutputFormat>) -> bool {
+    format.map_or_else(|| std::io::stdout().is_terminal(), |format| format == OutputFormat::Table)
+}
+
 /// Prints a list of objects, or one: a row each, with the given columns.
 ///
 /// A column is a heading and the JSON pointer of what stands under it.
@@ -29,10 +34,7 @@ pub(super) fn print_rows(
     answer: &Value,
     columns: &[(&str, &str)],
 ) -> anyhow::Result<()> {
-    let is_terminal = std::io::stdout().is_terminal();
-    let format =
-        format.unwrap_or(if is_terminal { OutputFormat::Table } else { OutputFormat::Json });
-    if format == OutputFormat::Json {
+    if !is_table(format) {
         return print(&format!("{answer}\n"));
     }
     let rows = match answer.get("items").unwrap_or(answer) {

@@ -45,6 +45,25 @@ pub struct CompiledVariation {
     json: Box<RawValue>,
 }
 
+impl CompiledFlag {
+    /// A flag that cannot be read: an error for everyone.
+    pub(crate) fn malformed(key: FlagKey) -> Self {
+        Self {
+            key,
+            version: 0,
+            client_side_availability: ClientSideAvailability::default(),
+            is_static: false,
+            is_on: true,
+            variations: Box::default(),
+            off_variation: None,
+            prerequisites: Box::default(),
+            targets: Box::default(),
+            rules: Box::default(),
+            fallthrough: Serve::Malformed,
+        }
+    }
+}
+
 impl CompiledVariation {
     /// The value as JSON text.
     pub fn json(&self) -> &RawValue {

@@ -189,7 +189,7 @@ impl<'r, 'c, O: Observer> Evaluation<'r, 'c, O> {
             self.observer.note(|| Step::Prerequisite {
                 flag: flag.key.to_string(),
                 key: prerequisite.key.to_string(),
-                wanted: Some(prerequisite.variation),
+                wanted: prerequisite.variation,
                 served,
                 is_fulfilled,
             });

@@ -90,7 +90,7 @@ pub enum Step {
         /// The other flag.
         key: String,
         /// The variation that the other flag must serve.
-        wanted: Option<u32>,
+        wanted: u32,
         /// The variation that it serves; `null` if it serves none, or does not exist.
         served: Option<usize>,
         /// Whether it is fulfilled; a flag that is off fulfils nothing.

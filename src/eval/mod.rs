@@ -25,11 +25,13 @@ mod explain;
 mod key_set;
 mod operator;
 mod outcome;
+mod read;
 mod rollout;
 mod ruleset;
 mod segment;
 mod semver;
 mod shards;
+mod words;
 
 pub use compile::CompiledFlag;
 pub use compile::CompiledVariation;
@@ -42,12 +44,16 @@ pub use operator::OPERATORS;
 pub use outcome::ErrorKind;
 pub use outcome::Outcome;
 pub use outcome::Reason;
+pub use outcome::ReasonBody;
+pub use read::ReadRuleset;
+pub use read::read_ruleset;
 pub(crate) use rollout::bucket_attribute;
 pub(crate) use rollout::kind_or_user;
 pub use ruleset::Ruleset;
 pub use ruleset::RulesetChange;
 pub use segment::CompiledSegment;
 pub use segment::compile_segment;
+pub use words::Told;
 
 #[cfg(test)]
 mod tests;

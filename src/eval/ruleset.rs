@@ -34,13 +34,13 @@ pub struct RulesetChange {
 
 impl Ruleset {
     /// The flag with this key.
-    pub fn flag(&self, key: &str) -> Option<&CompiledFlag> {
+    pub fn flag(&self, key: &str) -> Option<&Arc<CompiledFlag>> {
         self.flags.get(key)
     }
 
     /// All flags, by key.
-    pub fn flags(&self) -> impl Iterator<Item = &CompiledFlag> {
-        self.sorted.values().map(Arc::as_ref)
+    pub fn flags(&self) -> impl Iterator<Item = &Arc<CompiledFlag>> {
+        self.sorted.values()
     }
 
     /// How many flags there are.
@@ -49,11 +49,11 @@ impl Ruleset {
     }
 
     /// All segments, in no order.
-    pub fn segments(&self) -> impl Iterator<Item = &CompiledSegment> {
-        self.segments.values().map(Arc::as_ref)
+    pub fn segments(&self) -> impl Iterator<Item = &Arc<CompiledSegment>> {
+        self.segments.values()
     }
 
-    pub(crate) fn segment(&self, key: &str) -> Option<&CompiledSegment> {
+    pub(crate) fn segment(&self, key: &str) -> Option<&Arc<CompiledSegment>> {
         self.segments.get(key)
     }
 

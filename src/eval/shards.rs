@@ -33,8 +33,8 @@ impl<K, V> Default for Shards<K, V> {
 }
 
 impl<K: Hash + Eq + Clone + Borrow<str>, V> Shards<K, V> {
-    pub(crate) fn get(&self, key: &str) -> Option<&V> {
-        self.shards.get(self.shard_of(key))?.get(key).map(Arc::as_ref)
+    pub(crate) fn get(&self, key: &str) -> Option<&Arc<V>> {
+        self.shards.get(self.shard_of(key))?.get(key)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -20,6 +20,7 @@ pub mod decode;
 pub mod environment;
 pub mod flag;
 pub mod key;
+pub mod launchdarkly;
 pub mod limit;
 pub mod problem;
 pub mod rule;
