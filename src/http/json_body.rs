@@ -96,7 +96,12 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
+/// Reads JSON in which nothing may be silently lost.
+///
+/// # Errors
+///
+/// 400 if it is not JSON, or something in it would be lost.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     strict_json::parse(bytes)
         .map_err(|problems| ApiError::invalid(StatusCode::BAD_REQUEST, problems))
 }

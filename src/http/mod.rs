@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! * The only room that knows status codes. Wire types never leave it.
-//! * The data plane (`ofrep`, `stream`) is given a [`DataState`], which holds no store: it cannot reach a database.
+//! * The data plane (`evaluate`, `ofrep`, `stream`) is given a [`DataState`], which holds no store: it cannot reach a database.
 //! * Authentication belongs to the route, never to a path's prefix. Without a token only the health routes and the API
 //!   document answer.
 //! * Every error is one `ApiError`; the dialect in which it is written depends on the route.
@@ -12,6 +12,7 @@ pub mod openapi;
 
 mod admin;
 mod error;
+mod evaluate;
 mod extract;
 mod json_body;
 mod middleware;

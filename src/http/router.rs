@@ -4,6 +4,7 @@ use crate::http::AdminState;
 use crate::http::DataState;
 use crate::http::admin;
 use crate::http::error::ApiError;
+use crate::http::evaluate;
 use crate::http::middleware::observe;
 use crate::http::middleware::panicked;
 use crate::http::ofrep;
@@ -55,6 +56,7 @@ fn data_routes() -> OpenApiRouter<DataState> {
         .layer(cors());
     OpenApiRouter::new()
         .merge(ofrep)
+        .routes(routes!(evaluate::evaluate_many))
         .routes(routes!(stream::stream_changes))
         .routes(routes!(ops::find_liveness))
         .routes(routes!(ops::find_readiness))

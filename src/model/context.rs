@@ -81,6 +81,23 @@ impl Context {
         problems.into_result(context)
     }
 
+    /// Reads a context in any form; that of an old user is told by its `custom`, which is an object beside no `kind`.
+    ///
+    /// # Errors
+    ///
+    /// Every problem with the context, limits included, with paths from its root.
+    pub fn decode_any(value: Value) -> Result<Self, Problems> {
+        let is_there = |name: &str| value.get(name).is_some();
+        let is_old_user = value.get("custom").is_some_and(Value::is_object);
+        if !is_old_user || is_there("kind") || is_there("targetingKey") {
+            return Self::decode(value);
+        }
+        let mut problems = Problems::default();
+        let context = Self::read(value, Form::LaunchDarkly, &mut problems);
+        context.check_limits(&mut problems);
+        problems.into_result(context)
+    }
+
     fn read(value: Value, form: Form, problems: &mut Problems) -> Self {
         let mut context = Self::default();
         let Value::Object(mut fields) = value else {

@@ -1,5 +1,6 @@
 //! Percentage rollouts: which variation a slot of the ring belongs to, and which slot a context has.
 
+use crate::eval::CompiledFlag;
 use crate::eval::evaluate;
 use crate::eval::tests::KEYLESS;
 use crate::eval::tests::MALFORMED;
@@ -14,6 +15,7 @@ use crate::eval::tests::served;
 use crate::model::rule::WEIGHT_TOTAL;
 use serde_json::Value;
 use serde_json::json;
+use std::sync::Arc;
 
 /// The field `fallthrough` with a rollout of these weights, in order, to the variations 0, 1 and 2.
 fn weights(weights: &[u32]) -> Value {
@@ -258,7 +260,9 @@ fn flags_divide_independently_unless_they_share_a_seed() {
         let ruleset = ruleset(&[half("one", seed.clone()), half("two", seed.clone())], &[]);
         let agrees = |i: &u32| {
             let user = context(&json!({"key": format!("user-{i}")}));
-            let index = |flag| evaluate(&ruleset, flag, &user).variation.map(|(index, _)| index);
+            let index = |flag: &Arc<CompiledFlag>| {
+                evaluate(&ruleset, flag, &user).variation.map(|(index, _)| index)
+            };
             ruleset.flag("one").map(index) == ruleset.flag("two").map(index)
         };
         let n_agreeing = (0..10_000).filter(agrees).count();

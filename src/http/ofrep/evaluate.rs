@@ -133,7 +133,7 @@ fn flag_not_found(key: &str) -> ApiError {
 }
 
 /// Which flags a token's holder may see.
-fn is_visible(flag: &CompiledFlag, kind: TokenKind) -> bool {
+pub(crate) fn is_visible(flag: &CompiledFlag, kind: TokenKind) -> bool {
     match kind {
         TokenKind::Server | TokenKind::Admin => true,
         TokenKind::Client => flag.client_side_availability.using_environment_id,

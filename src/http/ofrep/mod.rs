@@ -11,4 +11,5 @@ pub(crate) use evaluate::__path_evaluate_all_flags;
 pub(crate) use evaluate::__path_evaluate_flag;
 pub(crate) use evaluate::evaluate_all_flags;
 pub(crate) use evaluate::evaluate_flag;
+pub(crate) use evaluate::is_visible;
 pub(crate) use render::render_errors;
