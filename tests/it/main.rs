@@ -26,6 +26,7 @@ mod demonstration;
 mod documents;
 mod durability;
 mod emergencies;
+mod evaluate_many;
 mod evaluation;
 mod flags;
 mod outage;

@@ -7,7 +7,6 @@ use crate::harness::command;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
-use vexil::eval::bucket::slot;
 
 /// Keys that are counted.
 const USERS: u32 = 100_000;
@@ -31,6 +30,12 @@ async fn answers(client: &Client) -> Vec<bool> {
         answers.push(single.as_bool().unwrap());
     }
     answers
+}
+
+/// Where a key lies on a ring of 100,000 slots.
+fn slot(prefix: &str, key: &str) -> u32 {
+    let hash = murmur3::murmur3_32(&mut format!("{prefix}{key}").as_bytes(), 0).unwrap();
+    u32::try_from((u64::from(hash) * 100_000) >> 32).unwrap()
 }
 
 #[tokio::test]
