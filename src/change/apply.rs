@@ -86,6 +86,12 @@ pub fn apply(
         change.step(instruction, new_rule_id);
     }
     let mut applied = change.problems.into_result(change.applied)?;
+    // What was too large already, in data of an older version, may be edited.
+    if let Some(detail) = applied.config.size_problem()
+        && scene.config.size_problem().is_none()
+    {
+        return Err(Problems::one("instructions", "too_large", detail));
+    }
     let (old, new) = (&scene.config.fallthrough, &applied.config.fallthrough);
     if applied.config == *scene.config {
         // One step may have undone another.

@@ -147,6 +147,13 @@ pub fn apply_to_definition(
             changes.push(words);
         }
     }
+    // What was too large already, in data of an older version, may be edited.
+    if new != *definition
+        && let Some(detail) = new.size_problem()
+        && definition.size_problem().is_none()
+    {
+        problems.add("instructions", "too_large", detail);
+    }
     problems.into_result((new, changes))
 }
 

@@ -48,6 +48,11 @@ impl ControlError {
         Self::NotFound { what, key: key.to_string() }
     }
 
+    /// There are as many as there may be.
+    pub(super) fn too_many(detail: impl Into<String>) -> Self {
+        Self::Invalid(Problems::one("", "too_many", detail))
+    }
+
     /// It cannot be done as things are.
     pub(super) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::Conflict { code, detail: detail.into() }

@@ -71,7 +71,7 @@ impl Control {
             }
             if tx.count_definitions(project).await? >= FLAGS_MAX {
                 let detail = format!("a project can have at most {FLAGS_MAX} flags");
-                return Err(ControlError::conflict("too_many", detail));
+                return Err(ControlError::too_many(detail));
             }
             tx.insert_definition(project, definition, now).await?;
             let touched = self.lock_environments(&mut tx, project, now).await?;

@@ -112,7 +112,7 @@ impl Control {
             let n_environments = n_environments.iter().filter(|each| each.project == *project);
             if i64::try_from(n_environments.count()).is_ok_and(|n| n >= ENVIRONMENTS_MAX) {
                 let detail = format!("a project can have at most {ENVIRONMENTS_MAX} environments");
-                return Err(ControlError::conflict("too_many", detail));
+                return Err(ControlError::too_many(detail));
             }
             let Some(env) = tx.insert_environment(project, key, name, server_sdk, now).await?
             else {

@@ -49,7 +49,7 @@ impl Control {
                 }
                 (None, false) if i64::try_from(others.len()).is_ok_and(|n| n >= SEGMENTS_MAX) => {
                     let detail = format!("an environment can have at most {SEGMENTS_MAX} segments");
-                    return Err(ControlError::conflict("too_many", detail));
+                    return Err(ControlError::too_many(detail));
                 }
                 _ => {}
             }

@@ -64,7 +64,7 @@ impl Control {
             };
             if tx.count_tokens().await? >= TOKENS_MAX {
                 let detail = format!("there can be at most {TOKENS_MAX} tokens; revoke some");
-                return Err(ControlError::conflict("too_many", detail));
+                return Err(ControlError::too_many(detail));
             }
             let record = TokenRecord {
                 digest: secret.digest,

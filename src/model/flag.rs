@@ -6,6 +6,7 @@ use crate::model::decode::Fields;
 use crate::model::decode::object;
 use crate::model::key::FlagKey;
 use crate::model::key::VariationKey;
+use crate::model::limit::FLAG_BYTES_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::TAGS_MAX;
 use crate::model::limit::TEXT_CHARS_MAX;
@@ -130,6 +131,11 @@ impl FlagDefinition {
         found.map_or_else(|| index.to_string(), |variation| variation.key.to_string())
     }
 
+    /// Says what is wrong if the definition is larger than it may be.
+    pub fn size_problem(&self) -> Option<String> {
+        size_problem(self)
+    }
+
     /// Reads the body that creates a flag.
     ///
     /// # Errors
@@ -139,10 +145,21 @@ impl FlagDefinition {
         let mut problems = Problems::default();
         let definition = object(body, "", &mut problems, decode_definition).flatten();
         match definition {
-            Some(definition) if problems.is_empty() => Ok(definition),
+            Some(definition) if problems.is_empty() => match definition.size_problem() {
+                Some(detail) => Err(Problems::one("", "too_large", detail)),
+                None => Ok(definition),
+            },
             _ => Err(problems),
         }
     }
+}
+
+/// Says what is wrong with a definition or configuration that is larger than it may be.
+pub(crate) fn size_problem<T: Serialize>(body: &T) -> Option<String> {
+    let n_bytes = serde_json::to_vec(body).map_or(usize::MAX, |text| text.len());
+    (n_bytes > FLAG_BYTES_MAX).then(|| {
+        format!("makes {n_bytes} bytes of JSON, of at most {FLAG_BYTES_MAX}; put long lists of keys into segments")
+    })
 }
 
 fn decode_definition(fields: &mut Fields<'_>) -> Option<FlagDefinition> {

@@ -5,6 +5,7 @@
 //! nobody knows): `eval` gives all of it a meaning, `change` refuses it when it is written.
 
 use crate::model::flag::FlagDefinition;
+use crate::model::flag::size_problem;
 use crate::model::key::FlagKey;
 use serde::Deserialize;
 use serde::Serialize;
@@ -40,6 +41,11 @@ pub struct FlagConfig {
 }
 
 impl FlagConfig {
+    /// Says what is wrong if the configuration is larger than it may be.
+    pub fn size_problem(&self) -> Option<String> {
+        size_problem(self)
+    }
+
     /// The configuration that a flag starts with in an environment: off, and ready to serve its default to everyone.
     ///
     /// The salt is derived and not random, so that the same flag in the same project and environment places users alike
