@@ -148,6 +148,10 @@ pub enum Step {
         segment: String,
         /// Its rule, from 0.
         rule: usize,
+        /// Where the context lies, in the unit of the hash; `null` if it cannot be placed.
+        bucket: Option<f32>,
+        /// Where the share ends, which begins at 0.
+        to: f32,
         /// Whether the context is in the share; `null` if that could not be told.
         is_in: Option<bool>,
     },

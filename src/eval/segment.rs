@@ -183,6 +183,8 @@ impl CompiledSegment {
             evaluation.observer.note(|| Step::Share {
                 segment: self.key.to_string(),
                 rule: rule_index,
+                bucket: share.bucket(evaluation.context),
+                to: share.end,
                 is_in: is_in.ok(),
             });
             is_in
@@ -198,6 +200,14 @@ impl KindSet {
 }
 
 impl Share {
+    /// Where the context lies, for people.
+    fn bucket(&self, context: &Context) -> Option<f32> {
+        match self.divider.as_ref()?.place(context) {
+            Place::At(at) => Some(at),
+            Place::NoKind | Place::NoKey => None,
+        }
+    }
+
     fn has(&self, context: &Context) -> Result<bool, ErrorKind> {
         let divider = self.divider.as_ref().ok_or(ErrorKind::MalformedFlag)?;
         Ok(match divider.place(context) {

@@ -94,8 +94,13 @@ impl fmt::Display for Step {
             Self::Segment { segment, is_in, because } => {
                 write!(f, "segment `{segment}`: {}, because {because}", in_or_out(*is_in))
             }
-            Self::Share { segment, rule, is_in } => {
-                write!(f, "segment `{segment}`, rule {rule}: {} its share", in_or_out(*is_in))
+            Self::Share { segment, rule, bucket, to, is_in } => {
+                let bucket = bucket.map_or_else(|| "nowhere".to_owned(), |at| format!("at {at}"));
+                let is_in = in_or_out(*is_in);
+                write!(
+                    f,
+                    "segment `{segment}`, rule {rule}: falls {bucket}, {is_in} the share up to {to}"
+                )
             }
             Self::Rule { flag, rule, id, is_match } => {
                 let is_match = if *is_match { "matches" } else { "does not match" };
