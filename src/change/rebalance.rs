@@ -176,7 +176,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn exactly_the_fewest_slots_change_their_owner(steps in proptest::collection::vec(weights(), 2..6)) {
+        fn exactly_the_fewest_slots_change_their_owner(steps in proptest::collection::vec(weights(), 2..8)) {
             let mut old: Vec<Slice> = Vec::new();
             for weights in steps {
                 let (new, moved) = rebalance(&old, &weights);
@@ -193,6 +193,8 @@ mod tests {
                     prop_assert_eq!(u32::try_from(n_changed).unwrap(), fewest);
                     prop_assert_eq!(moved.moved_milli_pct, fewest);
                     prop_assert_eq!(moved_between(&old, &new), moved);
+                    // However often weights change: neighbours of one variation are merged.
+                    prop_assert!(new.len() <= 8 * weights.len(), "{:?}", new);
                 }
                 old = new;
             }
