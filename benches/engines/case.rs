@@ -173,8 +173,10 @@ fn segment() -> Case {
     Case {
         name: "segment-10000-keys",
         flags: vec![flag("f", json!({"rules": rules}))],
-        segments: vec![json!({"key": "s", "name": "s", "version": 1, "included": keys, "excluded": [],
-            "rules": [], "salt": "salt"})],
+        segments: vec![
+            json!({"key": "s", "name": "s", "version": 1, "included": keys, "excluded": [],
+            "rules": [], "salt": "salt"}),
+        ],
         unleash: Some(json!({"version": 2, "segments": [{"id": 1, "constraints": constraints}],
             "features": [feature("f", json!({"strategies": [{"name": "default", "segments": [1]}]}))]})),
         ..Case::default()
@@ -201,8 +203,7 @@ fn half_rollout() -> Case {
 fn three_way_rollout() -> Case {
     let thirds = json!({"rollout": {"contextKind": "user", "variations":
         [{"variation": 0, "weight": 33_000}, {"variation": 1, "weight": 33_000}, {"variation": 2, "weight": 34_000}]}});
-    let variant =
-        |name, weight| json!({"name": name, "weight": weight, "weightType": "fix", "stickiness": "userId"});
+    let variant = |name, weight| json!({"name": name, "weight": weight, "weightType": "fix", "stickiness": "userId"});
     let variants = [variant("a", 330), variant("b", 330), variant("c", 340)];
     Case {
         name: "rollout-3-way",
@@ -219,11 +220,7 @@ fn three_way_rollout() -> Case {
 fn pattern() -> Case {
     let pattern = r"^[a-z0-9.]+@(example|acme)\.(com|org)$";
     let rules = json!([rule(json!([clause("email", "matches", json!([pattern]))]))]);
-    Case {
-        name: "pattern",
-        flags: vec![flag("f", json!({"rules": rules}))],
-        ..Case::default()
-    }
+    Case { name: "pattern", flags: vec![flag("f", json!({"rules": rules}))], ..Case::default() }
 }
 
 fn prerequisite() -> Case {

@@ -57,11 +57,10 @@ fn rollout() -> Value {
 }
 
 fn rules() -> Value {
-    let clause = |attribute, op, values| {
-        json!({"contextKind": "user", "attribute": attribute, "op": op, "values": values})
-    };
+    let clause = |attribute, op, values| json!({"contextKind": "user", "attribute": attribute, "op": op, "values": values});
     let rule = |id, age| {
-        let clauses = [clause("country", "in", json!(["AT", "DE"])), clause("age", "greaterThan", age)];
+        let clauses =
+            [clause("country", "in", json!(["AT", "DE"])), clause("age", "greaterThan", age)];
         json!({"id": id, "clauses": clauses, "variation": 1})
     };
     json!({"rules": [rule("old", json!([65])), rule("adult", json!([18]))], "fallthrough": {"variation": 0}})
