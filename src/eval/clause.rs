@@ -8,10 +8,10 @@ use crate::eval::evaluate::Visited;
 use crate::eval::explain::Observer;
 use crate::eval::operator::Test;
 use crate::eval::outcome::ErrorKind;
-use crate::eval::rollout::kind_or_user;
 use crate::model::attribute::Attribute;
 use crate::model::attribute::AttributeRef;
 use crate::model::context::Context;
+use crate::model::context::KindRef;
 use crate::model::key::SegmentKey;
 use crate::model::rule::Clause;
 use serde_json::Value;
@@ -34,7 +34,7 @@ pub(crate) enum Subject {
     /// Any kind of the context.
     Kinds(Test),
     /// An attribute, or any element of it if it is an array.
-    Attribute { kind: Box<str>, attribute: AttributeRef, test: Test },
+    Attribute { kind: KindRef, attribute: AttributeRef, test: Test },
     /// The attribute is not a reference: reaching the clause makes the flag malformed.
     Malformed,
 }
@@ -59,22 +59,13 @@ impl CompiledClause {
     ) -> Result<bool, ErrorKind> {
         let holds = match &self.subject {
             Subject::Attribute { kind, attribute, test } => {
-                match evaluation.context.kind(kind).and_then(|each| each.attribute(attribute)) {
+                match evaluation.context.of_kind(kind).and_then(|each| each.attribute(attribute)) {
                     Some(value) => test.holds_for_any(value),
                     // An absent attribute matches nothing, not even when negated.
                     None => return Ok(false),
                 }
             }
-            Subject::Segments(keys) => {
-                let mut is_in_any = false;
-                for key in keys {
-                    if evaluation.is_in_segment(key, visited)? {
-                        is_in_any = true;
-                        break;
-                    }
-                }
-                is_in_any
-            }
+            Subject::Segments(keys) => is_in_any(keys, evaluation, visited)?,
             Subject::Kinds(test) => {
                 let mut kinds = evaluation.context.kinds().iter();
                 kinds.any(|each| test.holds(Attribute::Text(&each.kind)))
@@ -87,10 +78,27 @@ impl CompiledClause {
     /// The value that is tested, for people.
     pub(crate) fn found<'c>(&self, context: &'c Context) -> Option<Attribute<'c>> {
         match &self.subject {
-            Subject::Attribute { kind, attribute, .. } => context.kind(kind)?.attribute(attribute),
+            Subject::Attribute { kind, attribute, .. } => {
+                context.of_kind(kind)?.attribute(attribute)
+            }
             _ => None,
         }
     }
+}
+
+/// Kept apart, so that clauses about attributes do not pay for the room that this one needs on the stack.
+#[inline(never)]
+fn is_in_any<O: Observer>(
+    segments: &[SegmentKey],
+    evaluation: &Evaluation<'_, '_, O>,
+    visited: Option<&Visited<'_>>,
+) -> Result<bool, ErrorKind> {
+    for segment in segments {
+        if evaluation.is_in_segment(segment, visited)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Subject {
@@ -112,6 +120,6 @@ impl Subject {
         if attribute == AttributeRef::literal("kind") {
             return Self::Kinds(test);
         }
-        Self::Attribute { kind: Box::from(kind_or_user(&clause.context_kind)), attribute, test }
+        Self::Attribute { kind: KindRef::new(&clause.context_kind), attribute, test }
     }
 }

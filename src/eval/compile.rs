@@ -7,6 +7,7 @@ use crate::eval::key_set::KeySet;
 use crate::eval::rollout::CompiledRollout;
 use crate::eval::rollout::index_or_none;
 use crate::eval::rollout::kind_or_user;
+use crate::model::context::KindRef;
 use crate::model::flag::ClientSideAvailability;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::FlagKey;
@@ -79,7 +80,7 @@ pub(crate) struct CompiledPrerequisite {
 
 #[derive(Debug)]
 pub(crate) struct CompiledTarget {
-    pub(crate) kind: Box<str>,
+    pub(crate) kind: KindRef,
     pub(crate) keys: KeySet,
     pub(crate) variation: u32,
 }
@@ -148,7 +149,7 @@ pub fn compile(definition: &FlagDefinition, config: &FlagConfig, version: i64) -
 /// Puts both lists of targets into one, in the order in which they are tried.
 fn compile_targets(config: &FlagConfig) -> Box<[CompiledTarget]> {
     let compiled = |kind: &str, target: &Target| CompiledTarget {
-        kind: Box::from(kind),
+        kind: KindRef::new(kind),
         keys: target.values.iter().map(String::as_str).collect(),
         variation: index_or_none(target.variation),
     };

@@ -117,7 +117,7 @@ impl<'r, 'c, O: Observer> Evaluation<'r, 'c, O> {
             return Ok(off(flag, Reason::PrerequisiteFailed { key: failed.key.as_str() }));
         }
         for target in &flag.targets {
-            let key = self.context.kind(&target.kind).and_then(|each| each.key.as_deref());
+            let key = self.context.of_kind(&target.kind).and_then(|each| each.key.as_deref());
             let is_match = key.is_some_and(|key| target.keys.contains(key));
             self.observer.note(|| Step::Target {
                 flag: flag.key.to_string(),

@@ -269,7 +269,8 @@ impl Step {
         let slice = slices.iter().position(|slice| bucket < slice.end).unwrap_or(last);
         let from = slice.checked_sub(1).and_then(|before| slices.get(before));
         let own = slices.get(slice)?;
-        let value = context.kind(&divider.kind).and_then(|each| each.attribute(&divider.bucket_by));
+        let value =
+            context.of_kind(&divider.kind).and_then(|each| each.attribute(&divider.bucket_by));
         Some(Self::Rollout {
             flag: flag.key.to_string(),
             context_kind: divider.kind.to_string(),

@@ -6,6 +6,7 @@ use crate::eval::bucket::MurmurPrefix;
 use crate::eval::outcome::ErrorKind;
 use crate::model::attribute::AttributeRef;
 use crate::model::context::Context;
+use crate::model::context::KindRef;
 use crate::model::rule::Rollout;
 use crate::model::rule::RolloutHash;
 use crate::model::rule::RolloutKind;
@@ -18,7 +19,7 @@ use crate::model::rule::WEIGHT_TOTAL;
 /// exact), a share from 0 to 1 for SHA-1.
 #[derive(Debug)]
 pub(crate) struct Divider {
-    pub(crate) kind: Box<str>,
+    pub(crate) kind: KindRef,
     pub(crate) bucket_by: AttributeRef,
     placing: Placing,
 }
@@ -54,12 +55,12 @@ impl Divider {
             RolloutHash::Sha1 => Placing::Sha1(Box::from(prefix)),
         };
         let bucket_by = bucket_attribute(kind, bucket_by)?;
-        Some(Self { kind: Box::from(kind_or_user(kind)), bucket_by, placing })
+        Some(Self { kind: KindRef::new(kind), bucket_by, placing })
     }
 
     /// A context whose attribute is absent, or is of a type that cannot be placed, lies at the beginning.
     pub(crate) fn place(&self, context: &Context) -> Place {
-        let Some(each) = context.kind(&self.kind) else {
+        let Some(each) = context.of_kind(&self.kind) else {
             return Place::NoKind;
         };
         match each.attribute(&self.bucket_by) {

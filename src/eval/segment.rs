@@ -11,9 +11,9 @@ use crate::eval::key_set::KeySet;
 use crate::eval::outcome::ErrorKind;
 use crate::eval::rollout::Divider;
 use crate::eval::rollout::Place;
-use crate::eval::rollout::kind_or_user;
 use crate::eval::rollout::length_of;
 use crate::model::context::Context;
+use crate::model::context::KindRef;
 use crate::model::key::SegmentKey;
 use crate::model::rule::USER_KIND;
 use crate::model::segment::Segment;
@@ -40,14 +40,14 @@ enum Lists {
     },
     /// LaunchDarkly keeps them elsewhere, where this server does not look.
     Elsewhere {
-        kind: Box<str>,
+        kind: KindRef,
         has_generation: bool,
     },
 }
 
 #[derive(Debug)]
 struct KindSet {
-    kind: Box<str>,
+    kind: KindRef,
     keys: KeySet,
 }
 
@@ -78,7 +78,7 @@ pub(crate) enum Membership {
 pub fn compile_segment(segment: &Segment, version: i64) -> CompiledSegment {
     let lists = if segment.unbounded {
         Lists::Elsewhere {
-            kind: Box::from(kind_or_user(&segment.unbounded_context_kind)),
+            kind: KindRef::new(&segment.unbounded_context_kind),
             has_generation: segment.generation.is_some(),
         }
     } else {
@@ -97,11 +97,11 @@ pub fn compile_segment(segment: &Segment, version: i64) -> CompiledSegment {
 
 fn kind_sets(users: &[String], others: &[SegmentTarget]) -> Vec<KindSet> {
     let set = |kind: &str, keys: &[String]| KindSet {
-        kind: Box::from(kind),
+        kind: KindRef::new(kind),
         keys: keys.iter().map(String::as_str).collect(),
     };
     let users = std::iter::once(set(USER_KIND, users));
-    let others = others.iter().map(|other| set(kind_or_user(&other.context_kind), &other.values));
+    let others = others.iter().map(|other| set(&other.context_kind, &other.values));
     users.chain(others).filter(|set| !set.keys.is_empty()).collect()
 }
 
@@ -143,7 +143,7 @@ impl CompiledSegment {
                 return Ok(Membership::NoRule);
             }
             Lists::Elsewhere { kind, .. } => {
-                if context.kind(kind).is_none() {
+                if context.of_kind(kind).is_none() {
                     return Ok(Membership::NoRule);
                 }
                 evaluation.lacks_big_segments.set(true);
@@ -194,7 +194,7 @@ impl CompiledSegment {
 
 impl KindSet {
     fn has(&self, context: &Context) -> bool {
-        let key = context.kind(&self.kind).and_then(|each| each.key.as_deref());
+        let key = context.of_kind(&self.kind).and_then(|each| each.key.as_deref());
         key.is_some_and(|key| self.keys.contains(key))
     }
 }

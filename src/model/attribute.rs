@@ -2,10 +2,9 @@
 //!
 //! How a context stores its attributes is in `context`.
 
-use foldhash::fast::FixedState;
+use crate::model::imprint::Imprint;
 use serde_json::Value;
 use std::fmt;
-use std::hash::BuildHasher;
 
 /// An attribute's value, borrowed from a context; never `null`, which counts as absent.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,12 +69,7 @@ pub(crate) enum Root {
     Key,
     Kind,
     Anonymous,
-    Name { hash: u64, name: String },
-}
-
-/// The hash by which attributes are searched; it is computed once for each attribute and each reference.
-pub(crate) fn name_hash(name: &str) -> u64 {
-    FixedState::default().hash_one(name)
+    Name { imprint: Imprint, name: String },
 }
 
 impl AttributeRef {
@@ -88,7 +82,7 @@ impl AttributeRef {
             "key" => Root::Key,
             "kind" => Root::Kind,
             "anonymous" => Root::Anonymous,
-            _ => Root::Name { hash: name_hash(name), name: name.to_owned() },
+            _ => Root::Name { imprint: Imprint::new(name), name: name.to_owned() },
         };
         Self { root, path: Vec::new() }
     }

@@ -9,8 +9,8 @@
 use crate::model::attribute::Attribute;
 use crate::model::attribute::AttributeRef;
 use crate::model::attribute::Root;
-use crate::model::attribute::name_hash;
 use crate::model::decode::wrong_type;
+use crate::model::imprint::Imprint;
 use crate::model::limit::CONTEXT_ATTRIBUTES_MAX;
 use crate::model::limit::CONTEXT_BYTES_MAX;
 use crate::model::limit::CONTEXT_DEPTH_MAX;
@@ -21,6 +21,7 @@ use crate::model::problem::join;
 use crate::model::rule::USER_KIND;
 use serde_json::Map;
 use serde_json::Value;
+use std::fmt;
 
 /// The texts among an old user's fields that are attributes; whatever else stands beside them is not.
 const OLD_USER_TEXTS: &[&str] =
@@ -42,11 +43,36 @@ pub struct ContextKind {
     pub kind: String,
     /// Which one it is; `None` if the caller did not say, as OFREP allows.
     pub key: Option<String>,
+    is_user: bool,
     is_anonymous: bool,
-    /// A hash of each attribute's name, so that a search reads one short array and rarely a name.
-    hashes: Vec<u64>,
-    /// Everything else that is known, in the order of `hashes`.
+    /// The names of the attributes, so that a search reads one short array and rarely a name.
+    imprints: Vec<Imprint>,
+    /// Everything else that is known, in the order of `imprints`.
     attributes: Vec<(String, Value)>,
+}
+
+/// Which kind of context is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KindRef {
+    /// The one that is meant nearly always; found without a comparison of texts.
+    User,
+    Other(Box<str>),
+}
+
+impl KindRef {
+    /// None named means `user`.
+    pub(crate) fn new(kind: &str) -> Self {
+        if kind.is_empty() || kind == USER_KIND { Self::User } else { Self::Other(Box::from(kind)) }
+    }
+}
+
+impl fmt::Display for KindRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => USER_KIND,
+            Self::Other(kind) => kind,
+        })
+    }
 }
 
 impl Context {
@@ -127,6 +153,15 @@ impl Context {
     /// The part of the context that is of `kind`.
     pub fn kind(&self, kind: &str) -> Option<&ContextKind> {
         self.kinds.iter().find(|each| each.kind == kind)
+    }
+
+    /// The part of the context that is meant.
+    #[inline]
+    pub(crate) fn of_kind(&self, kind: &KindRef) -> Option<&ContextKind> {
+        self.kinds.iter().find(|each| match kind {
+            KindRef::User => each.is_user,
+            KindRef::Other(kind) => *each.kind == **kind,
+        })
     }
 
     /// All parts of the context.
@@ -327,6 +362,10 @@ fn size_of(value: &Value, depth: usize) -> Option<usize> {
     }
 }
 
+fn value_below<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
+    path.iter().try_fold(value, |value, step| value.as_object()?.get(step))
+}
+
 impl ContextKind {
     fn new(
         kind: String,
@@ -336,34 +375,35 @@ impl ContextKind {
     ) -> Self {
         let attributes: Vec<(String, Value)> =
             fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
-        let hashes = attributes.iter().map(|(name, _)| name_hash(name)).collect();
-        Self { kind, key, is_anonymous, hashes, attributes }
+        let imprints = attributes.iter().map(|(name, _)| Imprint::new(name)).collect();
+        Self { is_user: kind == USER_KIND, kind, key, is_anonymous, imprints, attributes }
     }
 
     /// The value of an attribute; `None` if it is absent or `null`.
+    #[inline]
     pub fn attribute(&self, reference: &AttributeRef) -> Option<Attribute<'_>> {
-        let (mut value, path) = match (&reference.root, reference.path.as_slice()) {
-            (Root::Name { hash, name }, path) => (self.named(*hash, name)?, path),
-            (Root::Key, []) => return self.key.as_deref().map(Attribute::Text),
-            (Root::Kind, []) => return Some(Attribute::Text(&self.kind)),
-            (Root::Anonymous, []) => return Some(Attribute::Bool(self.is_anonymous)),
+        match &reference.root {
+            Root::Name { imprint, name } => {
+                let value = self.named(*imprint, name)?;
+                let is_whole = reference.path.is_empty();
+                Attribute::new(if is_whole { value } else { value_below(value, &reference.path)? })
+            }
             // What is built in has nothing below it.
-            _ => return None,
-        };
-        for step in path {
-            value = value.as_object()?.get(step)?;
+            _ if !reference.path.is_empty() => None,
+            Root::Key => self.key.as_deref().map(Attribute::Text),
+            Root::Kind => Some(Attribute::Text(&self.kind)),
+            Root::Anonymous => Some(Attribute::Bool(self.is_anonymous)),
         }
-        Attribute::new(value)
     }
 
-    fn named(&self, hash: u64, name: &str) -> Option<&Value> {
-        let start = self.hashes.iter().position(|each| *each == hash)?;
-        let (found, value) = self.attributes.get(start)?;
-        if found == name {
-            return Some(value);
+    #[inline]
+    fn named(&self, imprint: Imprint, name: &str) -> Option<&Value> {
+        for (each, (found, value)) in self.imprints.iter().zip(&self.attributes) {
+            if *each == imprint && (imprint.is_exact() || found == name) {
+                return Some(value);
+            }
         }
-        // Two names with one hash: as good as never, but right.
-        self.attributes.iter().find(|(found, _)| found == name).map(|(_, value)| value)
+        None
     }
 }
 

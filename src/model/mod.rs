@@ -19,6 +19,7 @@ pub mod context;
 pub mod decode;
 pub mod environment;
 pub mod flag;
+pub(crate) mod imprint;
 pub mod key;
 pub mod launchdarkly;
 pub mod limit;
