@@ -119,7 +119,7 @@ impl App {
         let data = DataState {
             snapshots: Arc::clone(&control.snapshots),
             metrics: Arc::clone(&control.metrics),
-            stop: stop.clone(),
+            stop: Arc::new(stop.clone()),
         };
         for doorbell in doorbells {
             let name = doorbell.name();

@@ -11,6 +11,7 @@ use crate::model::token::ROLES;
 use crate::store::StoreError;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
+use axum::http::Uri;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
@@ -137,8 +138,8 @@ impl ApiError {
         })
     }
 
-    /// The error as a problem document.
-    pub(crate) fn problem(&self, request_id: &str) -> Response {
+    /// Writes the error as a problem document.
+    pub(crate) fn write_problem(&self, _: &Uri, request_id: &str) -> Response {
         let body = ProblemBody {
             type_: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),

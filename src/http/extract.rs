@@ -33,7 +33,7 @@ pub(crate) struct Caller {
     pub(crate) snapshots: Arc<Snapshots>,
     /// The digest of the token, by which it is found again later.
     pub(crate) digest: Digest,
-    request_id: String,
+    request_id: Option<RequestId>,
 }
 
 impl<S> FromRequestParts<S> for Caller
@@ -50,8 +50,8 @@ where
         let Some(entry) = snapshots.directory().token(&digest).cloned() else {
             return Err(refusal(token, &snapshots));
         };
-        let request_id = parts.extensions.get::<RequestId>().map(|id| id.0.clone());
-        Ok(Self { entry, snapshots, digest, request_id: request_id.unwrap_or_default() })
+        let request_id = parts.extensions.get::<RequestId>().cloned();
+        Ok(Self { entry, snapshots, digest, request_id })
     }
 }
 
@@ -121,7 +121,8 @@ impl Caller {
     /// Who is recorded as the author of a change.
     pub(crate) fn author(&self, comment: Option<String>) -> Author {
         let actor = Actor { id: self.grant().id.clone(), name: self.grant().name.clone() };
-        Author { actor, request_id: self.request_id.clone(), comment }
+        let request_id = self.request_id.as_ref().map(|id| id.0.to_string()).unwrap_or_default();
+        Author { actor, request_id, comment }
     }
 
     /// The environment that a request means which names none in its path; see [`auth::environment_for`].

@@ -23,25 +23,29 @@ const REQUEST_ID_CHARS_MAX: usize = 64;
 
 /// The id of a request: the client's own, if it is one, or a new one.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestId(pub(crate) String);
+pub(crate) struct RequestId(pub(crate) Arc<str>);
+
+/// How the body of an error is written: the error, the path that was asked for, and the id of the request.
+pub(crate) type WriteError = fn(&ApiError, &Uri, &str) -> Response;
 
 /// Gives the request an id, and writes the body of an error.
 pub(crate) async fn observe(
-    State(metrics): State<Arc<Metrics>>,
+    State((metrics, write_error)): State<(Arc<Metrics>, WriteError)>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let started = Instant::now();
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let id = given.filter(|id| is_request_id(id)).map_or_else(|| Ids.next(), str::to_owned);
-    request.extensions_mut().insert(RequestId(id.clone()));
-    let method = request.method().clone();
+    let given = given.filter(|id| is_request_id(id)).map(Arc::from);
+    let id: Arc<str> = given.unwrap_or_else(|| Arc::from(Ids.next()));
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     // The route and not the path: paths can hold what belongs in no log.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;
     if let Some(error) = ApiError::take_from(&mut response) {
         let extra_headers = std::mem::take(response.headers_mut());
-        response = error.problem(&id);
+        response = write_error(&error, &uri, &id);
         for (name, value) in &extra_headers {
             response.headers_mut().entry(name).or_insert(value.clone());
         }
@@ -52,7 +56,7 @@ pub(crate) async fn observe(
     let status = response.status();
     metrics.requests.count(status.as_u16());
     debug!(
-        request.id = id,
+        request.id = &*id,
         http.method = %method,
         http.route = route.as_ref().map_or("", MatchedPath::as_str),
         http.status = status.as_u16(),

@@ -39,8 +39,9 @@ pub struct DataState {
     pub snapshots: Arc<Snapshots>,
     /// Where figures go.
     pub metrics: Arc<Metrics>,
-    /// Ends the streams when the process is to stop.
-    pub stop: CancellationToken,
+    /// Ends the streams when the process is to stop; shared, because the state is cloned for each request, and cloning a token
+    /// takes a lock.
+    pub stop: Arc<CancellationToken>,
 }
 
 /// What the control plane is given.

@@ -5,6 +5,7 @@ use crate::http::DataState;
 use crate::http::admin;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
+use crate::http::middleware::WriteError;
 use crate::http::middleware::observe;
 use crate::http::middleware::panicked;
 use crate::http::ofrep;
@@ -16,7 +17,6 @@ use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::Method;
 use axum::http::header;
-use axum::middleware::from_fn;
 use axum::middleware::from_fn_with_state;
 use axum::routing::post;
 use std::sync::Arc;
@@ -34,28 +34,40 @@ const CORS_MAX_AGE: Duration = Duration::from_secs(7_200);
 /// Returns the router with all routes and layers.
 pub fn router(data: DataState, admin: AdminState) -> Router {
     let metrics = Arc::clone(&data.metrics);
+    let (ofrep_routes, _) = ofrep_routes().with_state(data.clone()).split_for_parts();
     let (routes, _) = data_routes().with_state(data).split_for_parts();
     let (admin_routes, _) = admin_routes().with_state(admin).split_for_parts();
-    let no_sniffing = HeaderValue::from_static("nosniff");
+    let observed =
+        |write_error: WriteError| from_fn_with_state((Arc::clone(&metrics), write_error), observe);
+    // Each route has one layer of several, the outermost first: those that are put on one by one are boxed one by one.
+    let ofrep_routes = ofrep_routes.layer((
+        observed(ofrep::write_error),
+        no_sniffing(),
+        cors(),
+        CatchPanicLayer::custom(panicked),
+    ));
     routes
         .merge(admin_routes)
         .fallback(async || ApiError::not_found("there is no such route; see /openapi.yaml"))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, no_sniffing))
-        .layer(from_fn_with_state(metrics, observe))
+        .layer((
+            observed(ApiError::write_problem),
+            no_sniffing(),
+            CatchPanicLayer::custom(panicked),
+        ))
+        .merge(ofrep_routes)
 }
 
-/// Routes that are answered from memory.
-fn data_routes() -> OpenApiRouter<DataState> {
+/// The routes of OFREP, answered from memory, with errors in its own shape.
+fn ofrep_routes() -> OpenApiRouter<DataState> {
     // The key may hold escaped slashes, which clients unescape, so the route takes the rest of the path.
-    let ofrep = OpenApiRouter::new()
+    OpenApiRouter::new()
         .routes(routes!(ofrep::evaluate_all_flags))
         .route("/ofrep/v1/evaluate/flags/{*key}", post(ofrep::evaluate_flag))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(ofrep::render_errors))
-        .layer(cors());
+}
+
+/// Other routes that are answered from memory.
+fn data_routes() -> OpenApiRouter<DataState> {
     OpenApiRouter::new()
-        .merge(ofrep)
         .routes(routes!(evaluate::evaluate_many))
         .routes(routes!(stream::stream_changes))
         .routes(routes!(ops::find_liveness))
@@ -101,6 +113,11 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(audit::list_environment_audit))
 }
 
+fn no_sniffing() -> SetResponseHeaderLayer<HeaderValue> {
+    let no_sniffing = HeaderValue::from_static("nosniff");
+    SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, no_sniffing)
+}
+
 /// Browsers may evaluate from any page: a client token is public, and no cookie is ever read.
 fn cors() -> CorsLayer {
     CorsLayer::new()
@@ -118,9 +135,11 @@ fn cors() -> CorsLayer {
 
 /// The API document with all routes.
 pub(super) fn documented() -> utoipa::openapi::OpenApi {
+    let (_, ofrep) = ofrep_routes().split_for_parts();
     let (_, data) = data_routes().split_for_parts();
     let (_, admin) = admin_routes().split_for_parts();
     let mut all = document();
+    all.merge(ofrep);
     all.merge(data);
     all.merge(admin);
     all

@@ -140,7 +140,7 @@ impl ChangeStream {
             positions,
             directory_changes,
             heartbeat_at: Instant::now() + HEARTBEAT_INTERVAL,
-            stop: state.stop.clone(),
+            stop: CancellationToken::clone(&state.stop),
             _open: OpenStream::new(&state.metrics),
         }
     }

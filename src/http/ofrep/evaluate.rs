@@ -3,6 +3,9 @@
 
 use crate::auth::Denied;
 use crate::eval::CompiledFlag;
+use crate::eval::ErrorKind;
+use crate::eval::Outcome;
+use crate::eval::Reason;
 use crate::eval::evaluate;
 use crate::http::DataState;
 use crate::http::error::ApiError;
@@ -12,7 +15,6 @@ use crate::http::extract::Params;
 use crate::http::json_body::SDK_BODY_BYTES_MAX;
 use crate::http::json_body::collect;
 use crate::http::ofrep::render::BulkMetadata;
-use crate::http::ofrep::render::EvaluationBody;
 use crate::http::ofrep::render::Item;
 use crate::model::context::Context;
 use crate::model::limit::JSON_DEPTH_MAX;
@@ -35,6 +37,9 @@ use sha2::Sha256;
 
 /// Bytes of SHA-256 that an entity tag has; 128 bits are beyond chance.
 const ETAG_BYTES: usize = 16;
+/// Bytes for which room is made for each flag in an answer, and in what its entity tag hashes; usual sizes, and no limits.
+const ITEM_BYTES: usize = 256;
+const ETAG_INPUT_BYTES: usize = 64;
 
 /// The environment that is meant; parameters that OFREP clients add, such as `flagConfigEtag`, are ignored.
 #[derive(Debug, Deserialize)]
@@ -79,11 +84,13 @@ pub(crate) async fn evaluate_flag(
     };
     state.metrics.evaluations.inc();
     let outcome = evaluate(&ruleset, flag, &context);
-    let (status, body) = match EvaluationBody::new(flag, &outcome) {
-        Ok(body) => (StatusCode::OK, serde_json::to_vec(&body)),
-        Err(failure) => (StatusCode::BAD_REQUEST, serde_json::to_vec(&failure)),
+    let item = Item::new(flag, &outcome);
+    let status = match item {
+        Item::Evaluation(_) => StatusCode::OK,
+        Item::Failure(_) => StatusCode::BAD_REQUEST,
     };
-    let body = body.map_err(|_| ApiError::internal())?;
+    let mut body = Vec::with_capacity(ITEM_BYTES);
+    item.write(&mut body);
     Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
@@ -109,20 +116,17 @@ pub(crate) async fn evaluate_all_flags(
     let context = read_context(body).await?;
     let ruleset = environment.ruleset();
     let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
-    let flags: Vec<Item<'_>> =
-        visible.map(|flag| Item::new(flag, &evaluate(&ruleset, flag, &context))).collect();
-    state.metrics.evaluations.inc_by(u64::try_from(flags.len()).unwrap_or_default());
-    let flags = serde_json::to_vec(&flags).map_err(|_| ApiError::internal())?;
-    let etag = etag_of(environment.id, &flags);
+    let mut outcomes: Vec<(&CompiledFlag, Outcome<'_>)> = Vec::with_capacity(ruleset.n_flags());
+    outcomes.extend(visible.map(|flag| (&**flag, evaluate(&ruleset, flag, &context))));
+    state.metrics.evaluations.inc_by(u64::try_from(outcomes.len()).unwrap_or_default());
+    let etag = etag_of(environment.id, ruleset.epoch, &outcomes);
     let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     if asked.is_some_and(|asked| is_match(asked, &etag)) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
     }
     let version = ruleset.version.to_string();
     let metadata = BulkMetadata { flag_set_id: environment.key.as_str(), version: &version };
-    let metadata = serde_json::to_vec(&metadata).map_err(|_| ApiError::internal())?;
-    // The flags are written once, for the tag and for the body, which is a `BulkBody`.
-    let body = [b"{\"flags\":", flags.as_slice(), b",\"metadata\":", &metadata, b"}"].concat();
+    let body = write_all(&outcomes, &metadata);
     let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, etag)];
     Ok((headers, body).into_response())
 }
@@ -165,12 +169,54 @@ async fn read_context(body: Body) -> Result<Context, ApiError> {
     })
 }
 
-/// A strong entity tag of the results, as they were written.
-fn etag_of(env: i64, flags: &[u8]) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(env.to_be_bytes());
-    hasher.update(flags);
-    let digest = hasher.finalize();
+/// Writes a `BulkBody`.
+fn write_all(outcomes: &[(&CompiledFlag, Outcome<'_>)], metadata: &BulkMetadata<'_>) -> Vec<u8> {
+    let mut body = Vec::with_capacity((outcomes.len() + 1).saturating_mul(ITEM_BYTES));
+    body.extend_from_slice(b"{\"flags\":[");
+    for (i, (flag, outcome)) in outcomes.iter().enumerate() {
+        if i > 0 {
+            body.push(b',');
+        }
+        Item::new(flag, outcome).write(&mut body);
+    }
+    body.extend_from_slice(b"],\"metadata\":");
+    metadata.write(&mut body);
+    body.push(b'}');
+    body
+}
+
+/// A strong entity tag of the results: of everything that decides what is written about each flag.
+///
+/// A flag's version stands for its definition and its configuration, the program's for the way in which they are written. All
+/// replicas of one version compute the same tag.
+fn etag_of(env: i64, epoch: i64, outcomes: &[(&CompiledFlag, Outcome<'_>)]) -> String {
+    let mut hashed = Vec::with_capacity((outcomes.len() + 1).saturating_mul(ETAG_INPUT_BYTES));
+    hashed.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
+    hashed.extend_from_slice(&env.to_be_bytes());
+    hashed.extend_from_slice(&epoch.to_be_bytes());
+    for (flag, outcome) in outcomes {
+        // Keys have no zero in them, so each ends where its zero is.
+        hashed.extend_from_slice(flag.key.as_str().as_bytes());
+        hashed.push(0);
+        hashed.extend_from_slice(&flag.version.to_be_bytes());
+        let variation = outcome.variation.map_or(usize::MAX, |(index, _)| index);
+        hashed.extend_from_slice(&variation.to_be_bytes());
+        let (reason, detail) = match outcome.reason {
+            Reason::Off => (0_u8, 0),
+            Reason::Fallthrough { .. } => (1, 0),
+            Reason::TargetMatch => (2, 0),
+            Reason::RuleMatch { rule_index, .. } => (3, rule_index),
+            Reason::PrerequisiteFailed { key } => {
+                hashed.extend_from_slice(key.as_bytes());
+                (4, key.len())
+            }
+            Reason::Error(ErrorKind::MalformedFlag) => (5, 0),
+            Reason::Error(ErrorKind::TargetingKeyMissing) => (6, 0),
+        };
+        hashed.push(reason);
+        hashed.extend_from_slice(&detail.to_be_bytes());
+    }
+    let digest = Sha256::digest(&hashed);
     let start = digest.get(..ETAG_BYTES).unwrap_or_default();
     format!("\"{}\"", hex::encode(start))
 }

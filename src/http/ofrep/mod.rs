@@ -12,4 +12,4 @@ pub(crate) use evaluate::__path_evaluate_flag;
 pub(crate) use evaluate::evaluate_all_flags;
 pub(crate) use evaluate::evaluate_flag;
 pub(crate) use evaluate::is_visible;
-pub(crate) use render::render_errors;
+pub(crate) use render::write_error;

@@ -5,9 +5,8 @@ use crate::eval::ErrorKind;
 use crate::eval::Outcome;
 use crate::eval::Reason;
 use crate::http::error::ApiError;
-use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::middleware::Next;
+use axum::http::Uri;
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -94,6 +93,12 @@ pub(crate) struct BulkMetadata<'a> {
     pub(crate) version: &'a str,
 }
 
+impl BulkMetadata<'_> {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        write_json(out, self);
+    }
+}
+
 impl<'a> EvaluationBody<'a> {
     /// Puts an outcome into OFREP's words.
     ///
@@ -138,6 +143,63 @@ impl<'a> Item<'a> {
     pub(crate) fn new(flag: &'a CompiledFlag, outcome: &Outcome<'a>) -> Self {
         EvaluationBody::new(flag, outcome).map_or_else(Self::Failure, Self::Evaluation)
     }
+
+    /// Writes it as JSON; the same bytes as serde's, in less than half the time.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Evaluation(body) => body.write(out),
+            Self::Failure(body) => write_json(out, body),
+        }
+    }
+}
+
+impl EvaluationBody<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"key\":");
+        write_text(out, self.key);
+        if let Some(value) = self.value {
+            out.extend_from_slice(b",\"value\":");
+            out.extend_from_slice(value.get().as_bytes());
+        }
+        out.extend_from_slice(b",\"reason\":");
+        write_text(out, self.reason);
+        out.extend_from_slice(b",\"variant\":");
+        write_text(out, self.variant);
+        out.extend_from_slice(b",\"metadata\":{\"reason\":");
+        let metadata = &self.metadata;
+        write_text(out, metadata.reason);
+        if let Some(index) = metadata.rule_index {
+            out.extend_from_slice(b",\"ruleIndex\":");
+            out.extend_from_slice(itoa::Buffer::new().format(index).as_bytes());
+        }
+        if let Some(id) = metadata.rule_id {
+            out.extend_from_slice(b",\"ruleId\":");
+            write_text(out, id);
+        }
+        if let Some(key) = metadata.prerequisite_key {
+            out.extend_from_slice(b",\"prerequisiteKey\":");
+            write_text(out, key);
+        }
+        out.extend_from_slice(b",\"version\":");
+        out.extend_from_slice(itoa::Buffer::new().format(metadata.version).as_bytes());
+        out.extend_from_slice(b"}}");
+    }
+}
+
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    let is_special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // Looks at every byte, because that is faster than to stop at the first.
+    if text.bytes().fold(false, |found, byte| found | is_special(byte)) {
+        return write_json(out, text);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    // OK because texts can be written as JSON, and memory takes all bytes.
+    let _ = serde_json::to_writer(out, value);
 }
 
 fn failure(key: &str, kind: ErrorKind) -> FailureBody<'_> {
@@ -155,15 +217,10 @@ fn failure(key: &str, kind: ErrorKind) -> FailureBody<'_> {
 
 const FLAG_PATH: &str = "/ofrep/v1/evaluate/flags/";
 
-/// Writes the errors of these routes in OFREP's shape, with the flag's key where the path has one.
-pub(crate) async fn render_errors(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let encoded = path.strip_prefix(FLAG_PATH).unwrap_or_default();
-    let key = percent_decode_str(encoded).decode_utf8_lossy().into_owned();
-    let mut response = next.run(request).await;
-    let Some(error) = ApiError::take_from(&mut response) else {
-        return response;
-    };
+/// Writes an error of these routes in OFREP's shape, with the flag's key where the path has one.
+pub(crate) fn write_error(error: &ApiError, uri: &Uri, _: &str) -> Response {
+    let encoded = uri.path().strip_prefix(FLAG_PATH).unwrap_or_default();
+    let key = percent_decode_str(encoded).decode_utf8_lossy();
     let error_code = match error.code {
         "flag_not_found" => "FLAG_NOT_FOUND",
         "invalid_context" => "INVALID_CONTEXT",
@@ -172,4 +229,38 @@ pub(crate) async fn render_errors(request: Request, next: Next) -> Response {
     };
     let body = FailureBody { key: &key, error_code, error_details: &error.detail };
     error.respond("application/json", serde_json::to_vec(&body).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_directly_is_what_serde_writes() {
+        let value = RawValue::from_string(r#"{"a":[1.0]}"#.to_owned()).unwrap();
+        for (value, rule, prerequisite_key, text) in [
+            (None, None, None, "plain"),
+            (Some(&*value), Some((3, "id")), None, "quote\" and \\ and \n"),
+            (Some(&*value), None, Some("other\u{1}"), "Zoë"),
+            (None, Some((0, "\"")), Some("x"), ""),
+        ] {
+            let metadata = FlagMetadata {
+                reason: "FALLTHROUGH",
+                rule_index: rule.map(|(index, _)| index),
+                rule_id: rule.map(|(_, id)| id),
+                prerequisite_key,
+                version: -7,
+            };
+            let body =
+                EvaluationBody { key: text, value, reason: "STATIC", variant: text, metadata };
+            for item in
+                [Item::Evaluation(body), Item::Failure(failure(text, ErrorKind::MalformedFlag))]
+            {
+                let mut written = Vec::new();
+                item.write(&mut written);
+                let expected = serde_json::to_vec(&item).unwrap();
+                assert_eq!(String::from_utf8(written), String::from_utf8(expected));
+            }
+        }
+    }
 }
