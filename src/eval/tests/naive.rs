@@ -40,7 +40,8 @@ pub(super) fn slot(prefix: &str, value: &str) -> u32 {
 pub(super) fn share(prefix: &str, value: &str) -> f32 {
     let digest = Sha1::digest(format!("{prefix}{value}"));
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    u64::from_str_radix(&digits[..15], 16).unwrap() as f32 / 0x0FFF_FFFF_FFFF_FFFF_u64 as f32
+    u64::from_str_radix(digits.get(..15).unwrap(), 16).unwrap() as f32
+        / 0x0FFF_FFFF_FFFF_FFFF_u64 as f32
 }
 
 struct Naive<'a> {
