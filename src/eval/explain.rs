@@ -20,10 +20,10 @@ use serde_json::Value;
 use std::cell::RefCell;
 use utoipa::ToSchema;
 
-/// Steps that one explanation has at most; further ones are left out.
+/// Steps that one explanation has at most; further ones are left out, but for the result.
 const EXPLAIN_STEPS_MAX: usize = 1_000;
 
-/// Evaluates a flag and tells each step on the way.
+/// Evaluates a flag and tells each step on the way; the last one is its result.
 pub fn explain<'r>(
     ruleset: &'r Ruleset,
     flag: &'r CompiledFlag,
@@ -31,7 +31,12 @@ pub fn explain<'r>(
 ) -> (Outcome<'r>, Vec<Step>) {
     let evaluation = Evaluation::new(ruleset, context, Recorder::default());
     let outcome = evaluation.outcome(flag);
-    (outcome, evaluation.observer.steps.into_inner())
+    let mut steps = evaluation.observer.steps.into_inner();
+    let result = Step::result(flag, &Ok(outcome));
+    if steps.last() != Some(&result) {
+        steps.push(result);
+    }
+    (outcome, steps)
 }
 
 /// Is told each step of an evaluation.

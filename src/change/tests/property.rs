@@ -20,6 +20,7 @@ use crate::model::rule::WEIGHT_TOTAL;
 use crate::model::segment::Segment;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -294,28 +295,41 @@ proptest! {
     }
 }
 
-#[test]
-fn growing_a_rollout_step_by_step_takes_nobody_out() {
-    let surroundings = Surroundings::new();
-    let mut config = config(&json!({"on": true, "fallthrough": {"variation": 1}}));
-    let mut is_in = [false; 2_000];
-    for percent in [1, 5, 10, 25, 50, 75, 99, 100] {
-        let weight = percent * 1_000;
-        let instruction = json!({
-            "kind": "updateFallthroughVariationOrRollout",
-            "rolloutWeights": {"on": weight, "off": WEIGHT_TOTAL - weight},
-        });
-        config = surroundings.change(&config, &json!([instruction])).unwrap().config;
-        let ruleset = ruleset(&config);
-        let flag = ruleset.flag("f").unwrap();
-        for (i, was_in) in is_in.iter_mut().enumerate() {
-            let user = Context::decode(json!({"key": format!("user-{i}")})).unwrap();
-            let is_in_now = evaluate(&ruleset, flag, &user).variation.map(|(v, _)| v) == Some(0);
-            assert!(is_in_now || !*was_in, "user-{i} was taken out at {percent} %");
-            *was_in = is_in_now;
+proptest! {
+    #![proptest_config(cases(40))]
+
+    #[test]
+    fn growing_a_rollout_step_by_step_takes_nobody_out(
+        weights in vec(1..WEIGHT_TOTAL, 1..8),
+        hash in select(vec!["murmur3", "sha1"]),
+    ) {
+        let mut weights = weights;
+        weights.sort_unstable();
+        weights.push(WEIGHT_TOTAL);
+        let surroundings = Surroundings::new();
+        let slices = json!([{"variation": 1, "weight": WEIGHT_TOTAL}]);
+        let rollout = json!({"hash": hash, "contextKind": "user", "variations": slices});
+        let mut config = config(&json!({"on": true, "fallthrough": {"rollout": rollout}}));
+        let mut is_in = [false; 500];
+        for weight in weights {
+            let instruction = json!({
+                "kind": "updateFallthroughVariationOrRollout",
+                "rolloutWeights": {"on": weight, "off": WEIGHT_TOTAL - weight},
+            });
+            config = surroundings.change(&config, &json!([instruction])).unwrap().config;
+            let stored = config.fallthrough.rollout.as_ref().unwrap();
+            prop_assert_eq!(serde_json::to_value(stored.hash).unwrap(), hash);
+            let ruleset = ruleset(&config);
+            let flag = ruleset.flag("f").unwrap();
+            for (i, was_in) in is_in.iter_mut().enumerate() {
+                let user = Context::decode(json!({"key": format!("user-{i}")})).unwrap();
+                let index = evaluate(&ruleset, flag, &user).variation.map(|(index, _)| index);
+                prop_assert!(index == Some(0) || !*was_in, "user-{} was taken out at {}", i, weight);
+                *was_in = index == Some(0);
+            }
         }
+        prop_assert!(is_in.iter().all(|is_in| *is_in));
     }
-    assert!(is_in.iter().all(|is_in| *is_in));
 }
 
 #[test]

@@ -4,15 +4,21 @@
 
 mod bound;
 mod clause;
+mod experiment;
+mod explain;
 mod flag;
+mod incremental;
 mod naive;
+mod naive_value;
 mod operator;
 mod prerequisite;
 mod property;
 mod random;
 mod rollout;
 mod segment;
+mod strict_context;
 mod target;
+mod unbounded;
 
 use crate::eval::CompiledFlag;
 use crate::eval::CompiledSegment;
@@ -37,6 +43,8 @@ type Answer = (Value, Option<usize>, String);
 
 const MALFORMED: &str = "ERROR MALFORMED_FLAG";
 const KEYLESS: &str = "ERROR TARGETING_KEY_MISSING";
+/// Stands after the reason where a segment was asked whose keys are kept elsewhere.
+const LACKING: &str = " without big segments";
 
 /// The answer of a flag that [`flag_json`] made: one of its three variations.
 fn served(index: usize, reason: &str) -> Answer {
@@ -122,6 +130,8 @@ fn answer(outcome: &Outcome<'_>) -> Answer {
         }
         Reason::Off | Reason::TargetMatch => outcome.reason.kind().to_owned(),
     };
+    let lacking = if outcome.lacks_big_segments { LACKING } else { "" };
+    let reason = format!("{reason}{lacking}");
     let index = outcome.variation.map(|(index, _)| index);
     (outcome.value().map_or(Value::Null, read), index, reason)
 }

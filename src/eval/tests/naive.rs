@@ -1,16 +1,21 @@
 //! Evaluation once more, the naive way: LaunchDarkly's rules as they are written, on stored JSON, with no thought of speed.
 //!
-//! Nothing is compiled and no type of the crate is used but the hash, so that what the two have in common is what they were
-//! meant to do. Only stored fields that are valid JSON of their type are understood.
+//! Nothing is compiled and no type of the crate is used, so that what the two have in common is what they were meant to do. Only
+//! stored fields that are valid JSON of their type are understood. What the operators do with two values is in `naive_value`.
 
 use crate::eval::tests::Answer;
 use crate::eval::tests::KEYLESS;
+use crate::eval::tests::LACKING;
 use crate::eval::tests::MALFORMED;
+use crate::eval::tests::experiment;
+use crate::eval::tests::naive_value::holds;
 use crate::eval::tests::nothing;
 use crate::eval::tests::random::World;
-use regex::Regex;
 use serde_json::Value;
 use serde_json::json;
+use sha1::Digest;
+use sha1::Sha1;
+use std::cell::Cell;
 
 /// A part of an evaluation, or the reason of the error that ends the whole.
 type Step<T> = Result<T, &'static str>;
@@ -21,7 +26,8 @@ enum Place {
     NoKind,
     /// It has one without a key, and the key is what is hashed.
     NoKey,
-    Slot(u32),
+    /// A slot, or a share of the whole for SHA-1.
+    At(f32),
 }
 
 /// The slot of a value, by the crate that the prepared hash is measured against.
@@ -30,21 +36,33 @@ pub(super) fn slot(prefix: &str, value: &str) -> u32 {
     u32::try_from((u64::from(hash) * 100_000) >> 32).unwrap()
 }
 
+/// The share of a value, from the digits of the hash as LaunchDarkly describes it.
+pub(super) fn share(prefix: &str, value: &str) -> f32 {
+    let digest = Sha1::digest(format!("{prefix}{value}"));
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    u64::from_str_radix(digits.get(..15).unwrap(), 16).unwrap() as f32
+        / 0x0FFF_FFFF_FFFF_FFFF_u64 as f32
+}
+
 struct Naive<'a> {
     world: &'a World,
     context: &'a Value,
+    /// Whether a segment was asked whose keys are kept elsewhere.
+    is_lacking: Cell<bool>,
 }
 
 /// Evaluates a stored flag for a context in LaunchDarkly's single or multi form.
 pub(super) fn evaluate(world: &World, flag: &Value, context: &Value) -> Answer {
-    let naive = Naive { world, context };
-    naive.flag(flag, &[]).unwrap_or_else(nothing)
+    let naive = Naive { world, context, is_lacking: Cell::new(false) };
+    let (value, index, reason) = naive.flag(flag, &[]).unwrap_or_else(nothing);
+    let lacking = if naive.is_lacking.get() { LACKING } else { "" };
+    (value, index, format!("{reason}{lacking}"))
 }
 
 impl Naive<'_> {
     fn flag(&self, flag: &Value, chain: &[&str]) -> Step<Answer> {
         if flag["on"] != true {
-            return off(flag, "OFF");
+            return Ok(off(flag, "OFF"));
         }
         let chain = [chain, &[text(flag, "key")]].concat();
         for prerequisite in list(flag, "prerequisites") {
@@ -52,18 +70,18 @@ impl Naive<'_> {
             let failed = format!("PREREQUISITE_FAILED {key}");
             let Some(other) = self.world.flags.iter().find(|other| text(other, "key") == key)
             else {
-                return off(flag, &failed);
+                return Ok(off(flag, &failed));
             };
             if chain.contains(&key) {
                 return Err(MALFORMED);
             }
             let (_, index, _) = self.flag(other, &chain)?;
             if other["on"] != true || json!(index) != prerequisite["variation"] {
-                return off(flag, &failed);
+                return Ok(off(flag, &failed));
             }
         }
         if let Some(target) = self.target(flag) {
-            return variation(flag, target, "TARGET_MATCH");
+            return Ok(variation(flag, target, "TARGET_MATCH"));
         }
         for (i, rule) in list(flag, "rules").iter().enumerate() {
             if self.all_match(rule, &[])? {
@@ -101,46 +119,57 @@ impl Naive<'_> {
 
     fn variation_or_rollout(&self, flag: &Value, serve: &Value, reason: &str) -> Step<Answer> {
         if !serve["variation"].is_null() {
-            return variation(flag, &serve["variation"], reason);
+            return Ok(variation(flag, &serve["variation"], reason));
         }
         let rollout = &serve["rollout"];
         let slices = list(rollout, "variations");
-        let last = slices.last().ok_or(MALFORMED)?;
+        let Some(last) = slices.last() else {
+            return Ok(nothing(MALFORMED));
+        };
         let prefix = match &rollout["seed"] {
             Value::Null => format!("{}.{}.", text(flag, "key"), text(flag, "salt")),
             seed => format!("{seed}."),
         };
-        let place = self.place(&prefix, text(rollout, "contextKind"), text(rollout, "bucketBy"))?;
-        let slot = match place {
-            Place::Slot(slot) => u64::from(slot),
+        let is_experiment = rollout["kind"] == "experiment";
+        let bucket_by = if is_experiment { "" } else { text(rollout, "bucketBy") };
+        let place = self.place(&rollout["hash"], &prefix, text(rollout, "contextKind"), bucket_by);
+        let (at, has_kind) = match place {
+            // What this rollout divides by is no reference.
+            Err(_) => return Ok(nothing(MALFORMED)),
+            Ok(Place::At(at)) => (at, true),
             // A context without any kind has no key either.
-            Place::NoKind if !self.context.is_null() => 0,
-            Place::NoKind | Place::NoKey => return Err(KEYLESS),
+            Ok(Place::NoKind) if !self.context.is_null() => (0.0, false),
+            Ok(Place::NoKind | Place::NoKey) => return Err(KEYLESS),
         };
-        let mut sum = 0;
-        for slice in slices {
-            sum += slice["weight"].as_u64().unwrap();
-            if slot < sum {
-                return variation(flag, &slice["variation"], reason);
-            }
-        }
-        variation(flag, &last["variation"], reason)
+        let mut end = End::default();
+        let is_below = |slice: &&Value| {
+            end.add(weight(slice));
+            end.is_above(at, &rollout["hash"])
+        };
+        let slice = slices.iter().find(is_below).unwrap_or(last);
+        let is_tracked = is_experiment && has_kind && slice["untracked"] != true;
+        let reason = format!("{reason}{}", experiment(is_tracked));
+        Ok(variation(flag, &slice["variation"], &reason))
     }
 
-    fn place(&self, prefix: &str, kind: &str, bucket_by: &str) -> Step<Place> {
+    fn place(&self, hash: &Value, prefix: &str, kind: &str, bucket_by: &str) -> Step<Place> {
         let name = if bucket_by.is_empty() { "key" } else { bucket_by };
         let path = reference(name, kind.is_empty()).ok_or(MALFORMED)?;
         let Some(part) = self.part(or_user(kind)) else {
             return Ok(Place::NoKind);
         };
+        let hashed = |value: &str| match hash.as_str() {
+            Some("sha1") => share(prefix, value),
+            _ => slot(prefix, value) as f32,
+        };
         Ok(match attribute(or_user(kind), part, &path) {
             None if path == ["key"] => Place::NoKey,
-            Some(Value::String(value)) => Place::Slot(slot(prefix, &value)),
+            Some(Value::String(value)) => Place::At(hashed(&value)),
             Some(Value::Number(number)) if number.as_f64().is_some_and(|n| n.fract() == 0.0) => {
-                let digits = format!("{:.0}", number.as_f64().unwrap());
-                Place::Slot(slot(prefix, &digits))
+                let digits = format!("{:.0}", number.as_f64().unwrap() + 0.0);
+                Place::At(hashed(&digits))
             }
-            _ => Place::Slot(0),
+            _ => Place::At(0.0),
         })
     }
 
@@ -187,6 +216,17 @@ impl Naive<'_> {
         if outer.contains(&key) {
             return Err(MALFORMED);
         }
+        if segment["unbounded"] == true {
+            let kind = or_user(text(segment, "unboundedContextKind"));
+            let has_kind = self.part(kind).is_some();
+            let has_generation = !segment["generation"].is_null();
+            if has_kind || !has_generation {
+                self.is_lacking.set(true);
+            }
+            if !has_kind || !has_generation {
+                return Ok(false);
+            }
+        }
         for (users, contexts, is_in) in
             [("included", "includedContexts", true), ("excluded", "excludedContexts", false)]
         {
@@ -195,7 +235,9 @@ impl Naive<'_> {
                 key.is_some_and(|key| keys.contains(key))
             };
             let in_context = |each: &Value| has(text(each, "contextKind"), list(each, "values"));
-            if has("user", list(segment, users)) || list(segment, contexts).iter().any(in_context) {
+            let is_listed =
+                has("user", list(segment, users)) || list(segment, contexts).iter().any(in_context);
+            if is_listed && segment["unbounded"] != true {
                 return Ok(is_in);
             }
         }
@@ -209,15 +251,17 @@ impl Naive<'_> {
     }
 
     fn is_in_share(&self, segment: &Value, rule: &Value) -> Step<bool> {
-        let Some(weight) = rule["weight"].as_u64() else {
+        if rule["weight"].is_null() {
             return Ok(true);
-        };
+        }
+        let mut end = End::default();
+        end.add(weight(rule));
         let prefix = format!("{}.{}.", text(segment, "key"), text(segment, "salt"));
         let kind = text(rule, "rolloutContextKind");
-        Ok(match self.place(&prefix, kind, text(rule, "bucketBy"))? {
+        Ok(match self.place(&rule["hash"], &prefix, kind, text(rule, "bucketBy"))? {
             Place::NoKind => false,
-            Place::NoKey => 0 < weight,
-            Place::Slot(slot) => u64::from(slot) < weight,
+            Place::NoKey => end.is_above(0.0, &rule["hash"]),
+            Place::At(at) => end.is_above(at, &rule["hash"]),
         })
     }
 
@@ -250,17 +294,42 @@ fn or_user(kind: &str) -> &str {
     if kind.is_empty() { "user" } else { kind }
 }
 
-fn off(flag: &Value, reason: &str) -> Step<Answer> {
+/// Where a slice ends, for each hash.
+#[derive(Default)]
+struct End {
+    slots: u64,
+    share: f32,
+}
+
+impl End {
+    fn add(&mut self, weight: u64) {
+        self.slots += weight;
+        self.share += weight as f32 / 100_000.0;
+    }
+
+    fn is_above(&self, at: f32, hash: &Value) -> bool {
+        if hash == "sha1" { at < self.share } else { f64::from(at) < self.slots as f64 }
+    }
+}
+
+fn weight(slice: &Value) -> u64 {
+    slice["weight"].as_u64().unwrap()
+}
+
+fn off(flag: &Value, reason: &str) -> Answer {
     match &flag["offVariation"] {
-        Value::Null => Ok(nothing(reason)),
+        Value::Null => nothing(reason),
         index => variation(flag, index, reason),
     }
 }
 
-fn variation(flag: &Value, index: &Value, reason: &str) -> Step<Answer> {
-    let index = index.as_u64().and_then(|index| usize::try_from(index).ok()).ok_or(MALFORMED)?;
-    let found = list(flag, "variations").get(index).ok_or(MALFORMED)?;
-    Ok((found["value"].clone(), Some(index), reason.to_owned()))
+fn variation(flag: &Value, index: &Value, reason: &str) -> Answer {
+    let index = index.as_u64().and_then(|index| usize::try_from(index).ok());
+    let found = index.and_then(|index| Some((index, list(flag, "variations").get(index)?)));
+    found.map_or_else(
+        || nothing(MALFORMED),
+        |(index, found)| (found["value"].clone(), Some(index), reason.to_owned()),
+    )
 }
 
 /// The steps of an attribute reference; `None` if it is not one.
@@ -293,37 +362,4 @@ fn attribute(kind: &str, part: &Value, path: &[String]) -> Option<Value> {
         }
     };
     built_in.filter(|value| path.len() == 1 && !value.is_null())
-}
-
-fn holds(op: &str, left: &Value, right: &Value) -> bool {
-    let texts = |holds: fn(&str, &str) -> bool| {
-        left.as_str().zip(right.as_str()).is_some_and(|(left, right)| holds(left, right))
-    };
-    let numbers = |holds: fn(&f64, &f64) -> bool| {
-        left.as_f64().zip(right.as_f64()).is_some_and(|(left, right)| holds(&left, &right))
-    };
-    match op {
-        "in" => with_floats(left) == with_floats(right),
-        "startsWith" => texts(|left, right| left.starts_with(right)),
-        "endsWith" => texts(|left, right| left.ends_with(right)),
-        "contains" => texts(|left, right| left.contains(right)),
-        "matches" => texts(|left, right| Regex::new(right).is_ok_and(|regex| regex.is_match(left))),
-        "lessThan" => numbers(f64::lt),
-        "lessThanOrEqual" => numbers(f64::le),
-        "greaterThan" => numbers(f64::gt),
-        "greaterThanOrEqual" => numbers(f64::ge),
-        _ => false,
-    }
-}
-
-/// The value with every number written as a float, so that equal numbers are equal.
-fn with_floats(value: &Value) -> Value {
-    match value {
-        Value::Number(number) => json!(number.as_f64()),
-        Value::Array(items) => items.iter().map(with_floats).collect(),
-        Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), with_floats(value))).collect()
-        }
-        other => other.clone(),
-    }
 }

@@ -170,6 +170,82 @@ fn comparisons_are_of_numbers() {
 }
 
 #[test]
+fn before_and_after_compare_points_in_time() {
+    let noon = "2024-02-29T12:00:00Z";
+    for (left, right, is_before, is_after) in [
+        (json!("2024-02-29T11:59:59Z"), json!(noon), true, false),
+        (json!(noon), json!(noon), false, false),
+        (json!("2024-02-29T12:00:00.000000001Z"), json!(noon), false, true),
+        // The same moment, said otherwise.
+        (json!("2024-02-29T13:30:00+01:30"), json!(noon), false, false),
+        (json!("2024-02-29t12:00:00.0z"), json!(noon), false, false),
+        (json!("2024-02-29T11:59:60Z"), json!(noon), false, false),
+        (json!("2024-02-30T12:00:00Z"), json!("2024-03-01T12:00:00Z"), false, false),
+        (json!("2024-02-29T9:00:00Z"), json!(noon), true, false),
+        // Numbers are milliseconds, whose fraction is cut off.
+        (json!(1_709_208_000_000_i64), json!(noon), false, false),
+        (json!(1_709_208_000_000.9), json!(noon), false, false),
+        (json!(1_709_208_000_001_i64), json!(noon), false, true),
+        (json!(noon), json!(1_709_208_000_001_i64), true, false),
+        (json!(0), json!("1970-01-01T00:00:00Z"), false, false),
+        (json!(-1), json!(0), true, false),
+        // These are no points in time.
+        (json!("2024-02-29"), json!("2030-01-01T00:00:00Z"), false, false),
+        (json!("2024-02-29T12:00:00"), json!("2030-01-01T00:00:00Z"), false, false),
+        (json!("2024-02-29 12:00:00Z"), json!("2030-01-01T00:00:00Z"), false, false),
+        (json!("1709208000000"), json!("2030-01-01T00:00:00Z"), false, false),
+        (json!(noon), json!("2030-01-01"), false, false),
+        (json!(true), json!("2030-01-01T00:00:00Z"), false, false),
+        (json!({}), json!(0), false, false),
+    ] {
+        assert_holds("before", &left, &json!([right]), is_before);
+        assert_holds("after", &left, &json!([right]), is_after);
+    }
+    for op in ["before", "after"] {
+        // Any value may be the one; others do not spoil it.
+        let values = json!([null, "never", 0, "2030-01-01T00:00:00Z"]);
+        assert_holds(op, &json!(noon), &values, true);
+        assert_holds(op, &json!(noon), &json!([]), false);
+        assert_holds(op, &json!([1, "x", noon]), &values, true);
+    }
+}
+
+#[test]
+fn versions_are_compared_by_precedence() {
+    for (left, right, less, equal) in [
+        ("2.0.0", "2.0.1", true, false),
+        ("2.9.0", "2.10.0", true, false),
+        ("2.0.0-rc.1", "2.0.0", true, false),
+        ("2.0.0-rc.2", "2.0.0-rc.10", true, false),
+        ("2.0.0-9", "2.0.0-a", true, false),
+        ("2.0.0-rc", "2.0.0-rc.1", true, false),
+        // Minor and patch may be missing, and build metadata does not count.
+        ("2", "2.0.0", false, true),
+        ("2.0", "2", false, true),
+        ("2-rc.1", "2.0.0-rc.1", false, true),
+        ("2.0+a", "2.0.0+b", false, true),
+    ] {
+        for (op, expected, mirrored) in [
+            ("semVerEqual", equal, equal),
+            ("semVerLessThan", less, false),
+            ("semVerGreaterThan", !less && !equal, less),
+        ] {
+            assert_holds(op, &json!(left), &json!([right]), expected);
+            assert_holds(op, &json!(right), &json!([left]), mirrored);
+        }
+    }
+    for op in ["semVerEqual", "semVerLessThan", "semVerGreaterThan"] {
+        for bad in ["", "v2", "02", "2.", "2.0.0.0", " 2", "2.0.0-01", "2-", "2.x"] {
+            assert_holds(op, &json!(bad), &json!(["0", bad, "3"]), false);
+        }
+        assert_holds(op, &json!("2"), &json!([2, null, "v2", "02"]), false);
+        assert_holds(op, &json!(2), &json!(["1", "2", "3"]), false);
+        assert_holds(op, &json!("2"), &json!([null, "x", "1", "2", "3"]), true);
+        assert_holds(op, &json!(["x", "2"]), &json!(["1", "2", "3"]), true);
+    }
+}
+
+#[test]
 fn an_operator_that_nobody_knows_never_holds() {
     for op in ["", "IN", "equals", "semVerLessThanOrEqual", "exists"] {
         assert!(!OPERATORS.contains(&op));

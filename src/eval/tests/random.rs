@@ -35,6 +35,45 @@ const N_SEGMENTS: usize = 4;
 const KINDS: &[&str] = &["user", "org", "device"];
 const NAMES: &[&str] = &["plan", "n", "addr", "/plan", "a/b"];
 const KEYS: &[&str] = &["u1", "u2", "u3", "98765"];
+const TIMES: &[&str] = &[
+    "2024-02-29T12:00:00Z",
+    "2024-02-29t12:00:00.000000001z",
+    "2024-02-29T13:30:00+01:30",
+    "2024-02-31T00:00:00Z",
+    "2024-03-02T0:00:00-00:00",
+    "2016-12-31T23:59:60.9Z",
+    "0000-01-01T00:00:00+99:59",
+    "9999-12-31T23:59:59-99:59",
+    "2024-02-29",
+    "2024-02-29T12:00Z",
+    "2024-13-01T00:00:00Z",
+    "2024-01-01T00:00:00Zx",
+    "1709208000000",
+];
+const VERSIONS: &[&str] = &[
+    "2",
+    "2.0",
+    "2.0.0",
+    "2.0.0+build.1",
+    "2-rc.1",
+    "2.0-rc.2",
+    "2.0.0-rc.10",
+    "2.0.0-rc",
+    "2.0.0-rc.a",
+    "2.0.0-9",
+    "2.0.0-10.0",
+    "1.10.0",
+    "1.9",
+    "v2",
+    "02",
+    "2.0.0.0",
+    "2.",
+    "2-",
+    "2.0.0-01",
+    "+1",
+    "18446744073709551616",
+    "2.0.0-18446744073709551616",
+];
 
 /// An environment.
 pub(super) fn world(leaves: Leaves) -> impl Strategy<Value = World> {
@@ -78,9 +117,11 @@ fn part(leaves: Leaves) -> impl Strategy<Value = Map<String, Value>> {
     let key = prop_oneof![9 => select(KEYS).prop_map(Some), 1 => Just(None)];
     let name = option::of(text(leaves));
     let attributes = vec(option::weighted(0.7, value(leaves)), NAMES.len());
-    (key, name, any::<Option<bool>>(), attributes).prop_map(|(key, name, anonymous, attributes)| {
+    let comparable = (time(), version());
+    let parts = (key, name, any::<Option<bool>>(), attributes, comparable);
+    parts.prop_map(|(key, name, anonymous, attributes, (at, version))| {
         let built_in = [("key", json!(key)), ("name", json!(name)), ("_meta", json!({"x": 1}))];
-        let mut part = Map::new();
+        let mut part = Map::from_iter([("at".to_owned(), at), ("version".to_owned(), version)]);
         for (name, value) in NAMES.iter().zip(attributes) {
             part.extend(value.map(|value| ((*name).to_owned(), value)));
         }
@@ -120,19 +161,24 @@ fn flag(i: usize, leaves: Leaves) -> impl Strategy<Value = Value> {
 fn segment(i: usize, leaves: Leaves) -> impl Strategy<Value = Value> {
     let keys = || vec(select(KEYS), 0..2);
     let contexts = || vec(target(leaves), 0..2);
-    let share = (option::of(weight(leaves)), option::of(reference(leaves)), kind());
-    let rule = (vec(clause(leaves), 0..2), share).prop_map(|(clauses, (weight, by, kind))| {
-        json!({
-            "id": "r", "clauses": clauses, "weight": weight, "bucketBy": by.unwrap_or_default(),
-            "rolloutContextKind": kind,
-        })
-    });
-    (keys(), keys(), contexts(), contexts(), vec(rule, 0..3), text(leaves)).prop_map(
-        move |(included, excluded, included_contexts, excluded_contexts, rules, salt)| {
+    let share = (option::of(weight(leaves)), option::of(reference(leaves)), kind(), hash());
+    let rule =
+        (vec(clause(leaves), 0..2), share).prop_map(|(clauses, (weight, by, kind, hash))| {
+            json!({
+                "id": "r", "clauses": clauses, "weight": weight, "bucketBy": by.unwrap_or_default(),
+                "rolloutContextKind": kind, "hash": hash,
+            })
+        });
+    let lists = (keys(), keys(), contexts(), contexts());
+    let unbounded = (proptest::bool::weighted(0.15), kind(), option::of(1..3_i64));
+    (lists, vec(rule, 0..3), text(leaves), unbounded).prop_map(
+        move |(lists, rules, salt, (unbounded, unbounded_kind, generation))| {
+            let (included, excluded, included_contexts, excluded_contexts) = lists;
             segment_json(&json!({
                 "key": format!("s{i}"), "included": included, "excluded": excluded,
                 "includedContexts": included_contexts, "excludedContexts": excluded_contexts,
-                "rules": rules, "salt": salt,
+                "rules": rules, "salt": salt, "unbounded": unbounded,
+                "unboundedContextKind": unbounded_kind, "generation": generation,
             }))
         },
     )
@@ -145,36 +191,72 @@ fn target(leaves: Leaves) -> impl Strategy<Value = Value> {
 }
 
 fn serve(leaves: Leaves) -> impl Strategy<Value = Value> {
-    let slice = (index(leaves), weight(leaves))
-        .prop_map(|(variation, weight)| json!({"variation": variation, "weight": weight}));
+    let slice = (index(leaves), weight(leaves), any::<bool>()).prop_map(
+        |(variation, weight, untracked)| json!({"variation": variation, "weight": weight, "untracked": untracked}),
+    );
     let seed = option::weighted(0.2, -3..3_i64);
     let by = option::weighted(0.5, reference(leaves));
-    let rollout = (kind(), by, seed, vec(slice, 0..4)).prop_map(|(kind, by, seed, variations)| {
-        json!({
-            "contextKind": kind, "bucketBy": by.unwrap_or_default(), "seed": seed,
-            "variations": variations,
-        })
-    });
+    let rollout_kind = select(vec!["rollout", "rollout", "experiment", "unheard-of"]);
+    let rollout = (rollout_kind, hash(), kind(), by, seed, vec(slice, 0..4)).prop_map(
+        |(rollout_kind, hash, kind, by, seed, variations)| {
+            json!({
+                "kind": rollout_kind, "hash": hash, "contextKind": kind,
+                "bucketBy": by.unwrap_or_default(), "seed": seed, "variations": variations,
+            })
+        },
+    );
     let variation = option::weighted(0.6, index(leaves));
     (variation, option::weighted(0.9, rollout))
         .prop_map(|(variation, rollout)| json!({"variation": variation, "rollout": rollout}))
 }
 
+fn hash() -> impl Strategy<Value = &'static str> {
+    select(vec!["murmur3", "sha1"])
+}
+
 fn clause(leaves: Leaves) -> impl Strategy<Value = Value> {
-    let op = prop_oneof![1 => Just("in"), 2 => select([OPERATORS, &["before", ""]].concat())];
+    let op = prop_oneof![1 => Just("in"), 2 => select([OPERATORS, &["unheardOf", ""]].concat())];
     let segment = select(vec!["s0", "s1", "s2", "s3", "s4"]).prop_map(|key| json!(key));
-    let on_attribute =
-        (kind(), reference(leaves), op, vec(value(leaves), 0..4), any::<bool>()).boxed();
+    let on_attribute = (kind(), reference(leaves), op, vec(value(leaves), 0..4), any::<bool>());
+    let comparing = |name: &'static str, ops: &'static [&'static str], value| {
+        let name = Just(name.to_owned());
+        (kind(), name, select(ops), vec(value, 0..3), any::<bool>()).boxed()
+    };
+    let on_version = &["semVerEqual", "semVerLessThan", "semVerGreaterThan"];
     let on_segment =
         (kind(), Just(String::new()), Just("segmentMatch"), vec(segment, 0..3), any::<bool>());
-    prop_oneof![3 => on_attribute, 1 => on_segment.boxed()].prop_map(
-        |(kind, attribute, op, values, negate)| {
-            json!({
-                "contextKind": kind, "attribute": attribute, "op": op, "values": values,
-                "negate": negate,
-            })
-        },
-    )
+    prop_oneof![
+        6 => on_attribute.boxed(),
+        1 => comparing("at", &["before", "after"], time().boxed()),
+        1 => comparing("version", on_version, version().boxed()),
+        2 => on_segment.boxed(),
+    ]
+    .prop_map(|(kind, attribute, op, values, negate)| {
+        json!({
+            "contextKind": kind, "attribute": attribute, "op": op, "values": values,
+            "negate": negate,
+        })
+    })
+}
+
+/// What may be a point in time.
+fn time() -> impl Strategy<Value = Value> {
+    let numbers =
+        vec![json!(0), json!(-1.9), json!(1_709_208_000_000_i64), json!(1_709_208_000_000.7)];
+    or_several(prop_oneof![3 => select(TIMES).prop_map(|text| json!(text)), 1 => select(numbers)])
+}
+
+/// What may be a version.
+fn version() -> impl Strategy<Value = Value> {
+    or_several(select(VERSIONS).prop_map(|text| json!(text)))
+}
+
+/// A value, or now and then an array of some.
+fn or_several(
+    value: impl Strategy<Value = Value> + Clone + 'static,
+) -> impl Strategy<Value = Value> {
+    let several = vec(value.clone(), 0..3).prop_map(Value::Array);
+    prop_oneof![5 => value, 1 => several]
 }
 
 fn kind() -> impl Strategy<Value = &'static str> {
@@ -217,6 +299,11 @@ fn value(leaves: Leaves) -> BoxedStrategy<Value> {
         1 => select(vec![json!([1, "a"]), json!([["a"]]), json!([null, {"city": "a"}])]),
         2 => text(Leaves::Few).prop_map(|text| json!({"city": text, "x/y": 1})),
     ];
+    or_any(few, anything(), leaves)
+}
+
+/// Any JSON at all, though not deep.
+pub(super) fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         any::<i64>().prop_map(|number| json!(number)),
         any::<u64>().prop_map(|number| json!(number)),
@@ -224,15 +311,14 @@ fn value(leaves: Leaves) -> BoxedStrategy<Value> {
         ".{0,12}".prop_map(Value::String),
         any::<Option<bool>>().prop_map(|value| json!(value)),
     ];
-    let any = leaf.prop_recursive(3, 12, 4, |inner| {
+    leaf.prop_recursive(3, 12, 4, |inner| {
         let fields = vec((select(NAMES), inner.clone()), 0..3);
         let object = fields.prop_map(|fields| {
             let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
             Value::Object(fields.collect())
         });
         prop_oneof![vec(inner, 0..4).prop_map(Value::Array), object]
-    });
-    or_any(few, any, leaves)
+    })
 }
 
 /// The first strategy, or one of both if the leaves may be anything.
