@@ -1,8 +1,16 @@
 //! What is evaluated: each case as LaunchDarkly's JSON, which Vexil reads too, and as Unleash's.
 //!
 //! Where a list is searched, what is found stands in its middle, so that an engine that searches from the front pays half of
-//! it, which is the average.
+//! it, which is the average. How the JSON is put together is in `form`.
 
+use crate::form::clause;
+use crate::form::feature;
+use crate::form::features;
+use crate::form::flag;
+use crate::form::one_of;
+use crate::form::requiring;
+use crate::form::rule;
+use crate::form::strategy;
 use serde_json::Value;
 use serde_json::json;
 
@@ -45,49 +53,6 @@ impl Default for Case {
 pub(crate) fn context() -> Value {
     json!({"kind": "user", "key": USER, "email": "ada@example.com", "country": "DE", "plan": "gold", "age": 34,
         "company": "company-500", "appVersion": "2.14.0"})
-}
-
-/// A boolean flag in LaunchDarkly's form, with `fields` on top; on, and `false` for everyone.
-fn flag(key: &str, fields: Value) -> Value {
-    let mut flag = json!({"key": key, "version": 1, "on": true, "salt": "salt", "variations": [true, false],
-        "offVariation": 1, "fallthrough": {"variation": 1}, "targets": [], "rules": [], "prerequisites": [],
-        "clientSide": false});
-    let (Value::Object(flag), Value::Object(fields)) = (&mut flag, fields) else {
-        return flag;
-    };
-    flag.extend(fields);
-    Value::Object(flag.clone())
-}
-
-fn rule(clauses: Value) -> Value {
-    json!({"id": "r", "clauses": clauses, "variation": 0, "trackEvents": false})
-}
-
-fn clause(attribute: &str, op: &str, values: Value) -> Value {
-    json!({"contextKind": "user", "attribute": attribute, "op": op, "values": values, "negate": false})
-}
-
-/// A feature in Unleash's form, with `fields` on top.
-fn feature(name: &str, fields: Value) -> Value {
-    let mut feature = json!({"name": name, "type": "release", "enabled": true, "strategies": []});
-    let (Value::Object(feature), Value::Object(fields)) = (&mut feature, fields) else {
-        return feature;
-    };
-    feature.extend(fields);
-    Value::Object(feature.clone())
-}
-
-fn features(features: Value) -> Option<Value> {
-    Some(json!({"version": 2, "features": features}))
-}
-
-/// The strategy that is on for whom all constraints hold.
-fn strategy(constraints: Value) -> Value {
-    json!({"name": "default", "constraints": constraints})
-}
-
-fn one_of(name: &str, values: Value) -> Value {
-    json!({"contextName": name, "operator": "IN", "values": values})
 }
 
 /// All cases.
@@ -242,9 +207,4 @@ fn prerequisites() -> Case {
         flags: vec![requiring("f", "a"), requiring("a", "b"), requiring("b", "c"), last],
         ..Case::default()
     }
-}
-
-fn requiring(key: &str, other: &str) -> Value {
-    let prerequisites = json!([{"key": other, "variation": 0}]);
-    flag(key, json!({"prerequisites": prerequisites, "fallthrough": {"variation": 0}}))
 }

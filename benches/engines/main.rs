@@ -5,9 +5,14 @@
 //! engine is asked, and what its question costs besides the evaluation, is said at the top of its file; what the cases are, in
 //! `case`. How the figures become a table is in `scripts/bench`.
 
-#![expect(clippy::unwrap_used, reason = "a case that cannot be built must end the benchmark")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a case that cannot be built must end the benchmark"
+)]
 
 mod case;
+mod form;
 mod launchdarkly;
 mod unleash;
 mod vexil;

@@ -3,6 +3,7 @@
 //! A case's flags are in LaunchDarkly's JSON, whose names are those of Vexil's stored configuration, so they are read as they
 //! are. The outcome borrows from the ruleset.
 
+use crate::case;
 use crate::case::Case;
 use serde_json::Value;
 use serde_json::json;
@@ -81,5 +82,3 @@ fn compiled(flag: &Value, hash: &str) -> CompiledFlag {
     }
     compile(&definition, &config, 1)
 }
-
-use crate::case;

@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "what cannot be measured must end the benchmark, and figures are printed"
 )]
@@ -52,7 +53,7 @@ fn main() {
         let mut installed = install_times(ruleset, &flags);
         installed.sort();
         print("install one change, median", millis(installed[CHANGES / 2]), "ms");
-        print("install one change, slowest", millis(installed[CHANGES - 1]), "ms");
+        print("install one change, 95 of 100 within", millis(installed[CHANGES * 95 / 100]), "ms");
     }
 }
 
