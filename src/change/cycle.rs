@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 /// Why a new reference is refused.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The circle, its first key at both ends.
     Circle(Vec<String>),
@@ -38,11 +38,16 @@ impl Refusal {
 
 /// Checks every chain of references; `edges` maps each thing to those that it refers to.
 pub(crate) fn check<K: Ord + Borrow<str>>(edges: &BTreeMap<K, Vec<K>>) -> Result<(), Refusal> {
-    for start in edges.keys() {
-        let mut n_visited = 0;
-        walk(edges, start, &mut Vec::new(), &mut n_visited)?;
-    }
-    Ok(())
+    edges.keys().try_for_each(|start| check_from(edges, start))
+}
+
+/// Checks the chains of references that begin at `start`.
+pub(crate) fn check_from<K: Ord + Borrow<str>>(
+    edges: &BTreeMap<K, Vec<K>>,
+    start: &K,
+) -> Result<(), Refusal> {
+    let mut n_visited = 0;
+    walk(edges, start, &mut Vec::new(), &mut n_visited)
 }
 
 /// Walks as an evaluation does, without remembering what it has seen: a diamond counts twice, as it costs twice.

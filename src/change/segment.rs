@@ -25,7 +25,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Kinds of context in one list of a segment.
-const CONTEXT_KINDS_MAX: usize = 20;
+pub(super) const CONTEXT_KINDS_MAX: usize = 20;
 
 /// Reads the body that creates a segment, or (with `key` given by the path) replaces one.
 ///

@@ -61,6 +61,11 @@ impl Client {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    /// Sends a file as it is.
+    pub(super) async fn post_file(&self, path: &str, file: Vec<u8>) -> anyhow::Result<Value> {
+        self.answer(self.request(Method::POST, path).body(file)).await
+    }
+
     /// Changes something.
     pub(super) async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.send(Method::PATCH, path, Some(body)).await
@@ -77,11 +82,16 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
+        let request = self.request(method, path);
+        self.answer(if let Some(body) = body { request.json(body) } else { request }).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("{}{path}", self.url);
-        let mut request = self.http.request(method, &url).bearer_auth(self.token.expose_secret());
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        self.http.request(method, &url).bearer_auth(self.token.expose_secret())
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
         let response =
             request.send().await.with_context(|| format!("could not reach {}", self.url))?;
         let status = response.status();

@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod eval;
 mod flag;
+mod import;
 mod output;
 mod serve;
 mod target;
@@ -45,6 +46,9 @@ enum Command {
     Flag(flag::FlagCommand),
     /// Evaluates a flag for a context, on a server or (with --ruleset) against a file
     Eval(eval::EvalArgs),
+    /// Brings over the flags of another server
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Makes, lists and revokes tokens of an environment
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -75,6 +79,7 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Restore(args) => flag::restore(args).await,
         Command::Flag(command) => flag::run(command).await,
         Command::Eval(args) => eval::run(args).await,
+        Command::Import(command) => import::run(command).await,
         Command::Token(command) => token::run(command).await,
     }
 }

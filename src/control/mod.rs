@@ -10,6 +10,7 @@ mod emergency;
 mod error;
 mod flag;
 mod flag_config;
+mod import;
 mod project;
 mod read;
 mod segment;
@@ -21,6 +22,8 @@ pub use error::ControlError;
 pub use flag::DefinitionChange;
 pub use flag_config::ConfigChange;
 pub use flag_config::ConfigChanged;
+pub use import::ImportRequest;
+pub use import::Imported;
 pub use project::initial_salt;
 pub use token::TokenRequest;
 

@@ -16,6 +16,8 @@ use std::time::Duration;
 pub(crate) const SDK_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of a body that administrators send.
 pub(crate) const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a file of flags that is imported.
+pub(crate) const IMPORT_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes beyond the limit that are read and thrown away, so that the client gets to read the refusal.
 const DRAINED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a client may take to send a body.

@@ -22,6 +22,7 @@ mod router;
 mod serve;
 mod stream;
 
+pub(crate) use json_body::IMPORT_BODY_BYTES_MAX;
 pub use router::router;
 pub use serve::serve;
 

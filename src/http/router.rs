@@ -84,6 +84,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::environment;
     use admin::flag;
     use admin::flag_config;
+    use admin::import;
     use admin::project;
     use admin::segment;
     use admin::token;
@@ -102,6 +103,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(flag::find_flag, flag::update_flag, flag::delete_flag))
         .routes(routes!(flag_config::list_environment_flags))
         .routes(routes!(flag_config::find_environment_flag, flag_config::update_environment_flag))
+        .routes(routes!(import::import_launchdarkly))
         .routes(routes!(segment::list_segments, segment::create_segment))
         .routes(routes!(segment::find_segment, segment::update_segment, segment::delete_segment))
         .routes(routes!(token::list_environment_tokens, token::create_environment_token))

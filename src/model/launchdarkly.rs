@@ -17,6 +17,7 @@ use crate::model::key::is_key;
 use crate::model::limit::JSON_DEPTH_MAX;
 use crate::model::problem::Problems;
 use crate::model::rule::FlagConfig;
+use crate::model::rule::RolloutHash;
 use crate::model::segment::Segment;
 use crate::model::strict_json::is_deeper_than;
 use serde_json::Map;
@@ -125,14 +126,15 @@ fn flag_content(key: &str, body: Value) -> Result<(FlagDefinition, FlagConfig), 
     let config: FlagConfig = serde_json::from_value(fields).map_err(|error| error.to_string())?;
     let kind = kind_of(&values);
     let variations = named(kind, values);
-    let key_at = |index: Option<i64>| {
+    let key_at = |index: Option<i64>, otherwise: Option<&Variation>| {
         let found = index.and_then(|i| usize::try_from(i).ok()).and_then(|i| variations.get(i));
-        let found = found.or(variations.first()).map(|variation| variation.key.clone());
+        let found = found.or(otherwise).map(|variation| variation.key.clone());
         found.unwrap_or_else(|| VariationKey::stored("none"))
     };
+    // As for a flag that is created without defaults.
     let defaults = Defaults {
-        on_variation: key_at(config.fallthrough.variation),
-        off_variation: key_at(config.off_variation),
+        on_variation: key_at(config.fallthrough.variation, variations.first()),
+        off_variation: key_at(config.off_variation, variations.last()),
     };
     let definition = FlagDefinition {
         name: key.clone(),
@@ -158,7 +160,12 @@ fn read_segment(key: &str, body: Value) -> LaunchDarklySegment {
         fields.insert("key".to_owned(), Value::from(key));
         let mut fields = Value::Object(fields);
         complete(&mut fields);
-        serde_json::from_value(fields).map_err(|error| error.to_string())
+        let read = serde_json::from_value(fields);
+        let mut segment: Segment = read.map_err(|error: serde_json::Error| error.to_string())?;
+        // Also for a share of everyone, whose rule may leave out its clauses.
+        let shares = segment.rules.iter_mut().filter(|rule| rule.weight_milli_pct.is_some());
+        shares.for_each(|rule| _ = rule.hash.get_or_insert(RolloutHash::Sha1));
+        Ok(segment)
     };
     LaunchDarklySegment { key: SegmentKey::stored(key), content: content() }
 }
@@ -184,7 +191,7 @@ fn availability(fields: &Map<String, Value>) -> Result<ClientSideAvailability, S
 }
 
 /// Brings the structure of a flag or segment into our stored form: nothing is `null`, whole numbers are integers, and each
-/// rollout says that it hashes with SHA-1. The `values` of clauses and targets stay as they are.
+/// rollout of a flag says that it hashes with SHA-1. The `values` of clauses and targets stay as they are.
 fn complete(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(complete),
@@ -192,8 +199,6 @@ fn complete(value: &mut Value) {
             fields.retain(|_, field| !field.is_null());
             if let Some(Value::Object(rollout)) = fields.get_mut("rollout") {
                 rollout.entry("hash").or_insert_with(|| json!("sha1"));
-            } else if fields.contains_key("weight") && fields.contains_key("clauses") {
-                fields.entry("hash").or_insert_with(|| json!("sha1"));
             }
             let structure = fields.iter_mut().filter(|(name, _)| *name != "values");
             structure.for_each(|(_, field)| complete(field));

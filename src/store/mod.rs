@@ -15,6 +15,7 @@
 //! What a valid change is, is decided in `change`; the order of the steps of a write stands in `control`.
 
 mod audit;
+mod bulk;
 mod dialect;
 mod directory;
 mod error;

@@ -168,6 +168,21 @@ fn changes() -> Vec<Case> {
             (422, "unknown_variation", "instructions[1].rolloutWeights.red"),
         ),
         instruction(
+            "unknown hash",
+            json!({"kind": "updateFallthroughVariationOrRollout", "rolloutWeights": {"on": 100_000}, "rolloutHash": "md5"}),
+            (422, "unknown_value", "instructions[1].rolloutHash"),
+        ),
+        instruction(
+            "seed beyond what JSON keeps",
+            json!({"kind": "updateFallthroughVariationOrRollout", "rolloutWeights": {"on": 100_000}, "rolloutSeed": 1_i64 << 53}),
+            (422, "out_of_range", "instructions[1].rolloutSeed"),
+        ),
+        instruction(
+            "seed without a rollout",
+            json!({"kind": "updateFallthroughVariationOrRollout", "variation": "on", "rolloutSeed": 1}),
+            (422, "conflicting_fields", "instructions[1].rolloutSeed"),
+        ),
+        instruction(
             "no such variation",
             json!({"kind": "updateOffVariation", "variation": "red"}),
             (422, "unknown_variation", "instructions[1].variation"),
@@ -305,6 +320,41 @@ fn others() -> Vec<Case> {
             format!("{ENV}/segments/s"),
             json!({"rules": [{"clauses": [], "weight": 100_001}]}),
             (422, "out_of_range", "rules[0].weight"),
+        ),
+        case(
+            "share of an unknown hash",
+            Method::PUT,
+            format!("{ENV}/segments/s"),
+            json!({"rules": [{"clauses": [], "weight": 1, "hash": "md5"}]}),
+            (422, "unknown_value", "rules[0].hash"),
+        ),
+        case(
+            "environment for an unknown SDK",
+            Method::POST,
+            "/api/v1/projects/shop/environments",
+            json!({"key": "x", "serverSdk": "other"}),
+            (422, "unknown_value", "serverSdk"),
+        ),
+        case(
+            "environment for no text",
+            Method::POST,
+            "/api/v1/projects/shop/environments",
+            json!({"key": "x", "serverSdk": true}),
+            (422, "wrong_type", "serverSdk"),
+        ),
+        case(
+            "import into an environment of another kind",
+            Method::POST,
+            format!("{ENV}/import/launchdarkly"),
+            json!({"flags": {}, "segments": {}}),
+            (409, "server_sdk_required", ""),
+        ),
+        case(
+            "import of something else",
+            Method::POST,
+            format!("{ENV}/import/launchdarkly"),
+            json!({"items": []}),
+            (422, "required", ""),
         ),
         case(
             "token without a role",

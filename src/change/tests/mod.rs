@@ -4,6 +4,7 @@
 
 mod decode;
 mod definition;
+mod import;
 mod many;
 mod prerequisite;
 mod property;

@@ -8,6 +8,7 @@ pub(crate) mod emergency;
 pub(crate) mod environment;
 pub(crate) mod flag;
 pub(crate) mod flag_config;
+pub(crate) mod import;
 pub(crate) mod project;
 pub(crate) mod segment;
 pub(crate) mod token;

@@ -60,6 +60,8 @@ contract!(
     the_audit_log_is_paged_newest_first,
     deleting_a_project_takes_everything_with_it,
     prerequisites_and_segments_in_use_are_found,
+    what_an_environment_is_made_for_is_kept,
+    many_rows_are_written_at_once,
     a_newer_schema_is_refused,
 );
 
@@ -414,6 +416,62 @@ async fn prerequisites_and_segments_in_use_are_found(fixture: &Fixture) {
     assert!(tx.segment(env, &key).await.unwrap().is_none());
     let changed = tx.changed_segments(env, 5).await.unwrap();
     assert!(matches!(changed.as_slice(), [only] if matches!(only.body, Ok(None))));
+}
+
+async fn what_an_environment_is_made_for_is_kept(fixture: &Fixture) {
+    let key = EnvKey::stored("imported");
+    let mut tx = fixture.store.write().await.unwrap();
+    tx.bump_directory().await.unwrap();
+    let env = tx
+        .insert_environment(&fixture.project, &key, "", ServerSdk::LaunchDarkly, fixture.now)
+        .await;
+    let env = env.unwrap().unwrap();
+    assert_eq!(tx.server_sdk(env).await.unwrap(), ServerSdk::LaunchDarkly);
+    tx.commit().await.unwrap();
+    let environments = fixture.store.read().await.unwrap().environments().await.unwrap();
+    let kinds: Vec<_> = environments.iter().map(|environment| environment.server_sdk).collect();
+    assert_eq!(kinds, [ServerSdk::None, ServerSdk::LaunchDarkly]);
+}
+
+async fn many_rows_are_written_at_once(fixture: &Fixture) {
+    const ROWS: usize = 1_234;
+    let project = &fixture.project;
+    let definitions: Vec<_> = (0..ROWS).map(|i| definition(&format!("f{i}"))).collect();
+    let configs: Vec<_> = definitions.iter().map(|flag| (flag.key.clone(), config())).collect();
+    let segment = |i| Segment { key: SegmentKey::stored(&format!("s{i}")), ..segment() };
+    let segments: Vec<Segment> = (0..ROWS).map(segment).collect();
+    let mut tx = fixture.store.write().await.unwrap();
+    let bumped = tx.bump_environment(project, &fixture.env, fixture.now).await.unwrap();
+    let (env, version) = bumped.unwrap();
+    assert!(tx.lock_environment(env).await.unwrap());
+    assert!(!tx.lock_environment(env + 1).await.unwrap());
+    tx.insert_definitions(project, &definitions, fixture.now).await.unwrap();
+    tx.put_configs(env, &configs, version, fixture.now).await.unwrap();
+    tx.put_segments(env, &segments, version, fixture.now).await.unwrap();
+    // Over rows that are there: a kill ends, and a segment that was deleted is new.
+    let kill = Kill { at: fixture.now, by: String::new(), version, was_on: true };
+    let key = &definitions[0].key;
+    tx.put_config(env, key, &config(), Some(&kill), version, fixture.now).await.unwrap();
+    tx.put_configs(env, &configs[..2], version + 1, fixture.now).await.unwrap();
+    assert!(tx.delete_segment(env, &segments[0].key, version, fixture.now).await.unwrap());
+    tx.put_segments(env, &segments[..2], version + 1, fixture.now).await.unwrap();
+    tx.put_configs(env, &[], version, fixture.now).await.unwrap();
+    tx.delete_definition(project, &definitions[1].key, fixture.now).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = fixture.store.read().await.unwrap();
+    let flags = tx.flags(project, env).await.unwrap();
+    assert_eq!((flags.len(), tx.segments(env).await.unwrap().len()), (ROWS, ROWS));
+    let first = tx.flag(project, env, key).await.unwrap().unwrap();
+    assert_eq!((&first.definition, &first.config), (&definitions[0], &config()));
+    assert_eq!((first.version, first.killed), (version + 1, None));
+    assert_eq!(tx.changed_segments(env, version).await.unwrap().len(), 2);
+    let all = tx.all_definitions(project).await.unwrap();
+    assert_eq!((all.len(), all[key].1, all[&definitions[1].key].1), (ROWS, false, true));
+}
+
+/// A segment with nobody in it.
+fn segment() -> Segment {
+    serde_json::from_value(json!({"key": "s", "name": "S"})).unwrap()
 }
 
 async fn a_newer_schema_is_refused(fixture: &Fixture) {

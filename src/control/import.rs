@@ -1,0 +1,250 @@
+//! Bringing over an environment of LaunchDarkly, in one transaction.
+//!
+//! What becomes of each flag and segment is decided in `change`.
+
+use crate::change::Import;
+use crate::change::ImportPlan;
+use crate::change::ImportReport;
+use crate::change::ImportScene;
+use crate::change::ImportedKeys;
+use crate::control::Author;
+use crate::control::Control;
+use crate::control::ControlError;
+use crate::control::Deed;
+use crate::control::Served;
+use crate::control::project::initial_salt;
+use crate::model::change::EnvId;
+use crate::model::environment::ServerSdk;
+use crate::model::flag::FlagDefinition;
+use crate::model::key::EnvKey;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
+use crate::model::rule::FlagConfig;
+use crate::store::EnvironmentRecord;
+use crate::store::Tx;
+use crate::store::within_timeout;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// Keys that the audit entry names of each kind of change; further ones are counted.
+const NAMES_MAX: usize = 100;
+
+/// An import that is asked for.
+#[derive(Debug)]
+pub struct ImportRequest {
+    /// The file, read.
+    pub import: Import,
+    /// Whether what is there and differs is overwritten.
+    pub is_replacing: bool,
+    /// Only say what would happen.
+    pub is_dry_run: bool,
+}
+
+/// An import that was made, or would be.
+#[derive(Debug)]
+pub struct Imported {
+    /// The environment's version after it.
+    pub version: i64,
+    /// What became of each flag and segment.
+    pub report: ImportReport,
+}
+
+/// A project whose flags cannot change, and its environments.
+struct LockedProject {
+    tx: Tx,
+    /// The environment that is imported into, and its version after the change.
+    own: (EnvId, i64),
+    others: Vec<EnvironmentRecord>,
+    definitions: BTreeMap<FlagKey, (FlagDefinition, bool)>,
+    now: Timestamp,
+}
+
+impl Control {
+    /// Imports flags and segments into an environment; new flags start off in the other environments of the project.
+    ///
+    /// If everything is so already, nothing is written and the version stays.
+    ///
+    /// # Errors
+    ///
+    /// There is no such environment; `server_sdk_required` if it was not created for LaunchDarkly's SDKs.
+    pub async fn import(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        env_key: &EnvKey,
+        request: ImportRequest,
+    ) -> Result<Imported, ControlError> {
+        within_timeout(async {
+            let mut locked = self.lock_for_import(project, env_key).await?;
+            let ImportRequest { import, is_replacing, is_dry_run } = request;
+            let used_elsewhere = if is_replacing {
+                used_elsewhere(&mut locked, project, &import).await?
+            } else {
+                BTreeSet::new()
+            };
+            let LockedProject { mut tx, own, others, definitions, now } = locked;
+            let flags = tx.flags(project, own.0).await?.into_iter();
+            let configs =
+                flags.map(|flag| (flag.definition.key, (flag.config, flag.killed.is_some())));
+            let segments = tx.segments(own.0).await?.into_iter();
+            let segments = segments.map(|stored| (stored.segment.key.clone(), stored.segment));
+            let scene = ImportScene {
+                initial_salt: &initial_salt(project, env_key),
+                definitions: &definitions,
+                configs: &configs.collect(),
+                segments: &segments.collect(),
+                used_elsewhere: &used_elsewhere,
+                is_replacing,
+            };
+            let plan = import.plan(&scene, &mut || self.ids.next());
+            let (_, version) = own;
+            if plan.is_empty() {
+                return Ok(Imported { version: version - 1, report: plan.report });
+            }
+            if is_dry_run {
+                return Ok(Imported { version, report: plan.report });
+            }
+            let report = plan.report.clone();
+            self.write_import(tx, author, (project, env_key), own, &others, plan, now).await?;
+            Ok(Imported { version, report })
+        })
+        .await
+    }
+
+    /// Locks a project and then its environments, in the order of their numbers, as a change of a definition does; only the
+    /// environment that is imported into is counted up, since the others may have nothing to change.
+    async fn lock_for_import(
+        &self,
+        project: &ProjectKey,
+        env_key: &EnvKey,
+    ) -> Result<LockedProject, ControlError> {
+        let now = self.clock.now();
+        let mut tx = self.store.write().await?;
+        if !tx.lock_project(project).await? {
+            return Err(ControlError::not_found("project", project));
+        }
+        let mut own = None;
+        let mut others = Vec::new();
+        for environment in tx.environments().await? {
+            if environment.project != *project {
+                continue;
+            }
+            if environment.key != *env_key {
+                tx.lock_environment(environment.id).await?;
+                others.push(environment);
+                continue;
+            }
+            if environment.server_sdk != ServerSdk::LaunchDarkly {
+                let detail = format!(
+                    "the environment `{env_key}` was not created for LaunchDarkly's SDKs, so its rollouts may hash otherwise; create one with POST /api/v1/projects/{project}/environments {{\"key\":\"…\",\"serverSdk\":\"launchdarkly\"}} and import into that"
+                );
+                return Err(ControlError::conflict("server_sdk_required", detail));
+            }
+            own = tx.bump_environment(project, env_key, now).await?;
+        }
+        let own = own.ok_or_else(|| ControlError::not_found("environment", env_key))?;
+        let definitions = tx.all_definitions(project).await?;
+        Ok(LockedProject { tx, own, others, definitions, now })
+    }
+
+    /// Writes everything that a plan has, and finishes.
+    #[expect(clippy::too_many_arguments, reason = "the second half of one caller")]
+    async fn write_import(
+        &self,
+        mut tx: Tx,
+        author: &Author,
+        (project, env_key): (&ProjectKey, &EnvKey),
+        (env, version): (EnvId, i64),
+        others: &[EnvironmentRecord],
+        plan: ImportPlan,
+        now: Timestamp,
+    ) -> Result<(), ControlError> {
+        let ImportPlan { created, redefined, configs, segments, report } = plan;
+        tx.insert_definitions(project, &created, now).await?;
+        for definition in &redefined {
+            tx.update_definition(project, definition).await?;
+        }
+        tx.put_configs(env, &configs, version, now).await?;
+        tx.put_segments(env, &segments, version, now).await?;
+        let deed = Deed {
+            action: "environment.import",
+            subject: env_key.as_str(),
+            project: Some(project),
+            env: Some(env_key),
+            version: Some(version),
+            instructions: None,
+            changes: words(&report),
+        };
+        let audit_id = self.record(&mut tx, author, deed, now).await?;
+        let flags: Vec<&str> = configs.iter().map(|(key, _)| key.as_str()).collect();
+        let segments: Vec<&str> = segments.iter().map(|segment| segment.key.as_str()).collect();
+        tx.log_change(env, version, &flags, &segments, &audit_id, now).await?;
+        let mut positions = vec![(env, version)];
+        let defined: Vec<&FlagDefinition> = created.iter().chain(&redefined).collect();
+        let keys: Vec<&str> = defined.iter().map(|flag| flag.key.as_str()).collect();
+        for other in others.iter().filter(|_| !defined.is_empty()) {
+            let Some((id, version)) = tx.bump_environment(project, &other.key, now).await? else {
+                continue;
+            };
+            let initial = |flag: &&FlagDefinition| {
+                let config = FlagConfig::initial(flag, initial_salt(project, &other.key));
+                (flag.key.clone(), config)
+            };
+            let configs: Vec<(FlagKey, FlagConfig)> = defined.iter().map(initial).collect();
+            tx.put_configs(id, &configs, version, now).await?;
+            tx.log_change(id, version, &keys, &[], &audit_id, now).await?;
+            positions.push((id, version));
+        }
+        self.finish(tx, Served::Environments(positions)).await
+    }
+}
+
+/// The flags that would get other values and that another environment of the project uses: it has configured or killed them,
+/// or another of its flags has them as a prerequisite.
+async fn used_elsewhere(
+    locked: &mut LockedProject,
+    project: &ProjectKey,
+    import: &Import,
+) -> Result<BTreeSet<FlagKey>, ControlError> {
+    let redefined: BTreeSet<&FlagKey> = import.redefined(&locked.definitions).collect();
+    let mut used = BTreeSet::new();
+    if redefined.is_empty() {
+        return Ok(used);
+    }
+    for other in &locked.others {
+        let salt = initial_salt(project, &other.key);
+        for flag in locked.tx.flags(project, other.id).await? {
+            let needed = flag.config.prerequisites.iter().map(|each| &each.key);
+            used.extend(needed.filter(|key| redefined.contains(key)).cloned());
+            let key = &flag.definition.key;
+            let is_initial = || flag.config == FlagConfig::initial(&flag.definition, salt.clone());
+            if redefined.contains(key) && (flag.killed.is_some() || !is_initial()) {
+                used.insert(key.clone());
+            }
+        }
+    }
+    Ok(used)
+}
+
+/// What was done, in words.
+fn words(report: &ImportReport) -> Vec<String> {
+    let of = |what: &str, keys: &ImportedKeys| -> Vec<String> {
+        let ImportedKeys { created, configured, replaced, .. } = keys;
+        let lists = [("created", created), ("configured", configured), ("replaced", replaced)];
+        let lists = lists.into_iter().filter(|(_, keys)| !keys.is_empty());
+        lists
+            .map(|(verb, keys)| format!("{verb} {} {what}(s): {}", keys.len(), some(keys)))
+            .collect()
+    };
+    let mut words = of("segment", &report.segments);
+    words.extend(of("flag", &report.flags));
+    words
+}
+
+fn some(keys: &[String]) -> String {
+    let named: Vec<&str> = keys.iter().take(NAMES_MAX).map(String::as_str).collect();
+    let n_more = keys.len().saturating_sub(NAMES_MAX);
+    let rest = if n_more == 0 { String::new() } else { format!(" and {n_more} more") };
+    format!("{}{rest}", named.join(", "))
+}
