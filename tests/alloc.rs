@@ -2,7 +2,11 @@
 //!
 //! What the answers are is tested in `eval`; here they only prove that the part in question was reached.
 
-#![expect(clippy::unwrap_used, reason = "data that cannot be read must fail loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "data that cannot be read must fail loudly"
+)]
 
 use serde_json::Value;
 use serde_json::json;

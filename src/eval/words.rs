@@ -60,37 +60,7 @@ impl fmt::Display for Step {
                     "flag `{flag}`: {context_kind} {key} {is_match} among the targets of variation {variation}"
                 )
             }
-            Self::Clause {
-                place,
-                context_kind,
-                attribute,
-                found,
-                segments,
-                op,
-                negate,
-                is_match,
-            } => {
-                write!(f, "{place}: ")?;
-                if let Some(attribute) = attribute {
-                    let kind = context_kind.as_ref().map(|kind| format!("{kind} "));
-                    write!(
-                        f,
-                        "{}{attribute} is {}, ",
-                        kind.unwrap_or_default(),
-                        or_absent(found.as_ref())
-                    )?;
-                }
-                let op = if op.is_empty() { "an unknown operator" } else { op };
-                write!(f, "{}{op}", if *negate { "not " } else { "" })?;
-                if !segments.is_empty() {
-                    write!(f, " `{}`", segments.join("`, `"))?;
-                }
-                f.write_str(match is_match {
-                    Some(true) => ": matches",
-                    Some(false) => ": does not match",
-                    None => ": makes no sense",
-                })
-            }
+            Self::Clause { .. } => self.write_clause(f),
             Self::Segment { segment, is_in, because } => {
                 write!(f, "segment `{segment}`: {}, because {because}", in_or_out(*is_in))
             }
@@ -106,29 +76,57 @@ impl fmt::Display for Step {
                 let is_match = if *is_match { "matches" } else { "does not match" };
                 write!(f, "flag `{flag}`, rule {rule} ({id}): {is_match}")
             }
-            Self::Rollout {
-                flag,
-                context_kind,
-                attribute,
-                value,
-                bucket,
-                slice,
-                from,
-                to,
-                variation,
-                ..
-            } => {
-                write!(
-                    f,
-                    "flag `{flag}`: {context_kind} {attribute} {} falls at {bucket} ",
-                    or_absent(value.as_ref())
-                )?;
-                write!(f, "into slice {slice} from {from} to {to}, of variation {variation}")
-            }
+            Self::Rollout { .. } => self.write_rollout(f),
             Self::Result { flag, variation, reason } => {
                 write!(f, "flag `{flag}`: {reason}, serves {}", or_nothing(variation.as_ref()))
             }
         }
+    }
+}
+
+impl Step {
+    fn write_clause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Clause { place, context_kind, attribute, found, segments, op, negate, is_match } =
+            self
+        else {
+            return Ok(());
+        };
+        write!(f, "{place}: ")?;
+        if let Some(attribute) = attribute {
+            let kind = context_kind.as_ref().map(|kind| format!("{kind} ")).unwrap_or_default();
+            write!(f, "{kind}{attribute} is {}, ", or_absent(found.as_ref()))?;
+        }
+        let op = if op.is_empty() { "an unknown operator" } else { op };
+        write!(f, "{}{op}", if *negate { "not " } else { "" })?;
+        if !segments.is_empty() {
+            write!(f, " `{}`", segments.join("`, `"))?;
+        }
+        f.write_str(match is_match {
+            Some(true) => ": matches",
+            Some(false) => ": does not match",
+            None => ": makes no sense",
+        })
+    }
+
+    fn write_rollout(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Rollout {
+            flag,
+            context_kind,
+            attribute,
+            value,
+            bucket,
+            slice,
+            from,
+            to,
+            variation,
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let value = or_absent(value.as_ref());
+        write!(f, "flag `{flag}`: {context_kind} {attribute} {value} falls at {bucket} ")?;
+        write!(f, "into slice {slice} from {from} to {to}, of variation {variation}")
     }
 }
 

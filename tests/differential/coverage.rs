@@ -38,11 +38,11 @@ impl Coverage {
 
     fn note_step(&mut self, step: &Step) {
         match step {
-            Step::Clause { op, negate, is_match: Some(is_match), found, .. } => {
-                // What is absent decides nothing about the operator.
-                if found.as_ref().is_none_or(|found| !found.is_null()) {
-                    *self.clauses.entry((op, is_match != negate)).or_default() += 1;
-                }
+            // What is absent decides nothing about the operator.
+            Step::Clause { op, negate, is_match: Some(is_match), found, .. }
+                if found.as_ref().is_none_or(|found| !found.is_null()) =>
+            {
+                *self.clauses.entry((op, is_match != negate)).or_default() += 1;
             }
             Step::Rollout { .. } => *self.rollouts.entry("rollout").or_default() += 1,
             Step::Share { .. } => *self.rollouts.entry("share of a segment").or_default() += 1,
