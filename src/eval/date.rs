@@ -74,7 +74,7 @@ fn number(
     }
     let mut number = 0;
     for byte in text {
-        number = number * 10 + i64::from(byte.is_ascii_digit().then_some(byte - b'0')?);
+        number = number * 10 + i64::from(byte.checked_sub(b'0').filter(|digit| *digit <= 9)?);
     }
     range.contains(&number).then_some(number)
 }
@@ -148,6 +148,9 @@ mod tests {
             "2024-01-01T00:00:00+0100",
             "2024-01-01T00:00:00+01:60",
             "2024-01-01T00:00:00Zx",
+            "2024-02-29T/2:00:00Z",
+            "2024-02-29T12:00:00.!Z",
+            "20 4-02-29T12:00:00+0*:00",
             "24-01-01T00:00:00Z",
             "1709208000000",
             "٢٠٢٤-01-01T00:00:00Z",
@@ -167,6 +170,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_text_is_a_point_in_time_or_none(text in "([ -:TtZz+.]|[0-9]{2}[-:TZ.]){0,12}") {
+            let _ = nanos(&text);
+        }
+
+        /// What becomes of a time in which one character is another.
+        #[test]
+        fn a_spoiled_time_is_none_or_another(place in 0..20_usize, by in any::<u8>()) {
+            let mut text = *b"2024-02-29T12:00:00Z";
+            text[place] = by;
+            let is_other = rfc3339(&text) != nanos("2024-02-29T12:00:00Z");
+            prop_assert!(is_other || b"2024-02-29T12:00:00Z"[place].eq_ignore_ascii_case(&by));
+        }
+
         #[test]
         fn a_library_reads_the_same(second in -62_000_000_000_i64..250_000_000_000, nano in 0..1_000_000_000_i32) {
             let time = jiff::Timestamp::new(second, nano).unwrap();
