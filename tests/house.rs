@@ -86,6 +86,7 @@ const TOP: &[&str] = &[
     "deny.toml",
     "docker-compose.yml",
     "docs",
+    "fuzz",
     "migrations",
     "openapi.yaml",
     "rustfmt.toml",
