@@ -183,9 +183,7 @@ impl Change<'_> {
                 let old = self.applied.config.fallthrough.clone();
                 let before = old.rollout.as_ref().filter(|_| old.variation.is_none());
                 let Some(hash) = self.hash(spec, before) else { return };
-                // What is not said stays, so that setting weights alone moves nobody else.
-                let seed = spec.seed.or(before.and_then(|rollout| rollout.seed));
-                let mut fresh = rollout(spec, hash, seed);
+                let mut fresh = rollout(spec, hash, before);
                 let is_same = is_same_ring(&old, &served_by(fresh.clone()));
                 let old = if is_same { ring_of(&old) } else { Vec::new() };
                 fresh.variations = rebalance(&old, &weights).0;
@@ -208,7 +206,7 @@ impl Change<'_> {
             }
             ServeSpec::Rollout(spec) => {
                 let weights = self.weights(spec)?;
-                let mut fresh = rollout(spec, self.hash(spec, None)?, spec.seed);
+                let mut fresh = rollout(spec, self.hash(spec, None)?, None);
                 fresh.variations = rebalance(&[], &weights).0;
                 Some(served_by(fresh))
             }
@@ -383,13 +381,24 @@ fn percent(weight_milli_pct: u32) -> String {
 }
 
 /// A plain rollout: an experiment whose weights are set ends, because nothing says who is to be measured from then on.
-fn rollout(spec: &RolloutSpec, hash: RolloutHash, seed: Option<i64>) -> Rollout {
+///
+/// What is not said stays as before, so that setting weights alone moves nobody who need not move.
+fn rollout(spec: &RolloutSpec, hash: RolloutHash, before: Option<&Rollout>) -> Rollout {
+    let kind = || before.map(|before| kind_or_user(&before.context_kind).to_owned());
+    let bucket_by = || {
+        let divided = before.filter(|before| before.kind == RolloutKind::Rollout);
+        divided.map(|before| before.bucket_by.clone())
+    };
     Rollout {
         kind: RolloutKind::Rollout,
         hash,
-        context_kind: spec.context_kind.clone(),
-        bucket_by: spec.bucket_by.clone(),
-        seed,
+        context_kind: spec
+            .context_kind
+            .clone()
+            .or_else(kind)
+            .unwrap_or_else(|| USER_KIND.to_owned()),
+        bucket_by: spec.bucket_by.clone().or_else(bucket_by).unwrap_or_default(),
+        seed: spec.seed.or(before.and_then(|before| before.seed)),
         variations: Vec::new(),
     }
 }
@@ -421,11 +430,14 @@ fn ring_of(serve: &VariationOrRollout) -> Vec<Slice> {
             vec![Slice { variation, weight_milli_pct: WEIGHT_TOTAL, untracked: false }]
         }
         (None, Some(rollout)) => {
+            // As in an evaluation: nobody lies beyond the ring, and what no slice covers belongs to the last one.
+            let mut rest = WEIGHT_TOTAL;
             let mut slices = rollout.variations.clone();
-            let covered: u64 = slices.iter().map(|slice| u64::from(slice.weight_milli_pct)).sum();
-            let rest = u64::from(WEIGHT_TOTAL).saturating_sub(covered);
-            // What no slice covers belongs to the last one, as it does in an evaluation.
-            if let (Some(last), Ok(rest)) = (slices.last_mut(), u32::try_from(rest)) {
+            for slice in &mut slices {
+                slice.weight_milli_pct = slice.weight_milli_pct.min(rest);
+                rest -= slice.weight_milli_pct;
+            }
+            if let Some(last) = slices.last_mut() {
                 last.weight_milli_pct += rest;
             }
             slices

@@ -30,10 +30,10 @@ pub enum ServeSpec {
 pub struct RolloutSpec {
     /// Variation and weight in thousandths of a percent; sums to [`WEIGHT_TOTAL`].
     pub weights_milli_pct: Vec<(String, u32)>,
-    /// The kind of context that is divided.
-    pub context_kind: String,
-    /// The attribute that is hashed; empty means the key.
-    pub bucket_by: String,
+    /// The kind of context that is divided; `None` leaves it as it is.
+    pub context_kind: Option<String>,
+    /// The attribute that is hashed, of which empty means the key; `None` leaves it as it is.
+    pub bucket_by: Option<String>,
     /// How it is hashed; `None` leaves it as it is.
     pub hash: Option<RolloutHash>,
     /// Replaces flag key and salt in the hash; `None` leaves it as it is.
@@ -52,12 +52,13 @@ pub(crate) fn hash_not_served() -> &'static str {
 ///
 /// Comes before they are read, because reading builds each of them.
 pub(crate) fn has_too_many_patterns(fields: &mut Fields<'_>, name: &str) -> bool {
-    let items = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned();
+    fn items<'v>(value: &'v Value, name: &str) -> &'v [Value] {
+        value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
     let rules = fields.peek(name).and_then(Value::as_array).into_iter().flatten();
-    let clauses = rules.filter_map(|rule| items(rule, "clauses")).flatten();
+    let clauses = rules.flat_map(|rule| items(rule, "clauses"));
     let matching = clauses.filter(|clause| clause.get("op").is_some_and(|op| op == "matches"));
-    let n_patterns: usize =
-        matching.filter_map(|clause| items(&clause, "values")).map(|v| v.len()).sum();
+    let n_patterns: usize = matching.map(|clause| items(clause, "values").len()).sum();
     let has_too_many = n_patterns > PATTERNS_MAX;
     if has_too_many {
         fields.refuse(name, "too_many", too_many_patterns());
@@ -124,6 +125,8 @@ pub(crate) fn bucket_by(fields: &mut Fields<'_>, name: &'static str) -> String {
 pub(crate) fn serve(fields: &mut Fields<'_>) -> Option<ServeSpec> {
     let has_variation = fields.has("variation");
     let has_weights = fields.has("rolloutWeights");
+    let (has_kind, has_bucket_by) =
+        (fields.has("rolloutContextKind"), fields.has("rolloutBucketBy"));
     let companions = ["rolloutContextKind", "rolloutBucketBy", "rolloutHash", "rolloutSeed"]
         .map(|name| (name, fields.has(name)));
     let variation = fields.text("variation", NAME_CHARS_MAX);
@@ -144,6 +147,8 @@ pub(crate) fn serve(fields: &mut Fields<'_>) -> Option<ServeSpec> {
         (false, true) => {
             let path = fields.path("rolloutWeights");
             let weights_milli_pct = weights_of(weights?, &path, fields.problems())?;
+            let context_kind = has_kind.then_some(context_kind);
+            let bucket_by = has_bucket_by.then_some(bucket_by);
             let spec = RolloutSpec { weights_milli_pct, context_kind, bucket_by, hash, seed };
             Some(ServeSpec::Rollout(spec))
         }

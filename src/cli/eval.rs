@@ -80,7 +80,8 @@ pub(super) async fn run(args: EvalArgs) -> anyhow::Result<()> {
             let ruleset = load(ruleset)?;
             let out = std::io::BufWriter::new(std::io::stdout().lock());
             if batch.as_os_str() == "-" {
-                return evaluate_lines(&ruleset, std::io::stdin().lock(), out, args.explain);
+                let input = BufReader::new(std::io::stdin().lock());
+                return evaluate_lines(&ruleset, input, out, args.explain);
             }
             let file =
                 File::open(batch).with_context(|| format!("could not open {}", batch.display()))?;
@@ -183,7 +184,7 @@ struct Line<'a> {
 /// are answered with an error too, and counted at the end.
 fn evaluate_lines(
     ruleset: &Ruleset,
-    mut input: impl BufRead,
+    mut input: BufReader<impl Read>,
     mut out: impl Write,
     is_explained: bool,
 ) -> anyhow::Result<()> {
@@ -191,6 +192,10 @@ fn evaluate_lines(
     let mut n_unreadable = 0_u64;
     loop {
         bytes.clear();
+        // Who waits for an answer before the next line gets it.
+        if input.buffer().is_empty() {
+            out.flush()?;
+        }
         let n_bytes = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes)?;
         if n_bytes == 0 {
             break;
@@ -269,7 +274,9 @@ mod tests {
             {"flag":7}
             nonsense"#;
         let mut out = Vec::new();
-        assert!(evaluate_lines(&ruleset, input.as_bytes(), &mut out, false).is_err());
+        assert!(
+            evaluate_lines(&ruleset, BufReader::new(input.as_bytes()), &mut out, false).is_err()
+        );
         let expected = [
             r#"{"flag":"f","value":1.0,"variationIndex":0,"reason":{"kind":"FALLTHROUGH"}}"#,
             r#"{"flag":"g","value":null,"variationIndex":null,"reason":{"kind":"ERROR","errorKind":"FLAG_NOT_FOUND"}}"#,

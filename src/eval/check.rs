@@ -10,6 +10,8 @@ use crate::eval::semver::Version;
 use crate::model::attribute::Attribute;
 use crate::model::attribute::AttributeRef;
 use crate::model::limit::PATTERN_BYTES_MAX;
+use crate::model::limit::PATTERN_COMPILED_BYTES_MAX;
+use crate::model::limit::PATTERN_EVALUATED_BYTES_MAX;
 use crate::model::problem::Problems;
 use crate::model::rule::Clause;
 use serde_json::Value;
@@ -60,18 +62,28 @@ fn value_problem(op: &str, value: &Value) -> Option<(&'static str, String)> {
         }
         "matches" => match value.as_str() {
             None => wrong("strings"),
-            Some(pattern) => pattern_problem(pattern).map(|detail| ("invalid_pattern", detail)),
+            Some(pattern) => pattern_problem(pattern),
         },
         _ => None,
     }
 }
 
-fn pattern_problem(pattern: &str) -> Option<String> {
-    if pattern.len() > PATTERN_BYTES_MAX {
-        return Some(format!("a pattern must be at most {PATTERN_BYTES_MAX} bytes"));
+/// Tells apart what nobody can be matched by (`invalid_pattern`) and what only may not be written (`pattern_too_large`).
+fn pattern_problem(pattern: &str) -> Option<(&'static str, String)> {
+    if let Err(error) = build_pattern(pattern, PATTERN_EVALUATED_BYTES_MAX) {
+        let detail = format!("is not a pattern of the Rust `regex` syntax: {error}");
+        return Some(("invalid_pattern", detail));
     }
-    let error = build_pattern(pattern).err()?;
-    Some(format!("is not a pattern of the Rust `regex` syntax: {error}"))
+    if pattern.len() > PATTERN_BYTES_MAX {
+        let detail = format!("a pattern must be at most {PATTERN_BYTES_MAX} bytes");
+        return Some(("pattern_too_large", detail));
+    }
+    build_pattern(pattern, PATTERN_COMPILED_BYTES_MAX).err().map(|_| {
+        let detail = format!(
+            "makes a program of more than {PATTERN_COMPILED_BYTES_MAX} bytes; repeat less often, or write [0-9A-Za-z_] for \\w and [0-9] for \\d, which mean all of Unicode"
+        );
+        ("pattern_too_large", detail)
+    })
 }
 
 /// Checks the name of an attribute by which contexts are divided.

@@ -225,9 +225,7 @@ impl<'r, 'c, O: Observer> Evaluation<'r, 'c, O> {
         key: &SegmentKey,
         outer: Option<&Visited<'_>>,
     ) -> Result<bool, ErrorKind> {
-        if outer.is_some() {
-            self.count_visit()?;
-        }
+        self.count_visit()?;
         let found = self.ruleset.segment(key.as_str());
         let membership = match found {
             Some(segment) => Visited::enter(segment.key.as_str(), outer)

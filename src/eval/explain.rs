@@ -23,6 +23,11 @@ use utoipa::ToSchema;
 /// Steps that one explanation has at most; further ones are left out, but for the result.
 const EXPLAIN_STEPS_MAX: usize = 1_000;
 
+/// Bytes of a context's value that a step shows; of a longer one it says how long it is.
+const SHOWN_BYTES_MAX: usize = 256;
+/// Segments of one clause that a step names.
+const SHOWN_SEGMENTS_MAX: usize = 20;
+
 /// Evaluates a flag and tells each step on the way; the last one is its result.
 pub fn explain<'r>(
     ruleset: &'r Ruleset,
@@ -229,6 +234,13 @@ pub enum ClausePlace {
     },
 }
 
+/// The value as JSON, if it is not too long to be shown many times.
+fn shown(attribute: Attribute<'_>) -> Value {
+    let value = attribute.to_json();
+    let n_bytes = value.to_string().len();
+    if n_bytes > SHOWN_BYTES_MAX { Value::from(format!("({n_bytes} bytes)")) } else { value }
+}
+
 impl Step {
     pub(crate) fn clause(
         place: ClausePlace,
@@ -241,13 +253,14 @@ impl Step {
                 (Some(kind.to_string()), Some(attribute.to_string()), Vec::new())
             }
             Subject::Kinds(_) => (None, Some("kind".to_owned()), Vec::new()),
-            Subject::Segments(keys) => (None, None, keys.iter().map(ToString::to_string).collect()),
+            Subject::Segments(keys) => {
+                let shown = keys.iter().take(SHOWN_SEGMENTS_MAX).map(ToString::to_string);
+                (None, None, shown.collect())
+            }
             Subject::Malformed => (None, None, Vec::new()),
         };
         let found = match &clause.subject {
-            Subject::Attribute { .. } => {
-                Some(clause.found(context).map_or(Value::Null, Attribute::to_json))
-            }
+            Subject::Attribute { .. } => Some(clause.found(context).map_or(Value::Null, shown)),
             Subject::Kinds(_) => {
                 Some(context.kinds().iter().map(|each| each.kind.as_str()).collect())
             }
@@ -280,7 +293,7 @@ impl Step {
             flag: flag.key.to_string(),
             context_kind: divider.kind.to_string(),
             attribute: divider.bucket_by.to_string(),
-            value: value.map(Attribute::to_json),
+            value: value.map(shown),
             hash: divider.hash(),
             bucket,
             slice,

@@ -7,7 +7,7 @@ use crate::eval::date::point_in_time;
 use crate::eval::key_set::KeySet;
 use crate::eval::semver::Version;
 use crate::model::attribute::Attribute;
-use crate::model::limit::PATTERN_COMPILED_BYTES_MAX;
+use crate::model::limit::PATTERN_EVALUATED_BYTES_MAX;
 use crate::model::limit::PATTERN_NEST_MAX;
 use crate::model::rule::Clause;
 use regex::Regex;
@@ -69,14 +69,14 @@ pub(crate) struct ValueSet {
     others: Vec<Value>,
 }
 
-/// Builds a pattern within the limits on patterns.
+/// Builds a pattern that compiles to at most `bytes_max` bytes, within the other limits on patterns.
 ///
 /// # Errors
 ///
 /// Whatever the `regex` crate says, in one line.
-pub(crate) fn build_pattern(pattern: &str) -> Result<Regex, String> {
+pub(crate) fn build_pattern(pattern: &str, bytes_max: usize) -> Result<Regex, String> {
     regex::RegexBuilder::new(pattern)
-        .size_limit(PATTERN_COMPILED_BYTES_MAX)
+        .size_limit(bytes_max)
         .nest_limit(PATTERN_NEST_MAX)
         .build()
         .map_err(|error| {
@@ -106,7 +106,8 @@ impl Test {
             "contains" => Some(Self::Contains(boxed())),
             // A pattern that cannot be built matches nothing; writing one is refused.
             "matches" => {
-                Some(Self::Matches(texts().filter_map(|p| build_pattern(p).ok()).collect()))
+                let build = |pattern| build_pattern(pattern, PATTERN_EVALUATED_BYTES_MAX).ok();
+                Some(Self::Matches(texts().filter_map(build).collect()))
             }
             "lessThan" => largest().map(Self::Less),
             "lessThanOrEqual" => largest().map(Self::LessOrEqual),

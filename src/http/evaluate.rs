@@ -124,7 +124,7 @@ fn read_request(body: Value) -> Result<EvaluateRequest, Problems> {
             fields.missing("contexts");
         }
         let contexts = fields.list("contexts", CONTEXTS_MAX, |item, path, problems| {
-            let context = Context::decode_any(item);
+            let context = Context::decode(item);
             context.map_err(|found| problems.add_below(path, found)).ok()
         });
         let has_flags = fields.has("flags");

@@ -15,6 +15,7 @@ use crate::model::limit::CONTEXT_ATTRIBUTES_MAX;
 use crate::model::limit::CONTEXT_BYTES_MAX;
 use crate::model::limit::CONTEXT_DEPTH_MAX;
 use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
+use crate::model::limit::CONTEXT_KINDS_MAX;
 use crate::model::limit::CONTEXT_VALUE_BYTES_MAX;
 use crate::model::problem::Problems;
 use crate::model::problem::join;
@@ -76,9 +77,8 @@ impl fmt::Display for KindRef {
 }
 
 impl Context {
-    /// Reads a context from LaunchDarkly's single or multi form or from OFREP's flat form; `null` is the empty context.
-    ///
-    /// Keys may be missing, as OFREP allows.
+    /// Reads a context in any form; `null` is the empty context. An old user is told by its `custom`, an object beside neither
+    /// `kind` nor `targetingKey`; in any other form, keys may be missing, as OFREP allows.
     ///
     /// # Errors
     ///
@@ -87,8 +87,12 @@ impl Context {
         if value.is_null() {
             return Ok(Self::default());
         }
+        let is_there = |name: &str| value.get(name).is_some();
+        let has_custom = value.get("custom").is_some_and(Value::is_object);
+        let is_old_user = has_custom && !is_there("kind") && !is_there("targetingKey");
+        let form = if is_old_user { Form::LaunchDarkly } else { Form::Ofrep };
         let mut problems = Problems::default();
-        let context = Self::read(value, Form::Ofrep, &mut problems);
+        let context = Self::read(value, form, &mut problems);
         context.check_limits(&mut problems);
         problems.into_result(context)
     }
@@ -104,23 +108,6 @@ impl Context {
         let is_flat = value.get("kind").is_none() && value.get("targetingKey").is_some();
         let form = if is_flat { Form::Ofrep } else { Form::LaunchDarkly };
         let context = Self::read(value, form, &mut problems);
-        problems.into_result(context)
-    }
-
-    /// Reads a context in any form; that of an old user is told by its `custom`, which is an object beside no `kind`.
-    ///
-    /// # Errors
-    ///
-    /// Every problem with the context, limits included, with paths from its root.
-    pub fn decode_any(value: Value) -> Result<Self, Problems> {
-        let is_there = |name: &str| value.get(name).is_some();
-        let is_old_user = value.get("custom").is_some_and(Value::is_object);
-        if !is_old_user || is_there("kind") || is_there("targetingKey") {
-            return Self::decode(value);
-        }
-        let mut problems = Problems::default();
-        let context = Self::read(value, Form::LaunchDarkly, &mut problems);
-        context.check_limits(&mut problems);
         problems.into_result(context)
     }
 
@@ -170,6 +157,10 @@ impl Context {
     }
 
     fn check_limits(&self, problems: &mut Problems) {
+        if self.kinds.len() > CONTEXT_KINDS_MAX {
+            let detail = format!("must have at most {CONTEXT_KINDS_MAX} kinds");
+            return problems.add("", "too_many", detail);
+        }
         let n_attributes: usize = self.kinds.iter().map(|kind| kind.attributes.len()).sum();
         if n_attributes > CONTEXT_ATTRIBUTES_MAX {
             let detail = format!("must have at most {CONTEXT_ATTRIBUTES_MAX} attributes");
@@ -454,6 +445,9 @@ mod tests {
 
     #[test]
     fn bad_contexts_are_refused_with_their_path() {
+        let kinds = (0..=CONTEXT_KINDS_MAX).map(|i| (format!("k{i}"), json!({"key": "x"})));
+        let kind = ("kind".to_owned(), json!("multi"));
+        let many_kinds = Value::Object(kinds.chain([kind]).collect());
         for (context, path, code) in [
             (json!("u-1"), "", "wrong_type"),
             (json!({"kind": 7}), "kind", "wrong_type"),
@@ -465,6 +459,7 @@ mod tests {
             (json!({"key": "k".repeat(257)}), "key", "too_long"),
             (json!({"x": [[[[[[[[[1]]]]]]]]]}), "x", "too_deep"),
             (json!({"anonymous": "yes"}), "anonymous", "wrong_type"),
+            (many_kinds.clone(), "", "too_many"),
         ] {
             let problems = Context::decode(context.clone()).unwrap_err();
             let first = &problems.as_slice()[0];

@@ -34,8 +34,12 @@ pub const DEPENDENCY_NODES_MAX: usize = 1_000;
 pub const PATTERNS_MAX: usize = 20;
 /// Bytes of one `matches` pattern.
 pub const PATTERN_BYTES_MAX: usize = 512;
-/// Bytes of one compiled `matches` pattern; the `regex` crate's default of 10 MiB lets one pattern cost 100 ms.
+/// Bytes of one compiled `matches` pattern that may be written; the `regex` crate's default of 10 MiB lets one pattern cost
+/// 100 ms.
 pub const PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one compiled `matches` pattern that is evaluated: patterns that come with imported data may be larger than those that
+/// are written here, and must mean the same as where they come from.
+pub const PATTERN_EVALUATED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Nesting inside one `matches` pattern.
 pub const PATTERN_NEST_MAX: u32 = 32;
 /// Bytes of one flag's definition and of its configuration in one environment, each as JSON.
@@ -50,6 +54,8 @@ pub const ENVIRONMENTS_MAX: i64 = 1_000;
 pub const SEGMENTS_MAX: i64 = 10_000;
 /// Live tokens in one installation.
 pub const TOKENS_MAX: i64 = 100_000;
+/// Kinds in one context.
+pub const CONTEXT_KINDS_MAX: usize = 20;
 /// Attributes of one context, all kinds together.
 pub const CONTEXT_ATTRIBUTES_MAX: usize = 256;
 /// Characters of a context's key.

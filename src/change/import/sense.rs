@@ -129,6 +129,7 @@ fn clauses(problems: &mut Problems, path: &str, clauses: &[Clause]) {
         for Problem { path, code, detail } in found {
             let result = match *code {
                 "value_type" | "invalid_pattern" => "the value is passed over",
+                "pattern_too_large" => "it matches all the same",
                 _ if each.negate => "the negated clause matches everyone who has the attribute",
                 _ => "the clause matches nobody",
             };

@@ -5,6 +5,7 @@ use crate::change::rebalance;
 use crate::change::tests::assert_change;
 use crate::change::tests::assert_unchanged;
 use crate::change::tests::change;
+use crate::change::tests::config;
 use crate::model::rule::Slice;
 use crate::model::rule::WEIGHT_TOTAL;
 use serde_json::Value;
@@ -178,6 +179,24 @@ fn a_rollout_without_a_kind_is_one_of_users() {
         assert_eq!(slices, Some(vec![slice(1, 50_000), slice(0, 50_000)]), "{fields}");
         assert_eq!(applied.moved.map(|moved| moved.moved_milli_pct), Some(25_000), "{fields}");
     }
+}
+
+#[test]
+fn setting_weights_keeps_who_is_divided() {
+    let fields = json!({"contextKind": "org", "bucketBy": "tier"});
+    let before = ring_with(&[(1, 75_000), (0, 25_000)], &fields);
+    let after = ring_with(&[(1, 70_000), (0, 30_000)], &fields);
+    let weights = divide(&json!({"on": 30_000, "off": 70_000}));
+    let applied = change(&before, &json!([weights])).unwrap();
+    assert_eq!(applied.config, config(&after));
+    assert_eq!(applied.moved.map(|moved| moved.moved_milli_pct), Some(5_000));
+}
+
+#[test]
+fn what_lies_beyond_the_ring_is_nobodys() {
+    let before = ring(&[(0, 60_000), (1, 60_000)]);
+    let applied = change(&before, &json!([divide(&json!({"on": 50_000, "off": 50_000}))])).unwrap();
+    assert_eq!(applied.moved.map(|moved| moved.moved_milli_pct), Some(10_000));
 }
 
 #[test]

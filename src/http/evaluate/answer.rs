@@ -1,4 +1,4 @@
-//! The answer about many contexts and flags, written row by row while it is sent.
+//! The answer about many contexts and flags, written result by result while it is sent.
 // HOT: one buffer for each chunk; nothing else is allocated for an evaluation without details.
 
 use crate::eval::CompiledFlag;
@@ -66,7 +66,10 @@ pub(super) struct ResultBody<'a> {
 pub(super) struct Rows {
     ruleset: Arc<Ruleset>,
     flags: Vec<(String, Option<Arc<CompiledFlag>>)>,
-    contexts: std::vec::IntoIter<Context>,
+    contexts: Vec<Context>,
+    /// The context and the flag of the next result.
+    next_context: usize,
+    next_flag: usize,
     detail: Detail,
     /// What comes before the next row; `None` when everything was sent.
     before: Option<Vec<u8>>,
@@ -87,25 +90,19 @@ impl Rows {
             "{{\"environment\":\"{environment}\",\"version\":{version},\"flags\":{keys},\"results\":["
         );
         let before = Some(before.into_bytes());
-        Self { ruleset, flags, contexts: contexts.into_iter(), detail, before }
+        Self { ruleset, flags, contexts, next_context: 0, next_flag: 0, detail, before }
     }
 
-    fn write_row(&self, context: &Context, out: &mut Vec<u8>) {
-        out.push(b'[');
-        for (i, (key, flag)) in self.flags.iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
+    /// Writes the next result of the context, whose flag is the one at `next_flag`.
+    fn write_result(&self, context: &Context, out: &mut Vec<u8>) {
+        match (self.detail, self.flags.get(self.next_flag)) {
+            (Detail::Values, Some((_, Some(flag)))) => {
+                let value = evaluate(&self.ruleset, flag, context).value();
+                out.extend_from_slice(value.map_or("null", RawValue::get).as_bytes());
             }
-            match (self.detail, flag) {
-                (Detail::Values, Some(flag)) => {
-                    let value = evaluate(&self.ruleset, flag, context).value();
-                    out.extend_from_slice(value.map_or("null", RawValue::get).as_bytes());
-                }
-                (Detail::Values, None) => out.extend_from_slice(b"null"),
-                (_, flag) => self.write_details(key, flag.as_deref(), context, out),
-            }
+            (Detail::Values, _) | (_, None) => out.extend_from_slice(b"null"),
+            (_, Some((key, flag))) => self.write_details(key, flag.as_deref(), context, out),
         }
-        out.push(b']');
     }
 
     fn write_details(
@@ -160,21 +157,27 @@ impl Iterator for Rows {
         let mut out = self.before.take()?;
         out.reserve(CHUNK_BYTES);
         let mut n_evaluations = 0;
-        loop {
-            let Some(context) = self.contexts.next() else {
-                out.extend_from_slice(b"]}");
-                return Some(Bytes::from(out));
-            };
-            self.write_row(&context, &mut out);
-            n_evaluations += self.flags.len();
-            let has_more = !self.contexts.as_slice().is_empty();
-            if has_more {
-                out.push(b',');
-            }
-            if has_more && (out.len() >= CHUNK_BYTES || n_evaluations >= CHUNK_EVALUATIONS) {
+        while let Some(context) = self.contexts.get(self.next_context) {
+            if out.len() >= CHUNK_BYTES || n_evaluations >= CHUNK_EVALUATIONS {
                 self.before = Some(Vec::new());
                 return Some(Bytes::from(out));
             }
+            if self.next_flag == 0 {
+                out.extend_from_slice(if self.next_context > 0 { b",[" } else { b"[" });
+            } else if self.next_flag < self.flags.len() {
+                out.push(b',');
+            }
+            if self.next_flag < self.flags.len() {
+                self.write_result(context, &mut out);
+                n_evaluations += 1;
+                self.next_flag += 1;
+            }
+            if self.next_flag == self.flags.len() {
+                out.push(b']');
+                (self.next_context, self.next_flag) = (self.next_context + 1, 0);
+            }
         }
+        out.extend_from_slice(b"]}");
+        Some(Bytes::from(out))
     }
 }

@@ -201,20 +201,18 @@ fn etag_of(env: i64, epoch: i64, outcomes: &[(&CompiledFlag, Outcome<'_>)]) -> S
         hashed.extend_from_slice(&flag.version.to_be_bytes());
         let variation = outcome.variation.map_or(usize::MAX, |(index, _)| index);
         hashed.extend_from_slice(&variation.to_be_bytes());
-        let (reason, detail) = match outcome.reason {
-            Reason::Off => (0_u8, 0),
-            Reason::Fallthrough { .. } => (1, 0),
-            Reason::TargetMatch => (2, 0),
-            Reason::RuleMatch { rule_index, .. } => (3, rule_index),
-            Reason::PrerequisiteFailed { key } => {
-                hashed.extend_from_slice(key.as_bytes());
-                (4, key.len())
-            }
-            Reason::Error(ErrorKind::MalformedFlag) => (5, 0),
-            Reason::Error(ErrorKind::TargetingKeyMissing) => (6, 0),
+        let (reason, detail, text) = match outcome.reason {
+            Reason::Off => (0_u8, 0, ""),
+            Reason::Fallthrough { .. } => (1, 0, ""),
+            Reason::TargetMatch => (2, 0, ""),
+            Reason::RuleMatch { rule_index, .. } => (3, rule_index, ""),
+            Reason::PrerequisiteFailed { key } => (4, key.len(), key),
+            Reason::Error(ErrorKind::MalformedFlag) => (5, 0, ""),
+            Reason::Error(ErrorKind::TargetingKeyMissing) => (6, 0, ""),
         };
         hashed.push(reason);
         hashed.extend_from_slice(&detail.to_be_bytes());
+        hashed.extend_from_slice(text.as_bytes());
     }
     let digest = Sha256::digest(&hashed);
     let start = digest.get(..ETAG_BYTES).unwrap_or_default();

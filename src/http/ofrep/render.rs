@@ -119,7 +119,9 @@ impl<'a> EvaluationBody<'a> {
             Reason::TargetMatch | Reason::RuleMatch { .. } => "TARGETING_MATCH",
         };
         let (rule_index, rule_id) = match outcome.reason {
-            Reason::RuleMatch { rule_index, rule_id, .. } => (Some(rule_index), Some(rule_id)),
+            Reason::RuleMatch { rule_index, rule_id, .. } => {
+                (Some(rule_index), Some(rule_id).filter(|id| !id.is_empty()))
+            }
             _ => (None, None),
         };
         let prerequisite_key = match outcome.reason {
