@@ -4,6 +4,7 @@
 //! is still there afterwards has another cause.
 
 use crate::ours::Ours;
+use crate::theirs::Theirs;
 use crate::world::World;
 use serde_json::Value;
 use serde_json::json;
@@ -16,17 +17,8 @@ pub(crate) struct Exception {
     pub(crate) apply: fn(&mut World, &mut Value, &str, &Ours),
 }
 
+/// Those that are cheap to apply come first.
 pub(crate) const EXCEPTIONS: &[Exception] = &[
-    Exception {
-        name: "bad variation of a prerequisite",
-        why: "Go says PREREQUISITE_FAILED, Rust MALFORMED_FLAG",
-        apply: turn_off_bad_prerequisites,
-    },
-    Exception {
-        name: "failed prerequisite that is asked for again",
-        why: "Rust keeps it on its list of flags in progress, and so finds a circle",
-        apply: settle_failed_prerequisites,
-    },
     Exception {
         name: "share of a kind that is missing",
         why: "Go lets nobody in, Rust everybody if the share is not empty",
@@ -77,6 +69,16 @@ pub(crate) const EXCEPTIONS: &[Exception] = &[
         why: "Rust reads their lists, which are elsewhere, and says nothing of what it lacks",
         apply: empty_unbounded_segments,
     },
+    Exception {
+        name: "bad variation of a prerequisite",
+        why: "Go says PREREQUISITE_FAILED, Rust MALFORMED_FLAG",
+        apply: turn_off_bad_prerequisites,
+    },
+    Exception {
+        name: "failed prerequisite that is asked for again",
+        why: "Rust keeps it on its list of flags in progress, and so finds a circle",
+        apply: settle_failed_prerequisites,
+    },
 ];
 
 /// Texts that may be points in time, each with one that every library reads as Go reads it.
@@ -122,9 +124,11 @@ fn is_error(answer: &Value) -> bool {
 
 fn turn_off_bad_prerequisites(world: &mut World, context: &mut Value, key: &str, ours: &Ours) {
     let original = world.clone();
+    let theirs = Theirs::new(world);
     for (i, flag) in world.flags.iter_mut().enumerate() {
         let own = flag["key"].as_str().unwrap().to_owned();
-        if own == key || !is_error(&ours.answer(&own, context)) {
+        let answers = [ours.answer(&own, context), theirs.answer(&own, context)];
+        if own == key || !answers.iter().all(is_error) {
             continue;
         }
         // It is malformed only in what it serves if it is not with other things to serve.
@@ -155,10 +159,13 @@ fn turn_off_bad_prerequisites(world: &mut World, context: &mut Value, key: &str,
 }
 
 fn settle_failed_prerequisites(world: &mut World, context: &mut Value, key: &str, ours: &Ours) {
+    let theirs = Theirs::new(world);
     for flag in &mut world.flags {
         let own = flag["key"].as_str().unwrap().to_owned();
-        let answer = ours.answer(&own, context);
-        if own == key || answer["reason"]["kind"] != "PREREQUISITE_FAILED" {
+        let answer = without_big_segments(&ours.answer(&own, context));
+        let has_failed = answer["reason"]["kind"] == "PREREQUISITE_FAILED";
+        // By itself it must be as it is here, or the cause of the difference is another.
+        if own == key || !has_failed || answer != theirs.answer(&own, context) {
             continue;
         }
         // It serves its off variation, as one does that has nothing else to serve.

@@ -3,11 +3,11 @@
 //! Where the Rust library differs from the Go one, which is the norm, `exception` has the reason. What the parts of an evaluation
 //! mean is tested in `eval`.
 
+#![expect(clippy::print_stdout, reason = "what was compared is told with the seed that repeats it")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::print_stdout,
     reason = "a difference must fail loudly"
 )]
 
@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use theirs::Theirs;
 use world::World;
 
+const FIXED_SEED: u64 = 2_026;
 /// Pairs of a flag and a context that each seed is good for.
 const N_PAIRS: usize = 50_000;
 /// Contexts for which each environment is evaluated.
@@ -36,7 +37,7 @@ const N_CONTEXTS: usize = 20;
 #[test]
 fn random_flags_evaluate_as_in_launchdarklys_library() {
     // One that is always the same, and one that never is; put a seed that failed here to see it again.
-    for seed in [2_026, rand::random()] {
+    for seed in [FIXED_SEED, rand::random()] {
         println!("seed {seed}");
         let mut run = Run::default();
         let mut dice = Dice::new(seed);
@@ -51,7 +52,7 @@ fn random_flags_evaluate_as_in_launchdarklys_library() {
         let shown = run.differences.iter().take(3).map(String::as_str).collect::<Vec<_>>();
         assert!(shown.is_empty(), "{} differences\n{}", run.differences.len(), shown.join("\n"));
         run.coverage.assert_is_good();
-        for each in EXCEPTIONS {
+        for each in EXCEPTIONS.iter().filter(|_| seed == FIXED_SEED) {
             assert!(run.exceptions.contains_key(each.name), "`{}` never occurs", each.name);
         }
     }
@@ -100,18 +101,22 @@ impl Run {
         let expected = exception::without_big_segments(own);
         let is_explained =
             |world: &World, context: &Value| Theirs::new(world).answer(key, context) == expected;
-        let mut all = (world.clone(), context.clone());
         for each in EXCEPTIONS {
-            let mut one = (world.clone(), context.clone());
-            (each.apply)(&mut one.0, &mut one.1, key, ours);
-            let is_changed = one.0 != *world || one.1 != *context;
-            if is_changed && is_explained(&one.0, &one.1) {
+            let (mut changed, mut other_context) = (world.clone(), context.clone());
+            (each.apply)(&mut changed, &mut other_context, key, ours);
+            if changed == *world && other_context == *context {
+                continue;
+            }
+            if is_explained(&changed, &other_context) {
                 *self.exceptions.entry(each.name).or_default() += 1;
                 return;
             }
-            (each.apply)(&mut all.0, &mut all.1, key, ours);
         }
-        if is_explained(&all.0, &all.1) {
+        let (mut changed, mut other_context) = (world.clone(), context.clone());
+        for each in EXCEPTIONS {
+            (each.apply)(&mut changed, &mut other_context, key, ours);
+        }
+        if is_explained(&changed, &other_context) {
             *self.exceptions.entry(SEVERAL).or_default() += 1;
             return;
         }

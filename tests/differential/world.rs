@@ -77,7 +77,12 @@ fn flag(dice: &mut Dice, i: u32) -> Value {
         let key = format!("f{}", dice.below(N_FLAGS + 1));
         json!({"key": key, "variation": index(dice)})
     };
-    let n_prerequisites = if dice.one_in(4) { 2 } else { 0 };
+    let n_prerequisites = if dice.one_in(3) { 2 } else { 0 };
+    let mut prerequisites = dice.list(n_prerequisites, prerequisite);
+    if !dice.one_in(3) {
+        // What was asked for may be asked for again.
+        prerequisites.extend(prerequisites.first().cloned());
+    }
     let n_targets = if dice.one_in(3) { 3 } else { 0 };
     let n_context_targets = if dice.one_in(3) { 3 } else { 0 };
     let rule = |dice: &mut Dice| {
@@ -95,7 +100,7 @@ fn flag(dice: &mut Dice, i: u32) -> Value {
     ];
     json!({
         "key": format!("f{i}"), "version": 1, "on": !dice.one_in(8), "salt": text(dice),
-        "prerequisites": dice.list(n_prerequisites, prerequisite),
+        "prerequisites": prerequisites,
         "targets": dice.list(n_targets, |dice| target(dice, "")),
         "contextTargets": dice.list(n_context_targets, |dice| {
             let kind = kind(dice);
