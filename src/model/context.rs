@@ -262,9 +262,15 @@ fn read_kind(
         wrong_type(problems, &join(path, "name"), "a string", other);
     }
     // Describes the context to event pipelines; never addressable by rules.
-    fields.shift_remove("_meta");
-    if form == Form::Ofrep {
-        fields.shift_remove("privateAttributes");
+    let meta = fields.shift_remove("_meta");
+    match form {
+        Form::Ofrep => {
+            fields.shift_remove("privateAttributes");
+        }
+        Form::LaunchDarkly => match meta {
+            None | Some(Value::Null | Value::Object(_)) => {}
+            Some(other) => wrong_type(problems, &join(path, "_meta"), "an object", &other),
+        },
     }
     Some(ContextKind::new(kind, key, is_anonymous, fields))
 }

@@ -71,6 +71,7 @@ pub struct Prerequisite {
     /// The other flag.
     pub key: FlagKey,
     /// The index of the variation that it must serve.
+    #[serde(default)]
     pub variation: i64,
 }
 
