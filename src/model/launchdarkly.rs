@@ -23,6 +23,7 @@ use crate::model::strict_json::is_deeper_than;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Everything in one environment of LaunchDarkly.
 #[derive(Debug, Default)]
@@ -229,8 +230,8 @@ fn named(kind: FlagKind, values: Vec<Value>) -> Vec<Variation> {
         _ => None,
     };
     let keys: Vec<Option<String>> = values.iter().map(usual).collect();
-    let are_different =
-        keys.iter().enumerate().all(|(i, key)| !keys.iter().take(i).any(|each| each == key));
+    let mut seen = BTreeSet::new();
+    let are_different = keys.iter().all(|key| seen.insert(key));
     let has_usual_keys =
         kind != FlagKind::Json && are_different && keys.iter().all(Option::is_some);
     let numbered = |(i, (key, value)): (usize, (Option<String>, Value))| {
