@@ -14,12 +14,10 @@ use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
 use crate::model::key::VariationKey;
 use crate::model::key::is_key;
-use crate::model::limit::JSON_DEPTH_MAX;
 use crate::model::problem::Problems;
 use crate::model::rule::FlagConfig;
 use crate::model::rule::RolloutHash;
 use crate::model::segment::Segment;
-use crate::model::strict_json::is_deeper_than;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -64,16 +62,17 @@ const REPORTING: &[&str] = &[
     "excludeFromSummaries",
 ];
 
+/// The field of rules that says what SDKs report.
+const RULES_REPORTING: &str = "rules[].trackEvents";
+
 /// Reads a file of flags and segments, also inside the `data` of a stream's `put` event. What is deleted is left out.
+///
+/// How deep the file is nested has been bounded by whoever parsed it.
 ///
 /// # Errors
 ///
 /// It is not such a file at all.
 pub fn read(mut file: Value) -> Result<LaunchDarklyData, Problems> {
-    if is_deeper_than(&file, JSON_DEPTH_MAX) {
-        let detail = format!("is nested deeper than {JSON_DEPTH_MAX} levels");
-        return Err(Problems::one("", "too_deep", detail));
-    }
     if let Some(data) = file.get_mut("data").map(Value::take) {
         file = data;
     }
@@ -107,7 +106,12 @@ fn read_flag(key: &str, body: Value) -> LaunchDarklyFlag {
         let value = body.get(**name).unwrap_or(&Value::Null);
         ![Value::Null, Value::Bool(false)].contains(value)
     };
-    let unknown = REPORTING.iter().filter(is_used).copied().collect();
+    let mut unknown: Vec<&'static str> = REPORTING.iter().filter(is_used).copied().collect();
+    let rules = body.get("rules").and_then(Value::as_array);
+    let reports = |rule: &Value| rule.get("trackEvents") == Some(&Value::Bool(true));
+    if rules.is_some_and(|rules| rules.iter().any(reports)) {
+        unknown.push(RULES_REPORTING);
+    }
     LaunchDarklyFlag { key: FlagKey::stored(key), unknown, content: flag_content(key, body) }
 }
 
@@ -191,18 +195,22 @@ fn availability(fields: &Map<String, Value>) -> Result<ClientSideAvailability, S
     }
 }
 
-/// Brings the structure of a flag or segment into our stored form: nothing is `null`, whole numbers are integers, and each
-/// rollout of a flag says that it hashes with SHA-1. The `values` of clauses and targets stay as they are.
+/// Brings the structure of a flag or segment into our stored form: nothing is `null`, whole numbers are integers, weights are
+/// in range, and each rollout of a flag says that it hashes with SHA-1. The `values` of clauses and targets stay as they are.
 fn complete(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(complete),
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());
+            let structure = fields.iter_mut().filter(|(name, _)| *name != "values");
+            structure.for_each(|(_, field)| complete(field));
+            // After what is `null` in it is gone.
             if let Some(Value::Object(rollout)) = fields.get_mut("rollout") {
                 rollout.entry("hash").or_insert_with(|| json!("sha1"));
             }
-            let structure = fields.iter_mut().filter(|(name, _)| *name != "values");
-            structure.for_each(|(_, field)| complete(field));
+            if let Some(weight) = fields.get_mut("weight") {
+                clamp_weight(weight);
+            }
         }
         Value::Number(number) => {
             let float = number.as_f64().filter(|_| number.is_f64());
@@ -211,6 +219,18 @@ fn complete(value: &mut Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// LaunchDarkly's SDK for Go reads any integer; nobody is below 0, and everybody is below what does not fit.
+fn clamp_weight(weight: &mut Value) {
+    let Value::Number(number) = weight else {
+        return;
+    };
+    if number.as_i64().is_some_and(|number| number < 0) {
+        *weight = Value::from(0);
+    } else if number.as_u64().is_some_and(|number| number > u64::from(u32::MAX)) {
+        *weight = Value::from(u32::MAX);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::model::limit::TARGET_KEYS_MAX;
 use crate::model::limit::VALUE_BYTES_MAX;
 use crate::model::limit::VARIATIONS_MAX;
 use crate::model::rule::FlagConfig;
+use crate::model::rule::RolloutHash;
 use crate::model::segment::Segment;
 use serde_json::Value;
 use serde_json::json;
@@ -485,4 +486,27 @@ fn segments_and_notes_are_bounded() {
     let (n_notes, n_more) = (plan.report.notes.len(), plan.report.n_more_notes);
     assert_eq!(plan.report.notes[0].code, "too_many", "what is refused comes first");
     assert_eq!((n_notes, i64::try_from(n_notes + n_more).unwrap()), (1_000, SEGMENTS_MAX + 1));
+}
+
+#[test]
+fn what_the_go_sdk_reads_is_read() {
+    let slices =
+        json!([{"variation": 0, "weight": -5}, {"variation": 1, "weight": 5_000_000_000_u64}]);
+    let rollout = json!({"hash": null, "seed": null, "variations": slices});
+    let mut deep = json!(1);
+    for _ in 0..100 {
+        deep = json!([deep]);
+    }
+    let rules = json!([{"id": "r", "variation": 0, "trackEvents": true}]);
+    let mut file = with_flag(&json!({"fallthrough": {"rollout": rollout}, "rules": rules}));
+    file["flags"]["deep"] = flag("deep", &json!({"variations": [deep, []]}));
+    file["segments"]["s"] = json!({"key": "s", "rules": [{"weight": -1}]});
+    let plan = World::default().plan(&file, false);
+    assert_eq!(plan.report.flags.created, ["f", "deep"]);
+    let read = &plan.configs[0].1.fallthrough.rollout.as_ref().unwrap();
+    assert_eq!(read.hash, RolloutHash::Sha1);
+    let weights: Vec<u32> = read.variations.iter().map(|slice| slice.weight_milli_pct).collect();
+    assert_eq!(weights, [0, u32::MAX]);
+    assert_eq!(plan.segments[0].rules[0].weight_milli_pct, Some(0));
+    assert!(notes(&plan).contains(&("flags.f.rules[].trackEvents", "not_kept")));
 }
