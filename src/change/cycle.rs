@@ -42,10 +42,7 @@ pub(crate) fn check<K: Ord + Borrow<str>>(edges: &BTreeMap<K, Vec<K>>) -> Result
 }
 
 /// Checks the chains of references that begin at `start`.
-pub(crate) fn check_from<K: Ord + Borrow<str>>(
-    edges: &BTreeMap<K, Vec<K>>,
-    start: &K,
-) -> Result<(), Refusal> {
+fn check_from<K: Ord + Borrow<str>>(edges: &BTreeMap<K, Vec<K>>, start: &K) -> Result<(), Refusal> {
     let mut n_visited = 0;
     walk(edges, start, &mut Vec::new(), &mut n_visited)
 }

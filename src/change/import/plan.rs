@@ -207,7 +207,7 @@ fn without_circles<T, K: Ord + Clone + Borrow<str>>(
     report: &mut ImportReport,
 ) -> Vec<(Candidate<T>, Fate)> {
     let changing = decided.iter().filter(|(_, fate)| *fate != Fate::Unchanged);
-    let refused = chain::refusals(here, changing.map(|(each, _)| edge(&each.content)).collect());
+    let refused = chain::refusals(here, &changing.map(|(each, _)| edge(&each.content)).collect());
     let mut kept = Vec::with_capacity(decided.len());
     for (candidate, fate) in decided {
         let (key, _) = edge(&candidate.content);
