@@ -127,7 +127,7 @@ impl From<ImportedKeys> for ImportedSegmentsBody {
 /// Imports the flags and segments of an environment of LaunchDarkly.
 ///
 /// The environment must have been created with `serverSdk` `launchdarkly`. Everything that can be brought over is, in one
-/// transaction. The token must administer the project, because the definitions of flags belong to it.
+/// transaction. The token must be an editor's of the whole project, because the definitions of flags belong to it.
 #[utoipa::path(post, path = "/api/v1/projects/{project}/environments/{environment}/import/launchdarkly", tag = "environments",
     params(("project" = String, Path), ("environment" = String, Path),
         ("dryRun" = Option<bool>, Query, description = "Only says what would happen."),
