@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 const NOTES_MAX: usize = 1_000;
 
 /// A file that was read, flag by flag and segment by segment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Import {
     flags: Vec<Candidate<(FlagDefinition, FlagConfig)>>,
     segments: Vec<Candidate<Segment>>,
@@ -43,7 +43,7 @@ pub struct Import {
 }
 
 /// A flag or segment that can be stored.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Candidate<T> {
     content: T,
     /// What is wrong in places, with paths from the root of the file.
@@ -202,14 +202,14 @@ fn note(path: &str, code: &'static str, detail: impl Into<String>) -> Problem {
 }
 
 /// The problems of one flag or segment, with paths from the root of the file.
-fn below(path: &str, problems: &Problems) -> Vec<Problem> {
+fn below(path: &str, problems: &[Problem]) -> Vec<Problem> {
     let at = |problem: &Problem| Problem { path: join(path, &problem.path), ..problem.clone() };
-    problems.as_slice().iter().map(at).collect()
+    problems.iter().map(at).collect()
 }
 
 /// The one note that says why a flag or segment is refused: its first problem, and how many more there are.
 fn summary(path: &str, problems: &Problems) -> Problem {
-    let all = below(path, problems);
+    let all = below(path, problems.as_slice());
     let n_more = all.len().saturating_sub(1);
     let first = all.into_iter().next();
     let first = first.unwrap_or_else(|| note(path, "unreadable", "cannot be read"));

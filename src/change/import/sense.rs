@@ -3,6 +3,7 @@
 //! The meaning is that of LaunchDarkly's Go and Rust SDKs; `eval` gives it. What refers to other flags and segments is in
 //! `reference`.
 
+use crate::change::import::note;
 use crate::eval::check;
 use crate::model::attribute::AttributeRef;
 use crate::model::flag::FlagDefinition;
@@ -19,12 +20,12 @@ use crate::model::segment::Segment;
 const IS_ERROR: &str = "whoever gets here gets an error (MALFORMED_FLAG)";
 
 /// What makes no sense in a flag, with paths from the flag.
-pub(super) fn flag(definition: &FlagDefinition, config: &FlagConfig) -> Problems {
-    let mut sense = Sense { definition, problems: Problems::default() };
+pub(super) fn flag(definition: &FlagDefinition, config: &FlagConfig) -> Vec<Problem> {
+    let mut sense = Sense { definition, problems: Vec::new() };
     for (i, variation) in definition.variations.iter().enumerate() {
         if !definition.kind.admits(&variation.value) {
             let detail = "is neither an object nor an array among values of several types; it is served as it is";
-            sense.problems.add(format!("variations[{i}]"), "variation_kind", detail);
+            sense.problems.push(note(&format!("variations[{i}]"), "variation_kind", detail));
         }
     }
     if let Some(off) = config.off_variation {
@@ -49,11 +50,11 @@ pub(super) fn flag(definition: &FlagDefinition, config: &FlagConfig) -> Problems
 }
 
 /// What makes no sense in a segment, with paths from the segment.
-pub(super) fn segment(segment: &Segment) -> Problems {
-    let mut problems = Problems::default();
+pub(super) fn segment(segment: &Segment) -> Vec<Problem> {
+    let mut problems = Vec::new();
     if segment.unbounded {
         let detail = "LaunchDarkly keeps the keys of this segment elsewhere, and they are not in the file: only its rules can have somebody in it";
-        problems.add("unbounded", "unbounded_segment", detail);
+        problems.push(note("unbounded", "unbounded_segment", detail));
     }
     for (i, rule) in segment.rules.iter().enumerate() {
         let path = format!("rules[{i}]");
@@ -68,7 +69,7 @@ pub(super) fn segment(segment: &Segment) -> Problems {
 
 struct Sense<'a> {
     definition: &'a FlagDefinition,
-    problems: Problems,
+    problems: Vec<Problem>,
 }
 
 impl Sense<'_> {
@@ -78,7 +79,7 @@ impl Sense<'_> {
             return;
         }
         let detail = format!("is {index}, and the flag has {n_variations} variation(s); {result}");
-        self.problems.add(path, "unknown_variation", detail);
+        self.problems.push(note(path, "unknown_variation", detail));
     }
 
     fn serve(&mut self, path: &str, serve: &VariationOrRollout) {
@@ -89,7 +90,7 @@ impl Sense<'_> {
             (None, Some(rollout)) => rollout,
             (None, None) => {
                 let detail = format!("has neither a variation nor a rollout; {IS_ERROR}");
-                return self.problems.add(path, "required", detail);
+                return self.problems.push(note(path, "required", detail));
             }
         };
         let path = format!("{path}.rollout");
@@ -98,7 +99,7 @@ impl Sense<'_> {
         }
         if rollout.variations.is_empty() {
             let detail = format!("has no variations; {IS_ERROR}");
-            return self.problems.add(format!("{path}.variations"), "required", detail);
+            return self.problems.push(note(&format!("{path}.variations"), "required", detail));
         }
         for (i, slice) in rollout.variations.iter().enumerate() {
             self.variation(&format!("{path}.variations[{i}].variation"), slice.variation, IS_ERROR);
@@ -109,17 +110,17 @@ impl Sense<'_> {
             let detail = format!(
                 "the weights sum to {sum} and not to {WEIGHT_TOTAL}; the last variation gets what is missing, and what is too much gets nobody"
             );
-            self.problems.add(format!("{path}.variations"), "weights_sum", detail);
+            self.problems.push(note(&format!("{path}.variations"), "weights_sum", detail));
         }
     }
 }
 
-fn clauses(problems: &mut Problems, path: &str, clauses: &[Clause]) {
+fn clauses(problems: &mut Vec<Problem>, path: &str, clauses: &[Clause]) {
     for (i, each) in clauses.iter().enumerate() {
         let path = format!("{path}.clauses[{i}]");
         if each.op != "segmentMatch" && is_attribute_malformed(each) {
             let detail = format!("`{}` cannot name an attribute; {IS_ERROR}", each.attribute);
-            problems.add(format!("{path}.attribute"), "invalid_attribute", detail);
+            problems.push(note(&format!("{path}.attribute"), "invalid_attribute", detail));
             continue;
         }
         let mut found = Problems::default();
@@ -135,7 +136,7 @@ fn clauses(problems: &mut Problems, path: &str, clauses: &[Clause]) {
             };
             // The list of those that are known helps whoever writes a clause, not here.
             let detail = detail.split("; known are").next().unwrap_or_default();
-            problems.add(path.as_str(), code, format!("{detail}; {result}"));
+            problems.push(note(path, code, format!("{detail}; {result}")));
         }
     }
 }
@@ -146,21 +147,21 @@ fn is_attribute_malformed(clause: &Clause) -> bool {
     clause.attribute.is_empty() || !is_old && AttributeRef::parse(&clause.attribute).is_none()
 }
 
-fn bucket_by(problems: &mut Problems, path: &str, kind: &str, bucket_by: &str) {
+fn bucket_by(problems: &mut Vec<Problem>, path: &str, kind: &str, bucket_by: &str) {
     if crate::eval::bucket_attribute(kind, bucket_by).is_none() {
         let detail = format!("`{bucket_by}` cannot name an attribute; {IS_ERROR}");
-        problems.add(format!("{path}.bucketBy"), "invalid_attribute", detail);
+        problems.push(note(&format!("{path}.bucketBy"), "invalid_attribute", detail));
     }
 }
 
-fn duplicates<'a>(problems: &mut Problems, ids: impl Iterator<Item = &'a str>) {
+fn duplicates<'a>(problems: &mut Vec<Problem>, ids: impl Iterator<Item = &'a str>) {
     let mut seen = std::collections::BTreeSet::new();
     for (i, id) in ids.enumerate() {
         if !id.is_empty() && !seen.insert(id) {
             let detail = format!(
                 "`{id}` is the id of an earlier rule; later edits by id reach that one only"
             );
-            problems.add(format!("rules[{i}].id"), "duplicate_rule", detail);
+            problems.push(note(&format!("rules[{i}].id"), "duplicate_rule", detail));
         }
     }
 }

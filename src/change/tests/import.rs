@@ -6,6 +6,7 @@ use crate::change::ImportScene;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
+use crate::model::key::VariationKey;
 use crate::model::limit::CLAUSE_VALUES_MAX;
 use crate::model::limit::CLAUSES_MAX;
 use crate::model::limit::PATTERN_BYTES_MAX;
@@ -509,4 +510,47 @@ fn what_the_go_sdk_reads_is_read() {
     assert_eq!(weights, [0, u32::MAX]);
     assert_eq!(plan.segments[0].rules[0].weight_milli_pct, Some(0));
     assert!(notes(&plan).contains(&("flags.f.rules[].trackEvents", "not_kept")));
+}
+
+#[test]
+fn replacing_values_keeps_the_keys_of_those_that_stay() {
+    let mut world = World::default();
+    let texts = |values: &Value| with_flag(&json!({"variations": values}));
+    world.import(&texts(&json!(["a", "b", "c"])), false);
+    let (definition, _) = world.definitions.get_mut("f").unwrap();
+    for (variation, key) in definition.variations.iter_mut().zip(["z", "own", "c"]) {
+        variation.key = VariationKey::stored(key);
+        variation.name = key.to_uppercase();
+    }
+    definition.defaults.on_variation = VariationKey::stored("own");
+    definition.defaults.off_variation = VariationKey::stored("z");
+    let plan = world.plan(&texts(&json!(["own", "b", "d", "c"])), true);
+    assert_eq!(plan.report.flags.replaced, ["f"]);
+    let variations = plan.redefined[0].variations.iter();
+    let words: Vec<_> = variations.map(|each| (each.key.as_str(), each.name.as_str())).collect();
+    assert_eq!(words, [("variation-0", ""), ("own", "OWN"), ("d", ""), ("c", "")]);
+    let defaults = &plan.redefined[0].defaults;
+    assert_eq!((defaults.on_variation.as_str(), defaults.off_variation.as_str()), ("own", "own"));
+    assert_eq!(notes(&plan), [("flags.f.variations", "renamed_variations")]);
+}
+
+#[test]
+fn values_that_another_flag_needs_are_not_replaced() {
+    let mut world = World::default();
+    let mut file = with_flag(&json!({}));
+    file["flags"]["asking"] =
+        flag("asking", &json!({"prerequisites": [{"key": "f", "variation": 0}]}));
+    world.import(&file, false);
+    let plan = world.plan(&with_flag(&json!({"variations": ["a", "b"]})), true);
+    assert_eq!(notes(&plan), [("flags.f", "used_here")]);
+    file["flags"]["f"] = flag("f", &json!({"variations": ["a", "b"]}));
+    assert_eq!(world.plan(&file, true).report.flags.replaced, ["f"]);
+}
+
+#[test]
+fn every_place_that_makes_no_sense_is_told() {
+    let rules: Vec<Value> =
+        (0..80).map(|i| json!({"id": format!("r-{i}"), "variation": 9})).collect();
+    let plan = World::default().plan(&with_flag(&json!({"rules": rules})), false);
+    assert_eq!(plan.report.notes.len(), 80);
 }
