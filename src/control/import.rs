@@ -19,7 +19,9 @@ use crate::model::flag::FlagDefinition;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
+use crate::model::key::SegmentKey;
 use crate::model::rule::FlagConfig;
+use crate::model::segment::Segment;
 use crate::store::EnvironmentRecord;
 use crate::store::Tx;
 use crate::store::within_timeout;
@@ -29,6 +31,13 @@ use std::collections::BTreeSet;
 
 /// Keys that the audit entry names of each kind of change; further ones are counted.
 const NAMES_MAX: usize = 100;
+
+/// Rows that one import writes, so that it is done within the time that a transaction has; a new flag is one in every
+/// environment of the project.
+const IMPORTED_ROWS_MAX: usize = 100_000;
+
+/// Flags that are looked up one by one in another environment; for more, all are read at once.
+const LOOKUPS_MAX: usize = 20;
 
 /// An import that is asked for.
 #[derive(Debug)]
@@ -50,14 +59,15 @@ pub struct Imported {
     pub report: ImportReport,
 }
 
-/// A project whose flags cannot change, and its environments.
-struct LockedProject {
-    tx: Tx,
-    /// The environment that is imported into, and its version after the change.
-    own: (EnvId, i64),
+/// What an import is compared with.
+struct Loaded {
+    /// The environment that is imported into.
+    own: EnvironmentRecord,
     others: Vec<EnvironmentRecord>,
     definitions: BTreeMap<FlagKey, (FlagDefinition, bool)>,
-    now: Timestamp,
+    configs: BTreeMap<FlagKey, (FlagConfig, bool)>,
+    segments: BTreeMap<SegmentKey, Segment>,
+    used_elsewhere: BTreeSet<FlagKey>,
 }
 
 impl Control {
@@ -67,7 +77,8 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// There is no such environment; `server_sdk_required` if it was not created for LaunchDarkly's SDKs.
+    /// There is no such environment; `server_sdk_required` if it was not created for LaunchDarkly's SDKs; `too_many` if more
+    /// than `IMPORTED_ROWS_MAX` rows would be written.
     pub async fn import(
         &self,
         author: &Author,
@@ -76,40 +87,63 @@ impl Control {
         request: ImportRequest,
     ) -> Result<Imported, ControlError> {
         within_timeout(async {
-            let mut locked = self.lock_for_import(project, env_key).await?;
             let ImportRequest { import, is_replacing, is_dry_run } = request;
-            let used_elsewhere = if is_replacing {
-                used_elsewhere(&mut locked, project, &import).await?
-            } else {
-                BTreeSet::new()
-            };
-            let LockedProject { mut tx, own, others, definitions, now } = locked;
-            let flags = tx.flags(project, own.0).await?.into_iter();
-            let configs =
-                flags.map(|flag| (flag.definition.key, (flag.config, flag.killed.is_some())));
-            let segments = tx.segments(own.0).await?.into_iter();
-            let segments = segments.map(|stored| (stored.segment.key.clone(), stored.segment));
-            let scene = ImportScene {
-                initial_salt: &initial_salt(project, env_key),
-                definitions: &definitions,
-                configs: &configs.collect(),
-                segments: &segments.collect(),
-                used_elsewhere: &used_elsewhere,
-                is_replacing,
-            };
-            let plan = import.plan(&scene, &mut || self.ids.next());
-            let (_, version) = own;
+            // First without any lock, so that nobody waits for what writes nothing.
+            let mut tx = self.store.read().await?;
+            let loaded = load(&mut tx, (project, env_key), &import, is_replacing).await?;
+            drop(tx);
+            let plan = self.plan_import(&loaded, import.clone(), is_replacing)?;
+            let version = loaded.own.version;
             if plan.is_empty() {
-                return Ok(Imported { version: version - 1, report: plan.report });
-            }
-            if is_dry_run {
                 return Ok(Imported { version, report: plan.report });
             }
+            if is_dry_run {
+                return Ok(Imported { version: version + 1, report: plan.report });
+            }
+            let now = self.clock.now();
+            let (mut tx, own) = self.lock_for_import(project, env_key, now).await?;
+            let loaded = load(&mut tx, (project, env_key), &import, is_replacing).await?;
+            let plan = self.plan_import(&loaded, import, is_replacing)?;
+            let (_, version) = own;
+            if plan.is_empty() {
+                // Somebody did the same in between, and the version that was counted up goes with the transaction.
+                return Ok(Imported { version: version - 1, report: plan.report });
+            }
             let report = plan.report.clone();
-            self.write_import(tx, author, (project, env_key), own, &others, plan, now).await?;
+            let others = &loaded.others;
+            self.write_import(tx, author, (project, env_key), own, others, plan, now).await?;
             Ok(Imported { version, report })
         })
         .await
+    }
+
+    /// Decides what is to be written; its work grows with the file and with what is there, but not with both multiplied.
+    fn plan_import(
+        &self,
+        loaded: &Loaded,
+        import: Import,
+        is_replacing: bool,
+    ) -> Result<ImportPlan, ControlError> {
+        let scene = ImportScene {
+            initial_salt: &initial_salt(&loaded.own.project, &loaded.own.key),
+            definitions: &loaded.definitions,
+            configs: &loaded.configs,
+            segments: &loaded.segments,
+            used_elsewhere: &loaded.used_elsewhere,
+            is_replacing,
+        };
+        let plan = import.plan(&scene, &mut || self.ids.next());
+        let n_defined = plan.created.len() + plan.redefined.len();
+        let n_elsewhere = n_defined.saturating_mul(loaded.others.len());
+        let n_own = n_defined + plan.configs.len() + plan.segments.len();
+        let n_rows = n_own.saturating_add(n_elsewhere);
+        if n_rows > IMPORTED_ROWS_MAX {
+            let detail = format!(
+                "would write {n_rows} rows, counting each new flag in each environment of the project, and one import may write {IMPORTED_ROWS_MAX}; import a part of the file, or into a project with fewer environments"
+            );
+            return Err(ControlError::too_many(detail));
+        }
+        Ok(plan)
     }
 
     /// Locks a project and then its environments, in the order of their numbers, as a change of a definition does; only the
@@ -118,34 +152,25 @@ impl Control {
         &self,
         project: &ProjectKey,
         env_key: &EnvKey,
-    ) -> Result<LockedProject, ControlError> {
-        let now = self.clock.now();
+        now: Timestamp,
+    ) -> Result<(Tx, (EnvId, i64)), ControlError> {
         let mut tx = self.store.write().await?;
         if !tx.lock_project(project).await? {
             return Err(ControlError::not_found("project", project));
         }
         let mut own = None;
-        let mut others = Vec::new();
         for environment in tx.environments().await? {
             if environment.project != *project {
                 continue;
             }
-            if environment.key != *env_key {
+            if environment.key == *env_key {
+                own = tx.bump_environment(project, env_key, now).await?;
+            } else {
                 tx.lock_environment(environment.id).await?;
-                others.push(environment);
-                continue;
             }
-            if environment.server_sdk != ServerSdk::LaunchDarkly {
-                let detail = format!(
-                    "the environment `{env_key}` was not created for LaunchDarkly's SDKs, so its rollouts may hash otherwise; create one with POST /api/v1/projects/{project}/environments {{\"key\":\"…\",\"serverSdk\":\"launchdarkly\"}} and import into that"
-                );
-                return Err(ControlError::conflict("server_sdk_required", detail));
-            }
-            own = tx.bump_environment(project, env_key, now).await?;
         }
         let own = own.ok_or_else(|| ControlError::not_found("environment", env_key))?;
-        let definitions = tx.all_definitions(project).await?;
-        Ok(LockedProject { tx, own, others, definitions, now })
+        Ok((tx, own))
     }
 
     /// Writes everything that a plan has, and finishes.
@@ -200,27 +225,70 @@ impl Control {
     }
 }
 
+/// Reads what an import is compared with.
+async fn load(
+    tx: &mut Tx,
+    (project, env_key): (&ProjectKey, &EnvKey),
+    import: &Import,
+    is_replacing: bool,
+) -> Result<Loaded, ControlError> {
+    let environments = tx.environments().await?.into_iter();
+    let (own, others): (Vec<_>, Vec<_>) =
+        environments.filter(|each| each.project == *project).partition(|each| each.key == *env_key);
+    let Some(own) = own.into_iter().next() else {
+        let is_there = tx.projects().await?.iter().any(|each| each.key == *project);
+        return Err(if is_there {
+            ControlError::not_found("environment", env_key)
+        } else {
+            ControlError::not_found("project", project)
+        });
+    };
+    if own.server_sdk != ServerSdk::LaunchDarkly {
+        let detail = format!(
+            "the environment `{env_key}` was not created for LaunchDarkly's SDKs, so its rollouts may hash otherwise; create one with POST /api/v1/projects/{project}/environments {{\"key\":\"…\",\"serverSdk\":\"launchdarkly\"}} and import into that"
+        );
+        return Err(ControlError::conflict("server_sdk_required", detail));
+    }
+    let definitions = tx.all_definitions(project).await?;
+    let used_elsewhere = if is_replacing {
+        let redefined = import.redefined(&definitions).collect();
+        used_elsewhere(tx, project, &others, &redefined).await?
+    } else {
+        BTreeSet::new()
+    };
+    let flags = tx.flags(project, own.id).await?.into_iter();
+    let configs = flags.map(|flag| (flag.definition.key, (flag.config, flag.killed.is_some())));
+    let configs = configs.collect();
+    let segments = tx.segments(own.id).await?.into_iter();
+    let segments = segments.map(|stored| (stored.segment.key.clone(), stored.segment)).collect();
+    Ok(Loaded { own, others, definitions, configs, segments, used_elsewhere })
+}
+
 /// The flags that would get other values and that another environment of the project uses: it has configured or killed them,
 /// or another of its flags has them as a prerequisite.
 async fn used_elsewhere(
-    locked: &mut LockedProject,
+    tx: &mut Tx,
     project: &ProjectKey,
-    import: &Import,
+    others: &[EnvironmentRecord],
+    redefined: &BTreeSet<&FlagKey>,
 ) -> Result<BTreeSet<FlagKey>, ControlError> {
-    let redefined: BTreeSet<&FlagKey> = import.redefined(&locked.definitions).collect();
     let mut used = BTreeSet::new();
-    if redefined.is_empty() {
-        return Ok(used);
-    }
-    for other in &locked.others {
+    for other in others.iter().filter(|_| !redefined.is_empty()) {
+        let needed = tx.prerequisites(other.id).await?.into_values().flatten();
+        used.extend(needed.filter(|key| redefined.contains(key)));
+        let mut flags = Vec::new();
+        if redefined.len() <= LOOKUPS_MAX {
+            for key in redefined {
+                flags.extend(tx.flag(project, other.id, key).await?);
+            }
+        } else {
+            flags = tx.flags(project, other.id).await?;
+        }
         let salt = initial_salt(project, &other.key);
-        for flag in locked.tx.flags(project, other.id).await? {
-            let needed = flag.config.prerequisites.iter().map(|each| &each.key);
-            used.extend(needed.filter(|key| redefined.contains(key)).cloned());
-            let key = &flag.definition.key;
+        for flag in flags.into_iter().filter(|flag| redefined.contains(&flag.definition.key)) {
             let is_initial = || flag.config == FlagConfig::initial(&flag.definition, salt.clone());
-            if redefined.contains(key) && (flag.killed.is_some() || !is_initial()) {
-                used.insert(key.clone());
+            if flag.killed.is_some() || !is_initial() {
+                used.insert(flag.definition.key);
             }
         }
     }
