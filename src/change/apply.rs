@@ -9,10 +9,12 @@ use crate::change::read::ServeSpec;
 use crate::change::read::hash_not_served;
 use crate::change::read::too_many_patterns;
 use crate::change::rebalance::Moved;
-use crate::change::rebalance::moved_between;
 use crate::change::rebalance::rebalance;
-use crate::eval::bucket_attribute;
-use crate::eval::kind_or_user;
+use crate::change::ring::is_same_ring;
+use crate::change::ring::moved_by;
+use crate::change::ring::ring_of;
+use crate::change::ring::rollout;
+use crate::change::ring::served_by;
 use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
 use crate::model::flag::unknown_variation;
@@ -27,13 +29,10 @@ use crate::model::rule::FlagConfig;
 use crate::model::rule::Prerequisite;
 use crate::model::rule::Rollout;
 use crate::model::rule::RolloutHash;
-use crate::model::rule::RolloutKind;
 use crate::model::rule::Rule;
-use crate::model::rule::Slice;
 use crate::model::rule::Target;
 use crate::model::rule::USER_KIND;
 use crate::model::rule::VariationOrRollout;
-use crate::model::rule::WEIGHT_TOTAL;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -378,76 +377,6 @@ impl Change<'_> {
 fn percent(weight_milli_pct: u32) -> String {
     let text = format!("{}.{:03}", weight_milli_pct / 1_000, weight_milli_pct % 1_000);
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-/// A plain rollout: an experiment whose weights are set ends, because nothing says who is to be measured from then on.
-///
-/// What is not said stays as before, so that setting weights alone moves nobody who need not move.
-fn rollout(spec: &RolloutSpec, hash: RolloutHash, before: Option<&Rollout>) -> Rollout {
-    let kind = || before.map(|before| kind_or_user(&before.context_kind).to_owned());
-    let bucket_by = || {
-        let divided = before.filter(|before| before.kind == RolloutKind::Rollout);
-        divided.map(|before| before.bucket_by.clone())
-    };
-    Rollout {
-        kind: RolloutKind::Rollout,
-        hash,
-        context_kind: spec
-            .context_kind
-            .clone()
-            .or_else(kind)
-            .unwrap_or_else(|| USER_KIND.to_owned()),
-        bucket_by: spec.bucket_by.clone().or_else(bucket_by).unwrap_or_default(),
-        seed: spec.seed.or(before.and_then(|before| before.seed)),
-        variations: Vec::new(),
-    }
-}
-
-fn served_by(rollout: Rollout) -> VariationOrRollout {
-    VariationOrRollout { variation: None, rollout: Some(rollout) }
-}
-
-/// Whether a context lies in the same slot of both; a fixed variation is a ring with one owner, whatever is hashed.
-fn is_same_ring(old: &VariationOrRollout, new: &VariationOrRollout) -> bool {
-    let hashed = |serve: &VariationOrRollout| {
-        let rollout = serve.rollout.as_ref().filter(|_| serve.variation.is_none())?;
-        let (kind, bucket_by) = (rollout.context_kind.as_str(), rollout.bucket_by.as_str());
-        let bucket_by = if rollout.kind == RolloutKind::Experiment { "" } else { bucket_by };
-        // As an evaluation reads them, so that two ways to write the same are the same.
-        let attribute = bucket_attribute(kind, bucket_by);
-        Some((kind_or_user(kind).to_owned(), attribute, rollout.hash, rollout.seed))
-    };
-    match (hashed(old), hashed(new)) {
-        (Some(old), Some(new)) => old == new,
-        _ => true,
-    }
-}
-
-/// Who owns which slots.
-fn ring_of(serve: &VariationOrRollout) -> Vec<Slice> {
-    match (serve.variation, &serve.rollout) {
-        (Some(variation), _) => {
-            vec![Slice { variation, weight_milli_pct: WEIGHT_TOTAL, untracked: false }]
-        }
-        (None, Some(rollout)) => {
-            // As in an evaluation: nobody lies beyond the ring, and what no slice covers belongs to the last one.
-            let mut rest = WEIGHT_TOTAL;
-            let mut slices = rollout.variations.clone();
-            for slice in &mut slices {
-                slice.weight_milli_pct = slice.weight_milli_pct.min(rest);
-                rest -= slice.weight_milli_pct;
-            }
-            if let Some(last) = slices.last_mut() {
-                last.weight_milli_pct += rest;
-            }
-            slices
-        }
-        (None, None) => Vec::new(),
-    }
-}
-
-fn moved_by(old: &VariationOrRollout, new: &VariationOrRollout) -> Option<Moved> {
-    is_same_ring(old, new).then(|| moved_between(&ring_of(old), &ring_of(new)))
 }
 
 /// All individual targets: context kind, key, variation.

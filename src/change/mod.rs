@@ -18,6 +18,7 @@ mod import;
 mod instruction;
 mod read;
 mod rebalance;
+mod ring;
 mod segment;
 
 pub use apply::Applied;

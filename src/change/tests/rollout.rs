@@ -183,13 +183,21 @@ fn a_rollout_without_a_kind_is_one_of_users() {
 
 #[test]
 fn setting_weights_keeps_who_is_divided() {
-    let fields = json!({"contextKind": "org", "bucketBy": "tier"});
-    let before = ring_with(&[(1, 75_000), (0, 25_000)], &fields);
-    let after = ring_with(&[(1, 70_000), (0, 30_000)], &fields);
-    let weights = divide(&json!({"on": 30_000, "off": 70_000}));
-    let applied = change(&before, &json!([weights])).unwrap();
-    assert_eq!(applied.config, config(&after));
-    assert_eq!(applied.moved.map(|moved| moved.moved_milli_pct), Some(5_000));
+    for (before, after) in [
+        (
+            json!({"contextKind": "org", "bucketBy": "tier"}),
+            json!({"contextKind": "org", "bucketBy": "tier"}),
+        ),
+        (json!({"bucketBy": "/a"}), json!({"contextKind": "user", "bucketBy": "/~1a"})),
+        (json!({}), json!({"contextKind": "user"})),
+    ] {
+        let before = ring_with(&[(1, 75_000), (0, 25_000)], &before);
+        let after = ring_with(&[(1, 70_000), (0, 30_000)], &after);
+        let weights = divide(&json!({"on": 30_000, "off": 70_000}));
+        let applied = change(&before, &json!([weights])).unwrap();
+        assert_eq!(applied.config, config(&after));
+        assert_eq!(applied.moved.map(|moved| moved.moved_milli_pct), Some(5_000));
+    }
 }
 
 #[test]
