@@ -27,10 +27,11 @@ def target_folder():
     return Path(json.loads(metadata)["target_directory"])
 
 
-def built_program(messages):
-    """The program among cargo's messages."""
-    found = [json.loads(line).get("executable") for line in messages.splitlines() if line.startswith("{")]
-    return [path for path in found if path][-1]
+def built_program(messages, name):
+    """The program of this name among cargo's messages, which tell of others too."""
+    built = [json.loads(line) for line in messages.splitlines() if line.startswith("{")]
+    found = [each["executable"] for each in built if each.get("executable") and each["target"]["name"] == name]
+    return found[-1]
 
 
 def machine():
