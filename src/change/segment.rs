@@ -9,6 +9,7 @@ use crate::model::decode::object;
 use crate::model::environment::ServerSdk;
 use crate::model::key::SegmentKey;
 use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
+use crate::model::limit::CONTEXT_KINDS_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::RULES_MAX;
 use crate::model::limit::SEGMENT_KEYS_MAX;
@@ -23,9 +24,6 @@ use crate::model::segment::SegmentRule;
 use crate::model::segment::SegmentTarget;
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// Kinds of context in one list of a segment.
-pub(super) const CONTEXT_KINDS_MAX: usize = 20;
 
 /// Reads the body that creates a segment, or (with `key` given by the path) replaces one.
 ///

@@ -41,7 +41,7 @@ const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Contexts in one request.
 const CONTEXTS_MAX: usize = 1_000;
 /// Flags that one request can name; without names it means all flags.
-const FLAGS_MAX: usize = 1_000;
+const NAMED_FLAGS_MAX: usize = 1_000;
 /// Evaluations in one request.
 const EVALUATIONS_MAX: usize = 1_000_000;
 /// Evaluations that one request can have explained, each of which can take a page.
@@ -128,7 +128,7 @@ fn read_request(body: Value) -> Result<EvaluateRequest, Problems> {
             context.map_err(|found| problems.add_below(path, found)).ok()
         });
         let has_flags = fields.has("flags");
-        let flags = fields.texts("flags", FLAGS_MAX, KEY_CHARS_MAX);
+        let flags = fields.texts("flags", NAMED_FLAGS_MAX, KEY_CHARS_MAX);
         EvaluateRequest { contexts, flags: has_flags.then_some(flags) }
     });
     let empty = EvaluateRequest { contexts: Vec::new(), flags: None };

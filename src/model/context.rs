@@ -137,11 +137,6 @@ impl Context {
         context
     }
 
-    /// The part of the context that is of `kind`.
-    pub fn kind(&self, kind: &str) -> Option<&ContextKind> {
-        self.kinds.iter().find(|each| each.kind == kind)
-    }
-
     /// The part of the context that is meant.
     #[inline]
     pub(crate) fn of_kind(&self, kind: &KindRef) -> Option<&ContextKind> {
@@ -412,7 +407,7 @@ mod tests {
     fn attribute(context: Value, kind: &str, reference: &str) -> Option<Value> {
         let context = Context::decode(context).unwrap();
         let reference = AttributeRef::parse(reference).unwrap();
-        context.kind(kind)?.attribute(&reference).map(Attribute::to_json)
+        context.of_kind(&KindRef::new(kind))?.attribute(&reference).map(Attribute::to_json)
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub const ENVIRONMENTS_MAX: i64 = 1_000;
 pub const SEGMENTS_MAX: i64 = 10_000;
 /// Live tokens in one installation.
 pub const TOKENS_MAX: i64 = 100_000;
-/// Kinds in one context.
+/// Kinds in one context, and in one list of a segment.
 pub const CONTEXT_KINDS_MAX: usize = 20;
 /// Attributes of one context, all kinds together.
 pub const CONTEXT_ATTRIBUTES_MAX: usize = 256;

@@ -2,11 +2,11 @@
 
 use crate::change::read::hash_not_served;
 use crate::change::read::too_many_patterns;
-use crate::change::segment::CONTEXT_KINDS_MAX;
 use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
 use crate::model::limit::CLAUSE_VALUES_MAX;
 use crate::model::limit::CLAUSES_MAX;
+use crate::model::limit::CONTEXT_KINDS_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::PATTERN_BYTES_MAX;
 use crate::model::limit::PATTERNS_MAX;

@@ -5,13 +5,17 @@
 use crate::model::attribute::Attribute;
 use crate::model::attribute::AttributeRef;
 use crate::model::context::Context;
+use crate::model::context::KindRef;
 use serde_json::Value;
 use serde_json::json;
 
 /// The value of an attribute; `None` if it is absent.
 fn found(context: &Value, kind: &str, name: &str) -> Option<Value> {
     let context = Context::decode_launchdarkly(context.clone()).unwrap();
-    context.kind(kind)?.attribute(&AttributeRef::literal(name)).map(Attribute::to_json)
+    context
+        .of_kind(&KindRef::new(kind))?
+        .attribute(&AttributeRef::literal(name))
+        .map(Attribute::to_json)
 }
 
 #[test]
