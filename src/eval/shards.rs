@@ -5,10 +5,9 @@
 // HOT: searching does not allocate.
 
 use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::hash::Hash;
 use std::sync::Arc;
 
 /// Shards of one map. At 200,000 keys a shard has 200: few enough to copy in microseconds.
@@ -16,7 +15,12 @@ const N_SHARDS: usize = 1_024;
 /// Maps of up to so many keys have one shard, so that many small environments cost little.
 const ONE_SHARD_MAX: usize = 256;
 
-type Shard<K, V> = HashMap<K, Arc<V>, FixedState>;
+/// Entries by the hash that also chooses the shard, so that a key is hashed once.
+type Shard<K, V> = HashTable<(K, Arc<V>)>;
+
+fn hash_of(key: &str) -> u64 {
+    FixedState::default().hash_one(key)
+}
 
 /// A map from keys to shared values.
 #[derive(Debug)]
@@ -32,9 +36,11 @@ impl<K, V> Default for Shards<K, V> {
     }
 }
 
-impl<K: Hash + Eq + Clone + Borrow<str>, V> Shards<K, V> {
+impl<K: Eq + Clone + Borrow<str>, V> Shards<K, V> {
     pub(crate) fn get(&self, key: &str) -> Option<&Arc<V>> {
-        self.shards.get(self.shard_of(key))?.get(key)
+        let hash = hash_of(key);
+        let shard = self.shards.get(self.shard_of(hash))?;
+        shard.find(hash, |(each, _)| each.borrow() == key).map(|(_, value)| value)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -42,7 +48,7 @@ impl<K: Hash + Eq + Clone + Borrow<str>, V> Shards<K, V> {
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<V>> {
-        self.shards.iter().flat_map(|shard| shard.values())
+        self.shards.iter().flat_map(|shard| shard.iter()).map(|(_, value)| value)
     }
 
     /// Returns the map that this one becomes by a change, in which `None` stands for removed.
@@ -59,38 +65,42 @@ impl<K: Hash + Eq + Clone + Borrow<str>, V> Shards<K, V> {
             next.split();
         }
         for (key, value) in change {
-            let i = next.shard_of(key.borrow());
-            let Some(shard) = next.shards.get_mut(i) else { continue };
-            // Copies the shard at its first change, and not again.
-            let shard = Arc::make_mut(shard);
-            let before = match value {
-                Some(value) => shard.insert(key.clone(), Arc::clone(value)),
-                None => shard.remove(key.borrow()),
-            };
-            next.len += usize::from(value.is_some());
-            next.len -= usize::from(before.is_some());
+            next.put(key, value);
         }
         next
     }
 
-    fn split(&mut self) {
-        let all: Vec<Arc<Shard<K, V>>> =
-            std::mem::replace(&mut self.shards, (0..N_SHARDS).map(|_| Arc::default()).collect());
-        for (key, value) in all.iter().flat_map(|shard| shard.iter()) {
-            let i = self.shard_of(key.borrow());
-            if let Some(shard) = self.shards.get_mut(i) {
-                Arc::make_mut(shard).insert(key.clone(), Arc::clone(value));
-            }
+    fn put(&mut self, key: &K, value: Option<&Arc<V>>) {
+        let hash = hash_of(key.borrow());
+        let i = self.shard_of(hash);
+        let Some(shard) = self.shards.get_mut(i) else { return };
+        // Copies the shard at its first change, and not again.
+        let shard = Arc::make_mut(shard);
+        if let Ok(entry) = shard.find_entry(hash, |(each, _)| each == key) {
+            entry.remove();
+            self.len -= 1;
+        }
+        if let Some(value) = value {
+            let entry = (key.clone(), Arc::clone(value));
+            shard.insert_unique(hash, entry, |(each, _)| hash_of(each.borrow()));
+            self.len += 1;
         }
     }
 
-    fn shard_of(&self, key: &str) -> usize {
-        if self.shards.len() == 1 {
-            return 0;
+    fn split(&mut self) {
+        let shards = (0..N_SHARDS).map(|_| Arc::default()).collect();
+        let all = std::mem::replace(self, Self { shards, len: 0 });
+        for (key, value) in all.shards.iter().flat_map(|shard| shard.iter()) {
+            self.put(key, Some(value));
         }
-        /// The map inside uses other bits of its hash.
+    }
+
+    fn shard_of(&self, hash: u64) -> usize {
+        /// The table inside uses the lowest and the highest bits.
         const SHARD_SHIFT: u32 = 40;
-        let hash = FixedState::default().hash_one(key) >> SHARD_SHIFT;
-        usize::try_from(hash).unwrap_or_default() % N_SHARDS
+        match self.shards.len() {
+            1 => 0,
+            _ => usize::try_from(hash >> SHARD_SHIFT).unwrap_or_default() % N_SHARDS,
+        }
     }
 }

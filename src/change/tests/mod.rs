@@ -5,6 +5,7 @@
 mod decode;
 mod definition;
 mod import;
+mod import_refused;
 mod many;
 mod prerequisite;
 mod property;
