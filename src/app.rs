@@ -126,8 +126,8 @@ impl App {
             let listening = follower.clone().listen(doorbell, stop.clone());
             spawn(&tasks, name, &stop, &failed, listening);
         }
-        let router = http::router(data, AdminState { control });
-        let serving = http::serve(listener, router, connections.clone(), stop.clone());
+        let front = http::front(data, AdminState { control });
+        let serving = http::serve(listener, front, connections.clone(), stop.clone());
         spawn(&tasks, "accept loop", &stop, &failed, serving);
         let following = {
             let stop = stop.clone();

@@ -1,8 +1,13 @@
 //! The `vexil` program: chooses the TLS provider and runs the command line.
 
 use anyhow::anyhow;
+use mimalloc::MiMalloc;
 use std::io::Write;
 use std::process::ExitCode;
+
+/// What a request allocates is often freed by another thread, which costs the system's allocator a lock.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

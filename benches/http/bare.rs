@@ -1,6 +1,6 @@
 //! What HTTP and JSON cost without feature flags: a handler that parses the body and answers as many bytes as it is told.
 //!
-//! `bare 127.0.0.1:8090` serves until it is killed. It has Vexil's runtime, server loop and profile; it has no layers, no
+//! `bare 127.0.0.1:8090` serves until it is killed. It has Vexil's runtime, server loop, allocator and profile; it has no layers, no
 //! tokens and no flags, and its answer is one buffer that was made before. The path is the number of bytes: `POST /412`.
 //! Who drives it is `load.py`.
 
@@ -14,6 +14,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
+use mimalloc::MiMalloc;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,9 @@ use tokio_util::task::TaskTracker;
 
 /// The longest answer.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[tokio::main]
 async fn main() {

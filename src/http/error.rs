@@ -132,10 +132,14 @@ impl ApiError {
         }
         // axum answers a method that a route does not have by itself, with the header `Allow` and without a body.
         let is_bare = !response.headers().contains_key(header::CONTENT_TYPE);
-        (response.status() == StatusCode::METHOD_NOT_ALLOWED && is_bare).then(|| {
-            let detail = "the route does not have this method; the header Allow names those it has";
-            Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-        })
+        (response.status() == StatusCode::METHOD_NOT_ALLOWED && is_bare)
+            .then(Self::method_not_allowed)
+    }
+
+    /// 405: the response must also have the header `Allow`.
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "the route does not have this method; the header Allow names those it has";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
     }
 
     /// Writes the error as a problem document.

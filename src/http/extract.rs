@@ -45,13 +45,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let snapshots = Arc::<Snapshots>::from_ref(state);
-        let token = token_of(&parts.headers)?;
-        let digest = auth::digest(token);
-        let Some(entry) = snapshots.directory().token(&digest).cloned() else {
-            return Err(refusal(token, &snapshots));
-        };
-        let request_id = parts.extensions.get::<RequestId>().cloned();
-        Ok(Self { entry, snapshots, digest, request_id })
+        Self::new(&parts.headers, snapshots, parts.extensions.get::<RequestId>().cloned())
     }
 }
 
@@ -113,6 +107,20 @@ fn refusal(token: &str, snapshots: &Snapshots) -> ApiError {
 }
 
 impl Caller {
+    /// Finds out who sends a request with these headers.
+    pub(crate) fn new(
+        headers: &HeaderMap,
+        snapshots: Arc<Snapshots>,
+        request_id: Option<RequestId>,
+    ) -> Result<Self, ApiError> {
+        let token = token_of(headers)?;
+        let digest = auth::digest(token);
+        let Some(entry) = snapshots.directory().token(&digest).cloned() else {
+            return Err(refusal(token, &snapshots));
+        };
+        Ok(Self { entry, snapshots, digest, request_id })
+    }
+
     /// What the token grants.
     pub(crate) fn grant(&self) -> &Grant {
         &self.entry.grant
@@ -121,7 +129,8 @@ impl Caller {
     /// Who is recorded as the author of a change.
     pub(crate) fn author(&self, comment: Option<String>) -> Author {
         let actor = Actor { id: self.grant().id.clone(), name: self.grant().name.clone() };
-        let request_id = self.request_id.as_ref().map(|id| id.0.to_string()).unwrap_or_default();
+        let request_id =
+            self.request_id.as_ref().map(RequestId::as_str).unwrap_or_default().to_owned();
         Author { actor, request_id, comment }
     }
 

@@ -8,6 +8,7 @@ use axum::extract::FromRequest;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use bytes::Bytes;
+use bytes::BytesMut;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::time::Duration;
@@ -53,20 +54,29 @@ pub(crate) async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, ApiEr
 
 /// Reads a body to its end; `None` if it is larger than `bytes_max`, of which no more is kept.
 async fn read(mut body: Body, bytes_max: usize) -> Result<Option<Bytes>, axum::Error> {
-    let mut kept = Vec::new();
+    // Most bodies come in one piece, which is not copied.
+    let mut kept = Bytes::new();
     let mut n_bytes = 0_usize;
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         n_bytes = n_bytes.saturating_add(data.len());
-        if n_bytes <= bytes_max {
-            kept.extend_from_slice(&data);
-        } else if n_bytes > bytes_max.saturating_add(DRAINED_BYTES_MAX) {
+        if n_bytes > bytes_max.saturating_add(DRAINED_BYTES_MAX) {
             break;
-        } else {
-            kept = Vec::new();
         }
+        kept = match n_bytes {
+            n if n > bytes_max => Bytes::new(),
+            n if n == data.len() => data,
+            _ => joined(kept, &data),
+        };
     }
-    Ok((n_bytes <= bytes_max).then(|| Bytes::from(kept)))
+    Ok((n_bytes <= bytes_max).then_some(kept))
+}
+
+/// The bytes with more behind them; copies only while nobody else holds them, as happens once.
+fn joined(kept: Bytes, more: &[u8]) -> Bytes {
+    let mut all = BytesMut::from(kept);
+    all.extend_from_slice(more);
+    all.freeze()
 }
 
 /// The JSON body of an administrator's request, with nothing in it silently lost.

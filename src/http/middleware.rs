@@ -6,64 +6,110 @@ use crate::telemetry::Metrics;
 use axum::extract::MatchedPath;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::http::HeaderName;
 use axum::http::HeaderValue;
+use axum::http::Method;
 use axum::http::Uri;
+use axum::http::header;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use futures_util::FutureExt;
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::debug;
 use tracing::error;
 
-const REQUEST_ID: &str = "x-request-id";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters of a request id that a client may choose.
 const REQUEST_ID_CHARS_MAX: usize = 64;
 
-/// The id of a request: the client's own, if it is one, or a new one.
+/// The id of a request: the client's own, if it is one, or a new one. Always readable as text.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestId(pub(crate) Arc<str>);
+pub(crate) struct RequestId(HeaderValue);
+
+impl RequestId {
+    fn new(request: &Request) -> Self {
+        let given = request.headers().get(REQUEST_ID);
+        let is_good = |value: &&HeaderValue| value.to_str().is_ok_and(is_request_id);
+        // The digits and dashes of a new one are no surprise to a header.
+        let new = || HeaderValue::try_from(Ids.next()).unwrap_or(HeaderValue::from_static("none"));
+        Self(given.filter(is_good).cloned().unwrap_or_else(new))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
 
 /// How the body of an error is written: the error, the path that was asked for, and the id of the request.
 pub(crate) type WriteError = fn(&ApiError, &Uri, &str) -> Response;
 
-/// Gives the request an id, and writes the body of an error.
+/// What is noted about a request until it is answered.
+pub(crate) struct Observed {
+    started: Instant,
+    method: Method,
+    uri: Uri,
+    id: RequestId,
+}
+
+impl Observed {
+    /// Takes the request's own id, or gives it one.
+    pub(crate) fn new(request: &Request) -> Self {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self { started: Instant::now(), method, uri, id: RequestId::new(request) }
+    }
+
+    /// Waits for the answer, writes its body if it is an error or a panic, adds what every answer has, and counts it.
+    ///
+    /// `route` is not the path: paths can hold what belongs in no log.
+    pub(crate) async fn finish(
+        self,
+        answering: impl Future<Output = Response>,
+        metrics: &Metrics,
+        write_error: WriteError,
+        route: &str,
+    ) -> Response {
+        let answering = AssertUnwindSafe(answering).catch_unwind();
+        let mut response = answering.await.unwrap_or_else(|panic| panicked(&*panic));
+        let Self { started, method, uri, id } = self;
+        if let Some(error) = ApiError::take_from(&mut response) {
+            let extra_headers = std::mem::take(response.headers_mut());
+            response = write_error(&error, &uri, id.as_str());
+            for (name, value) in &extra_headers {
+                response.headers_mut().entry(name).or_insert(value.clone());
+            }
+        }
+        let status = response.status();
+        metrics.requests.count(status.as_u16());
+        debug!(
+            request.id = id.as_str(),
+            http.method = %method,
+            http.route = route,
+            http.status = status.as_u16(),
+            duration_us = started.elapsed().as_micros(),
+            "answered a request"
+        );
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id.0);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+}
+
+/// Gives the request an id, and writes the body of an error; for the routes of the router.
 pub(crate) async fn observe(
-    State((metrics, write_error)): State<(Arc<Metrics>, WriteError)>,
+    State(metrics): State<Arc<Metrics>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let started = Instant::now();
-    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let given = given.filter(|id| is_request_id(id)).map(Arc::from);
-    let id: Arc<str> = given.unwrap_or_else(|| Arc::from(Ids.next()));
-    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    // The route and not the path: paths can hold what belongs in no log.
+    let observed = Observed::new(&request);
+    request.extensions_mut().insert(observed.id.clone());
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let mut response = next.run(request).await;
-    if let Some(error) = ApiError::take_from(&mut response) {
-        let extra_headers = std::mem::take(response.headers_mut());
-        response = write_error(&error, &uri, &id);
-        for (name, value) in &extra_headers {
-            response.headers_mut().entry(name).or_insert(value.clone());
-        }
-    }
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    let status = response.status();
-    metrics.requests.count(status.as_u16());
-    debug!(
-        request.id = &*id,
-        http.method = %method,
-        http.route = route.as_ref().map_or("", MatchedPath::as_str),
-        http.status = status.as_u16(),
-        duration_us = started.elapsed().as_micros(),
-        "answered a request"
-    );
-    response
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    observed.finish(next.run(request), &metrics, ApiError::write_problem, route).await
 }
 
 fn is_request_id(id: &str) -> bool {
@@ -72,32 +118,11 @@ fn is_request_id(id: &str) -> bool {
 }
 
 /// Answers for a handler that panicked; the process goes on.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is that of the layer")]
-pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+fn panicked(panic: &(dyn Any + Send)) -> Response {
     let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned());
     error!(panic = message.unwrap_or_default(), "a handler panicked");
     ApiError::internal().into_response()
-}
-
-/// Takes away doubled slashes at the start of a path: OFREP clients join a base URL that ends in a slash with a path that
-/// starts with one.
-pub(crate) fn collapse_leading_slashes<B>(
-    mut request: axum::http::Request<B>,
-) -> axum::http::Request<B> {
-    let Some(rest) = request.uri().path_and_query().map(|text| text.as_str()) else {
-        return request;
-    };
-    if !rest.starts_with("//") {
-        return request;
-    }
-    let path = format!("/{}", rest.trim_start_matches('/'));
-    let mut parts = request.uri().clone().into_parts();
-    parts.path_and_query = path.parse().ok();
-    if let Ok(uri) = Uri::from_parts(parts) {
-        *request.uri_mut() = uri;
-    }
-    request
 }

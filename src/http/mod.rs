@@ -14,6 +14,7 @@ mod admin;
 mod error;
 mod evaluate;
 mod extract;
+mod front;
 mod json_body;
 mod middleware;
 mod ofrep;
@@ -22,8 +23,8 @@ mod router;
 mod serve;
 mod stream;
 
+pub use front::front;
 pub(crate) use json_body::IMPORT_BODY_BYTES_MAX;
-pub use router::router;
 pub use serve::serve;
 
 use crate::control::Control;

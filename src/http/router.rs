@@ -1,71 +1,32 @@
-//! All routes.
+//! All routes but OFREP's, which the front door answers without a router.
 
 use crate::http::AdminState;
 use crate::http::DataState;
 use crate::http::admin;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
-use crate::http::middleware::WriteError;
 use crate::http::middleware::observe;
-use crate::http::middleware::panicked;
-use crate::http::ofrep;
 use crate::http::openapi::document;
 use crate::http::ops;
 use crate::http::stream;
 use axum::Router;
-use axum::http::HeaderName;
-use axum::http::HeaderValue;
-use axum::http::Method;
-use axum::http::header;
 use axum::middleware::from_fn_with_state;
-use axum::routing::post;
 use std::sync::Arc;
-use std::time::Duration;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::Any;
-use tower_http::cors::CorsLayer;
-use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// How long a browser may remember what it may send.
-const CORS_MAX_AGE: Duration = Duration::from_secs(7_200);
-
-/// Returns the router with all routes and layers.
-pub fn router(data: DataState, admin: AdminState) -> Router {
+/// Returns the router with all routes but OFREP's, and their layers.
+pub(super) fn router(data: DataState, admin: AdminState) -> Router {
     let metrics = Arc::clone(&data.metrics);
-    let (ofrep_routes, _) = ofrep_routes().with_state(data.clone()).split_for_parts();
     let (routes, _) = data_routes().with_state(data).split_for_parts();
     let (admin_routes, _) = admin_routes().with_state(admin).split_for_parts();
-    let observed =
-        |write_error: WriteError| from_fn_with_state((Arc::clone(&metrics), write_error), observe);
-    // Each route has one layer of several, the outermost first: those that are put on one by one are boxed one by one.
-    let ofrep_routes = ofrep_routes.layer((
-        observed(ofrep::write_error),
-        no_sniffing(),
-        cors(),
-        CatchPanicLayer::custom(panicked),
-    ));
     routes
         .merge(admin_routes)
         .fallback(async || ApiError::not_found("there is no such route; see /openapi.yaml"))
-        .layer((
-            observed(ApiError::write_problem),
-            no_sniffing(),
-            CatchPanicLayer::custom(panicked),
-        ))
-        .merge(ofrep_routes)
+        .layer(from_fn_with_state(metrics, observe))
 }
 
-/// The routes of OFREP, answered from memory, with errors in its own shape.
-fn ofrep_routes() -> OpenApiRouter<DataState> {
-    // The key may hold escaped slashes, which clients unescape, so the route takes the rest of the path.
-    OpenApiRouter::new()
-        .routes(routes!(ofrep::evaluate_all_flags))
-        .route("/ofrep/v1/evaluate/flags/{*key}", post(ofrep::evaluate_flag))
-}
-
-/// Other routes that are answered from memory.
+/// Routes that are answered from memory.
 fn data_routes() -> OpenApiRouter<DataState> {
     OpenApiRouter::new()
         .routes(routes!(evaluate::evaluate_many))
@@ -115,33 +76,11 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(audit::list_environment_audit))
 }
 
-fn no_sniffing() -> SetResponseHeaderLayer<HeaderValue> {
-    let no_sniffing = HeaderValue::from_static("nosniff");
-    SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, no_sniffing)
-}
-
-/// Browsers may evaluate from any page: a client token is public, and no cookie is ever read.
-fn cors() -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([Method::POST, Method::GET, Method::OPTIONS])
-        .allow_headers([
-            header::CONTENT_TYPE,
-            header::AUTHORIZATION,
-            header::IF_NONE_MATCH,
-            HeaderName::from_static("x-api-key"),
-        ])
-        .expose_headers([header::ETAG, header::RETRY_AFTER])
-        .max_age(CORS_MAX_AGE)
-}
-
 /// The API document with all routes.
 pub(super) fn documented() -> utoipa::openapi::OpenApi {
-    let (_, ofrep) = ofrep_routes().split_for_parts();
     let (_, data) = data_routes().split_for_parts();
     let (_, admin) = admin_routes().split_for_parts();
     let mut all = document();
-    all.merge(ofrep);
     all.merge(data);
     all.merge(admin);
     all

@@ -3,8 +3,9 @@
 //! `axum::serve` is not used, because its version 0.8 leaves connections open that send nothing, and never finishes a
 //! graceful stop while a stream is open. What each connection may do in vain is bounded here.
 
-use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
@@ -14,6 +15,7 @@ use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use socket2::TcpKeepalive;
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +24,10 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Layer;
+use tower::Service;
 use tower::ServiceExt;
-use tower::util::MapRequestLayer;
 use tracing::debug;
 use tracing::warn;
-
-use crate::http::middleware::collapse_leading_slashes;
 
 /// Connections that are open at once; below the usual limit on descriptors, with room for the database.
 const CONNECTIONS_MAX: usize = 16_000;
@@ -51,12 +50,15 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 const HTTP2_PREFACE_START: &[u8] = b"PRI ";
 
 /// Serves connections until it is told to stop; then lets each finish the request that it is at.
-pub async fn serve(
+pub async fn serve<S>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     connections: TaskTracker,
     stop: CancellationToken,
-) {
+) where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
+    S: Clone + Send + 'static,
+{
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         // Waits for a place before it accepts: what is over the limit queues in the kernel.
@@ -70,9 +72,9 @@ pub async fn serve(
         };
         match accepted {
             Ok((socket, _)) => {
-                let (router, stop) = (router.clone(), stop.clone());
+                let (service, stop) = (service.clone(), stop.clone());
                 connections.spawn(async move {
-                    if let Err(error) = serve_connection(socket, router, stop).await {
+                    if let Err(error) = serve_connection(socket, service, stop).await {
                         debug!(%error, "a connection ended");
                     }
                     drop(permit);
@@ -88,19 +90,21 @@ pub async fn serve(
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn serve_connection(
+async fn serve_connection<S>(
     socket: TcpStream,
-    router: Router,
+    service: S,
     stop: CancellationToken,
-) -> Result<(), AnyError> {
+) -> Result<(), AnyError>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
+    S: Clone + Send + 'static,
+{
     set_options(&socket)?;
     let is_http2 = tokio::select! {
         is_http2 = tokio::time::timeout(FIRST_BYTE_TIMEOUT, begins_as_http2(&socket)) => is_http2??,
         () = stop.cancelled() => return Ok(()),
     };
-    let service = MapRequestLayer::new(collapse_leading_slashes).layer(router);
-    let service =
-        service.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
+    let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
     let service = TowerToHyperService::new(service);
     let io = TokioIo::new(socket);
     if is_http2 {

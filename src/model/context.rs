@@ -19,8 +19,9 @@ use crate::model::limit::CONTEXT_KINDS_MAX;
 use crate::model::limit::CONTEXT_VALUE_BYTES_MAX;
 use crate::model::problem::Problems;
 use crate::model::problem::join;
+use crate::model::raw_context::RawContext;
+use crate::model::raw_context::RawFields;
 use crate::model::rule::USER_KIND;
-use serde_json::Map;
 use serde_json::Value;
 use std::fmt;
 
@@ -83,16 +84,21 @@ impl Context {
     /// # Errors
     ///
     /// Every problem with the context, limits included, with paths from its root.
-    pub fn decode(value: Value) -> Result<Self, Problems> {
-        if value.is_null() {
-            return Ok(Self::default());
-        }
-        let is_there = |name: &str| value.get(name).is_some();
-        let has_custom = value.get("custom").is_some_and(Value::is_object);
-        let is_old_user = has_custom && !is_there("kind") && !is_there("targetingKey");
-        let form = if is_old_user { Form::LaunchDarkly } else { Form::Ofrep };
+    pub fn decode(raw: impl Into<RawContext>) -> Result<Self, Problems> {
+        let raw = raw.into();
+        let form = match &raw {
+            RawContext::Other(Value::Null) => return Ok(Self::default()),
+            RawContext::Fields(fields)
+                if fields.get("custom").is_some_and(Value::is_object)
+                    && fields.get("kind").is_none()
+                    && fields.get("targetingKey").is_none() =>
+            {
+                Form::LaunchDarkly
+            }
+            _ => Form::Ofrep,
+        };
         let mut problems = Problems::default();
-        let context = Self::read(value, form, &mut problems);
+        let context = Self::read(raw, form, &mut problems);
         context.check_limits(&mut problems);
         problems.into_result(context)
     }
@@ -103,33 +109,43 @@ impl Context {
     /// # Errors
     ///
     /// Every problem with the context, with paths from its root. Limits are not checked.
-    pub fn decode_launchdarkly(value: Value) -> Result<Self, Problems> {
+    pub fn decode_launchdarkly(raw: impl Into<RawContext>) -> Result<Self, Problems> {
+        let raw = raw.into();
+        let form = match &raw {
+            RawContext::Fields(fields)
+                if fields.get("kind").is_none() && fields.get("targetingKey").is_some() =>
+            {
+                Form::Ofrep
+            }
+            _ => Form::LaunchDarkly,
+        };
         let mut problems = Problems::default();
-        let is_flat = value.get("kind").is_none() && value.get("targetingKey").is_some();
-        let form = if is_flat { Form::Ofrep } else { Form::LaunchDarkly };
-        let context = Self::read(value, form, &mut problems);
+        let context = Self::read(raw, form, &mut problems);
         problems.into_result(context)
     }
 
-    fn read(value: Value, form: Form, problems: &mut Problems) -> Self {
+    fn read(raw: RawContext, form: Form, problems: &mut Problems) -> Self {
         let mut context = Self::default();
-        let Value::Object(mut fields) = value else {
-            wrong_type(problems, "", "an object", &value);
-            return context;
+        let mut fields = match raw {
+            RawContext::Fields(fields) => fields,
+            RawContext::Other(value) => {
+                wrong_type(problems, "", "an object", &value);
+                return context;
+            }
         };
         match (fields.get("kind"), form) {
             (Some(Value::String(kind)), _) if kind == "multi" => {
-                fields.shift_remove("kind");
+                fields.take("kind");
                 context.kinds = read_multi(fields, form, problems);
             }
             (Some(Value::String(kind)), _) => {
                 let kind = kind.clone();
-                fields.shift_remove("kind");
+                fields.take("kind");
                 context.kinds.extend(read_kind(kind, fields, form, "", problems));
             }
             (None, Form::LaunchDarkly) => context.kinds.push(read_old_user(fields, problems)),
             (None | Some(Value::Null), Form::Ofrep) => {
-                fields.shift_remove("kind");
+                fields.take("kind");
                 context.kinds.extend(read_kind(USER_KIND.to_owned(), fields, form, "", problems));
             }
             (Some(other), _) => wrong_type(problems, "kind", "a string", other),
@@ -200,13 +216,14 @@ enum Form {
     Ofrep,
 }
 
-fn read_multi(fields: Map<String, Value>, form: Form, problems: &mut Problems) -> Vec<ContextKind> {
-    let mut kinds = Vec::with_capacity(fields.len());
-    for (kind, value) in fields {
+fn read_multi(fields: RawFields, form: Form, problems: &mut Problems) -> Vec<ContextKind> {
+    let mut kinds = Vec::new();
+    for (kind, value) in fields.into_vec() {
         match value {
-            Value::Object(mut inner) => {
+            Value::Object(inner) => {
+                let mut inner = RawFields::from(inner);
                 let path = kind.clone();
-                inner.shift_remove("kind");
+                inner.take("kind");
                 kinds.extend(read_kind(kind, inner, form, &path, problems));
             }
             // OFREP clients add their own `targetingKey` beside the kinds.
@@ -222,7 +239,7 @@ fn read_multi(fields: Map<String, Value>, form: Form, problems: &mut Problems) -
 
 fn read_kind(
     kind: String,
-    mut fields: Map<String, Value>,
+    mut fields: RawFields,
     form: Form,
     path: &str,
     problems: &mut Problems,
@@ -243,7 +260,7 @@ fn read_kind(
             key
         }
     };
-    let is_anonymous = match fields.shift_remove("anonymous") {
+    let is_anonymous = match fields.take("anonymous") {
         None => false,
         Some(Value::Bool(value)) => value,
         Some(other) => {
@@ -257,10 +274,10 @@ fn read_kind(
         wrong_type(problems, &join(path, "name"), "a string", other);
     }
     // Describes the context to event pipelines; never addressable by rules.
-    let meta = fields.shift_remove("_meta");
+    let meta = fields.take("_meta");
     match form {
         Form::Ofrep => {
-            fields.shift_remove("privateAttributes");
+            fields.take("privateAttributes");
         }
         Form::LaunchDarkly => match meta {
             None | Some(Value::Null | Value::Object(_)) => {}
@@ -272,11 +289,11 @@ fn read_kind(
 
 /// The key, which must be there and be a text; an empty one is the caller's to judge.
 fn read_required_key(
-    fields: &mut Map<String, Value>,
+    fields: &mut RawFields,
     path: &str,
     problems: &mut Problems,
 ) -> Option<String> {
-    match fields.shift_remove("key") {
+    match fields.take("key") {
         Some(Value::String(key)) => return Some(key),
         Some(other) => wrong_type(problems, &join(path, "key"), "a string", &other),
         None => problems.add(join(path, "key"), "required", "`key` is required"),
@@ -284,13 +301,9 @@ fn read_required_key(
     None
 }
 
-fn read_ofrep_key(
-    fields: &mut Map<String, Value>,
-    path: &str,
-    problems: &mut Problems,
-) -> Option<String> {
-    let key = fields.shift_remove("key");
-    let (name, key) = match fields.shift_remove("targetingKey") {
+fn read_ofrep_key(fields: &mut RawFields, path: &str, problems: &mut Problems) -> Option<String> {
+    let key = fields.take("key");
+    let (name, key) = match fields.take("targetingKey") {
         Some(Value::Null) | None => ("key", key),
         targeting_key => ("targetingKey", targeting_key),
     };
@@ -306,9 +319,9 @@ fn read_ofrep_key(
 }
 
 /// A user as LaunchDarkly's SDKs described it before there were kinds: `custom` is flattened, and the key may be empty.
-fn read_old_user(mut fields: Map<String, Value>, problems: &mut Problems) -> ContextKind {
+fn read_old_user(mut fields: RawFields, problems: &mut Problems) -> ContextKind {
     let key = read_required_key(&mut fields, "", problems);
-    let is_anonymous = match fields.shift_remove("anonymous") {
+    let is_anonymous = match fields.take("anonymous") {
         None | Some(Value::Null) => false,
         Some(Value::Bool(value)) => value,
         Some(other) => {
@@ -316,20 +329,22 @@ fn read_old_user(mut fields: Map<String, Value>, problems: &mut Problems) -> Con
             false
         }
     };
-    let mut attributes = match fields.shift_remove("custom") {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(custom)) => custom,
+    let mut attributes = match fields.take("custom") {
+        None | Some(Value::Null) => RawFields::default(),
+        Some(Value::Object(mut custom)) => {
+            custom.retain(|name, _| !NOT_CUSTOM.contains(&name.as_str()));
+            custom.into()
+        }
         Some(other) => {
             wrong_type(problems, "custom", "an object", &other);
-            Map::new()
+            RawFields::default()
         }
     };
-    attributes.retain(|name, _| !NOT_CUSTOM.contains(&name.as_str()));
     for name in OLD_USER_TEXTS {
-        match fields.shift_remove(*name) {
+        match fields.take(name) {
             None | Some(Value::Null) => {}
             Some(value @ Value::String(_)) => {
-                attributes.insert((*name).to_owned(), value);
+                attributes.put((*name).to_owned(), value);
             }
             Some(other) => wrong_type(problems, name, "a string", &other),
         }
@@ -359,14 +374,9 @@ fn value_below<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
 }
 
 impl ContextKind {
-    fn new(
-        kind: String,
-        key: Option<String>,
-        is_anonymous: bool,
-        fields: Map<String, Value>,
-    ) -> Self {
-        let attributes: Vec<(String, Value)> =
-            fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    fn new(kind: String, key: Option<String>, is_anonymous: bool, fields: RawFields) -> Self {
+        let mut attributes = fields.into_vec();
+        attributes.retain(|(_, value)| !value.is_null());
         let imprints = attributes.iter().map(|(name, _)| Imprint::new(name)).collect();
         Self { is_user: kind == USER_KIND, kind, key, is_anonymous, imprints, attributes }
     }

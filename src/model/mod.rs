@@ -24,6 +24,7 @@ pub mod key;
 pub mod launchdarkly;
 pub mod limit;
 pub mod problem;
+pub mod raw_context;
 pub mod rule;
 pub mod segment;
 pub mod strict_json;

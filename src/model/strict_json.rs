@@ -39,19 +39,6 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problems> {
     }
 }
 
-/// Whether `value` is nested deeper than `depth` objects and arrays.
-pub fn is_deeper_than(value: &Value, depth: usize) -> bool {
-    match value {
-        Value::Array(items) => {
-            depth == 0 || items.iter().any(|item| is_deeper_than(item, depth - 1))
-        }
-        Value::Object(fields) => {
-            depth == 0 || fields.values().any(|item| is_deeper_than(item, depth - 1))
-        }
-        _ => false,
-    }
-}
-
 /// A place in the document that is being read; its path is written out only when something is wrong with it, since
 /// otherwise reading many elements below a long key would take for ever.
 struct Strict<'a> {

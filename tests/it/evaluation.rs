@@ -39,12 +39,15 @@ async fn every_error_has_key_code_and_details() {
     let weights = json!([{"kind": "updateFallthroughVariationOrRollout",
         "rolloutWeights": {"on": 50_000, "off": 50_000}}]);
     server.admin.change("split", weights).await.expect(200);
-    let deep = format!("{{\"context\":{}1{}}}", "[".repeat(100), "]".repeat(100));
+    let nested = |n| format!("{{\"context\":{{\"x\":{}1{}}}}}", "[".repeat(n), "]".repeat(n));
+    let (deep, too_deep) = (nested(100), nested(200));
     let large = format!("{{\"context\":{{\"x\":\"{}\"}}}}", "x".repeat(1024 * 1024));
     for (path, body, status, code) in [
         ("/split", "{", 400, "PARSE_ERROR"),
         ("/split", "[]", 400, "PARSE_ERROR"),
-        ("/split", deep.as_str(), 400, "PARSE_ERROR"),
+        ("/split", r#"[{"targetingKey":"u"}]"#, 400, "PARSE_ERROR"),
+        ("/split", deep.as_str(), 400, "INVALID_CONTEXT"),
+        ("/split", too_deep.as_str(), 400, "PARSE_ERROR"),
         ("/split", r#"{"context":"u"}"#, 400, "INVALID_CONTEXT"),
         ("/split", r#"{"context":{"targetingKey":7}}"#, 400, "INVALID_CONTEXT"),
         ("/split", r#"{"context":{}}"#, 400, "TARGETING_KEY_MISSING"),

@@ -11,29 +11,29 @@ use crate::http::DataState;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
-use crate::http::extract::Params;
 use crate::http::json_body::SDK_BODY_BYTES_MAX;
 use crate::http::json_body::collect;
 use crate::http::ofrep::render::BulkMetadata;
 use crate::http::ofrep::render::Item;
 use crate::model::context::Context;
-use crate::model::limit::JSON_DEPTH_MAX;
 use crate::model::problem::Problems;
-use crate::model::strict_json::is_deeper_than;
+use crate::model::raw_context::RawContext;
 use crate::model::token::TokenKind;
 use axum::body::Body;
-use axum::extract::Path;
-use axum::extract::State;
-use axum::extract::rejection::PathRejection;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::Value;
+use serde::Deserializer;
+use serde::de::IgnoredAny;
+use serde::de::MapAccess;
+use serde::de::Visitor;
 use sha2::Digest;
 use sha2::Sha256;
+use std::borrow::Cow;
+use std::fmt;
 
 /// Bytes of SHA-256 that an entity tag has; 128 bits are beyond chance.
 const ETAG_BYTES: usize = 16;
@@ -41,17 +41,13 @@ const ETAG_BYTES: usize = 16;
 const ITEM_BYTES: usize = 256;
 const ETAG_INPUT_BYTES: usize = 64;
 
-/// The environment that is meant; parameters that OFREP clients add, such as `flagConfigEtag`, are ignored.
-#[derive(Debug, Deserialize)]
-pub(crate) struct OfrepQuery {
-    project: Option<String>,
-    environment: Option<String>,
-}
-
-impl From<OfrepQuery> for EnvironmentQuery {
-    fn from(query: OfrepQuery) -> Self {
-        Self { project: query.project, environment: query.environment }
-    }
+/// A request whose token is accepted.
+pub(super) struct Asked<'r> {
+    pub(super) data: &'r DataState,
+    pub(super) caller: Caller,
+    pub(super) wanted: EnvironmentQuery,
+    pub(super) headers: &'r HeaderMap,
+    pub(super) body: Body,
 }
 
 /// Evaluates one flag.
@@ -63,26 +59,19 @@ impl From<OfrepQuery> for EnvironmentQuery {
     responses((status = 200, description = "The value.", body = super::render::EvaluationBody),
         (status = 400, description = "The context is not valid, or lacks a key that the flag needs.", body = super::render::FailureBody),
         (status = 404, description = "There is no such flag.", body = super::render::FailureBody)))]
-pub(crate) async fn evaluate_flag(
-    State(state): State<DataState>,
-    caller: Caller,
-    key: Result<Path<String>, PathRejection>,
-    Params(wanted): Params<OfrepQuery>,
-    body: Body,
-) -> Result<Response, ApiError> {
-    // A path that is not UTF-8 names no flag.
-    let Path(key) = key.map_err(|_| flag_not_found("\u{FFFD}"))?;
-    let environment = match caller.environment(&wanted.into(), Some(&key)) {
-        Err(Denied::NoSuchFlag) => return Err(flag_not_found(&key)),
+pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
+    let Asked { data, caller, wanted, body, .. } = asked;
+    let environment = match caller.environment(&wanted, Some(key)) {
+        Err(Denied::NoSuchFlag) => return Err(flag_not_found(key)),
         found => found?,
     };
     let context = read_context(body).await?;
     let ruleset = environment.ruleset();
-    let flag = ruleset.flag(&key).filter(|flag| is_visible(flag, caller.grant().kind));
+    let flag = ruleset.flag(key).filter(|flag| is_visible(flag, caller.grant().kind));
     let Some(flag) = flag else {
-        return Err(flag_not_found(&key));
+        return Err(flag_not_found(key));
     };
-    state.metrics.evaluations.inc();
+    data.metrics.evaluations.inc();
     let outcome = evaluate(&ruleset, flag, &context);
     let item = Item::new(flag, &outcome);
     let status = match item {
@@ -105,20 +94,15 @@ pub(crate) async fn evaluate_flag(
     responses((status = 200, description = "The values.", body = super::render::BulkBody),
         (status = 304, description = "Nothing differs from the earlier answer."),
         (status = 400, description = "The context is not valid.", body = super::render::FailureBody)))]
-pub(crate) async fn evaluate_all_flags(
-    State(state): State<DataState>,
-    caller: Caller,
-    Params(wanted): Params<OfrepQuery>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, ApiError> {
-    let environment = caller.environment(&wanted.into(), None)?;
+pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, ApiError> {
+    let Asked { data, caller, wanted, headers, body } = asked;
+    let environment = caller.environment(&wanted, None)?;
     let context = read_context(body).await?;
     let ruleset = environment.ruleset();
     let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
     let mut outcomes: Vec<(&CompiledFlag, Outcome<'_>)> = Vec::with_capacity(ruleset.n_flags());
     outcomes.extend(visible.map(|flag| (&**flag, evaluate(&ruleset, flag, &context))));
-    state.metrics.evaluations.inc_by(u64::try_from(outcomes.len()).unwrap_or_default());
+    data.metrics.evaluations.inc_by(u64::try_from(outcomes.len()).unwrap_or_default());
     let etag = etag_of(environment.id, ruleset.epoch, &outcomes);
     let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     if asked.is_some_and(|asked| is_match(asked, &etag)) {
@@ -131,7 +115,7 @@ pub(crate) async fn evaluate_all_flags(
     Ok((headers, body).into_response())
 }
 
-fn flag_not_found(key: &str) -> ApiError {
+pub(super) fn flag_not_found(key: &str) -> ApiError {
     let detail = format!("there is no flag `{key}` that the token may see");
     ApiError::new(StatusCode::NOT_FOUND, "flag_not_found", detail)
 }
@@ -145,22 +129,47 @@ pub(crate) fn is_visible(flag: &CompiledFlag, kind: TokenKind) -> bool {
     }
 }
 
+/// A body, of which only the context counts.
+#[derive(Default)]
+struct Sent {
+    context: RawContext,
+}
+
+impl<'de> Deserialize<'de> for Sent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Sent;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sent, A::Error> {
+                let mut sent = Sent::default();
+                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+                    match &*name {
+                        "context" => sent.context = map.next_value()?,
+                        _ => _ = map.next_value::<IgnoredAny>()?,
+                    }
+                }
+                Ok(sent)
+            }
+        }
+        // A derived reader would also take an array.
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
 /// Reads the body's `context`. Clients also send no body, no context or `null`: all are the empty context.
 async fn read_context(body: Body) -> Result<Context, ApiError> {
     let bytes = collect(body, SDK_BODY_BYTES_MAX).await?;
     if bytes.is_empty() {
         return Ok(Context::default());
     }
-    let syntax = |detail: String| ApiError::bad_request("json_syntax", detail);
-    let body: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| syntax(format!("the body is not JSON: {error}")))?;
-    if is_deeper_than(&body, JSON_DEPTH_MAX) {
-        return Err(syntax(format!("the body is nested deeper than {JSON_DEPTH_MAX} levels")));
-    }
-    let Value::Object(mut fields) = body else {
-        return Err(syntax("the body must be an object".to_owned()));
-    };
-    let context = fields.remove("context").unwrap_or_default();
+    let Sent { context } = serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::bad_request("json_syntax", format!("the body is not JSON as it must be: {error}"))
+    })?;
     Context::decode(context).map_err(|found| {
         let mut problems = Problems::default();
         problems.add_below("context", found);

@@ -4,12 +4,12 @@
 //! less: every success has `key`, `value`, `reason` and `variant`, every error `key`, `errorCode` and `errorDetails`, and
 //! reasons come from the list that all providers know.
 
+mod answer;
 mod evaluate;
 mod render;
 
+pub(crate) use answer::answer;
+pub(crate) use answer::has_path;
 pub(crate) use evaluate::__path_evaluate_all_flags;
 pub(crate) use evaluate::__path_evaluate_flag;
-pub(crate) use evaluate::evaluate_all_flags;
-pub(crate) use evaluate::evaluate_flag;
 pub(crate) use evaluate::is_visible;
-pub(crate) use render::write_error;

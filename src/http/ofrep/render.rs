@@ -5,12 +5,15 @@ use crate::eval::ErrorKind;
 use crate::eval::Outcome;
 use crate::eval::Reason;
 use crate::http::error::ApiError;
+use crate::http::ofrep::answer::Target;
+use crate::http::ofrep::answer::target;
 use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use utoipa::ToSchema;
 
 /// The body of an evaluation request, for the API document; it is read field by field.
@@ -217,12 +220,12 @@ fn failure(key: &str, kind: ErrorKind) -> FailureBody<'_> {
     FailureBody { key, error_code, error_details }
 }
 
-const FLAG_PATH: &str = "/ofrep/v1/evaluate/flags/";
-
 /// Writes an error of these routes in OFREP's shape, with the flag's key where the path has one.
 pub(crate) fn write_error(error: &ApiError, uri: &Uri, _: &str) -> Response {
-    let encoded = uri.path().strip_prefix(FLAG_PATH).unwrap_or_default();
-    let key = percent_decode_str(encoded).decode_utf8_lossy();
+    let key = match target(uri.path()) {
+        Some(Target::Flag { encoded_key }) => percent_decode_str(encoded_key).decode_utf8_lossy(),
+        _ => Cow::default(),
+    };
     let error_code = match error.code {
         "flag_not_found" => "FLAG_NOT_FOUND",
         "invalid_context" => "INVALID_CONTEXT",

@@ -1,0 +1,55 @@
+//! The front door: what is asked most goes straight to its handler, all else to the router.
+//!
+//! OFREP's routes are asked thousands of times a second and do little else than the work itself, so a router, its layers and
+//! their boxed futures would cost more than the answer. What a request asks for is decided in `ofrep` and `router`.
+// HOT: each request passes here.
+
+use crate::http::AdminState;
+use crate::http::DataState;
+use crate::http::ofrep;
+use crate::http::router::router;
+use axum::extract::Request;
+use axum::http::Uri;
+use axum::response::Response;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tower::Service;
+use tower::ServiceExt;
+use tower::service_fn;
+
+/// Returns the service that answers every request.
+pub fn front(
+    data: DataState,
+    admin: AdminState,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+    let router = router(data.clone(), admin);
+    let parts = Arc::new((data, router));
+    service_fn(move |mut request: Request| {
+        let parts = Arc::clone(&parts);
+        async move {
+            let (data, router) = &*parts;
+            collapse_leading_slashes(request.uri_mut());
+            if ofrep::has_path(request.uri().path()) {
+                return Ok(ofrep::answer(data, request).await);
+            }
+            // Boxed, so that the future of the short way stays small.
+            Box::pin(router.clone().oneshot(request)).await
+        }
+    })
+}
+
+/// Takes away doubled slashes at the start of a path: OFREP clients join a base URL that ends in a slash with a path that
+/// starts with one.
+fn collapse_leading_slashes(uri: &mut Uri) {
+    let Some(rest) = uri.path_and_query().map(|text| text.as_str()) else { return };
+    if !rest.starts_with("//") {
+        return;
+    }
+    let path = format!("/{}", rest.trim_start_matches('/'));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = path.parse().ok();
+    if let Ok(collapsed) = Uri::from_parts(parts) {
+        *uri = collapsed;
+    }
+}
