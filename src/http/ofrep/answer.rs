@@ -62,13 +62,16 @@ pub(crate) async fn answer(data: &DataState, request: Request) -> Response {
         Some(Target::Flag { .. }) => FLAG_ROUTE,
         _ => ALL_FLAGS_PATH,
     };
+    let is_from_page = request.headers().contains_key(header::ORIGIN);
     let answering = dispatch(data, request).map(IntoResponse::into_response);
     let mut response = observed.finish(answering, &data.metrics, write_error, route).await;
-    // Browsers may evaluate from any page: a client token is public, and no cookie is ever read.
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    let exposed = HeaderValue::from_static("etag,retry-after");
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    if is_from_page {
+        // Browsers may evaluate from any page: a client token is public, and no cookie is ever read.
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        let exposed = HeaderValue::from_static("etag,retry-after");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
     response
 }
 
