@@ -57,30 +57,19 @@ impl CompiledClause {
         evaluation: &Evaluation<'_, '_, O>,
         visited: Option<&Visited<'_>>,
     ) -> Result<bool, ErrorKind> {
-        // Nearly all clauses are about an attribute, which is asked first and needs little room on the stack.
-        let Subject::Attribute { kind, attribute, test } = &self.subject else {
-            return self.matches_otherwise(evaluation, visited);
-        };
-        match evaluation.context.of_kind(kind).and_then(|each| each.attribute(attribute)) {
-            Some(value) => Ok(test.holds_for_any(value) != self.negate),
-            // An absent attribute matches nothing, not even when negated.
-            None => Ok(false),
-        }
-    }
-
-    #[inline(never)]
-    fn matches_otherwise<O: Observer>(
-        &self,
-        evaluation: &Evaluation<'_, '_, O>,
-        visited: Option<&Visited<'_>>,
-    ) -> Result<bool, ErrorKind> {
         let holds = match &self.subject {
+            Subject::Attribute { kind, attribute, test } => {
+                match evaluation.context.of_kind(kind).and_then(|each| each.attribute(attribute)) {
+                    Some(value) => test.holds_for_any(value),
+                    // An absent attribute matches nothing, not even when negated.
+                    None => return Ok(false),
+                }
+            }
             Subject::Segments(keys) => is_in_any(keys, evaluation, visited)?,
             Subject::Kinds(test) => {
                 let mut kinds = evaluation.context.kinds().iter();
                 kinds.any(|each| test.holds(Attribute::Text(&each.kind)))
             }
-            Subject::Attribute { .. } => false,
             Subject::Malformed => return Err(ErrorKind::MalformedFlag),
         };
         Ok(holds != self.negate)
@@ -97,6 +86,8 @@ impl CompiledClause {
     }
 }
 
+/// Kept apart, so that clauses about attributes do not pay for the room that this one needs on the stack.
+#[inline(never)]
 fn is_in_any<O: Observer>(
     segments: &[SegmentKey],
     evaluation: &Evaluation<'_, '_, O>,

@@ -148,24 +148,16 @@ impl Test {
     /// Whether it holds for a value as a whole.
     #[inline]
     pub(crate) fn holds(&self, attribute: Attribute<'_>) -> bool {
-        // The common ones are answered here, the others where they may need more room on the stack.
         match (self, attribute) {
             (Self::InTexts(set), Attribute::Text(text)) => set.contains(text),
-            (Self::EndsWith(all), Attribute::Text(t)) => all.iter().any(|v| t.ends_with(&**v)),
-            (Self::Less(than), Attribute::Number(number)) => number < *than,
-            (Self::Greater(than), Attribute::Number(number)) => number > *than,
-            _ => self.holds_otherwise(attribute),
-        }
-    }
-
-    #[inline(never)]
-    fn holds_otherwise(&self, attribute: Attribute<'_>) -> bool {
-        match (self, attribute) {
             (Self::In(set), attribute) => set.contains(attribute),
             (Self::StartsWith(all), Attribute::Text(t)) => all.iter().any(|v| t.starts_with(&**v)),
+            (Self::EndsWith(all), Attribute::Text(t)) => all.iter().any(|v| t.ends_with(&**v)),
             (Self::Contains(all), Attribute::Text(t)) => all.iter().any(|v| t.contains(&**v)),
             (Self::Matches(all), Attribute::Text(text)) => all.iter().any(|p| p.is_match(text)),
+            (Self::Less(than), Attribute::Number(number)) => number < *than,
             (Self::LessOrEqual(than), Attribute::Number(number)) => number <= *than,
+            (Self::Greater(than), Attribute::Number(number)) => number > *than,
             (Self::GreaterOrEqual(than), Attribute::Number(number)) => number >= *than,
             (Self::Before(than), attribute) => {
                 point_in_time(attribute).is_some_and(|at| at < *than)
