@@ -13,12 +13,17 @@ use crate::model::token::Grant;
 use crate::model::token::Role;
 use crate::model::token::Scope;
 use crate::model::token::TokenKind;
+use crate::snapshot::Folder;
 use crate::snapshot::Follower;
+use crate::snapshot::Keeper;
+use crate::snapshot::Loader;
+use crate::snapshot::ReplicaName;
 use crate::snapshot::Snapshots;
 use crate::store::Doorbell;
-use crate::store::RedisHints;
+use crate::store::Redis;
 use crate::store::Store;
 use crate::store::StoreError;
+use crate::store::within_timeout;
 use crate::telemetry::Metrics;
 use anyhow::Context;
 use secrecy::ExposeSecret;
@@ -39,6 +44,10 @@ const GRACE_PERIOD: Duration = Duration::from_secs(10);
 const START_DELAY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait before the database is tried again at start.
 const START_DELAY_MAX: Duration = Duration::from_secs(5);
+/// How long a start waits for the database before it serves what an earlier run kept.
+const START_PATIENCE: Duration = Duration::from_millis(500);
+/// The folder in the data directory where what is served is kept.
+const FOLDER: &str = "snapshot";
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 4_096;
 
@@ -49,6 +58,7 @@ pub struct App {
     pub control: Control,
     listener: TcpListener,
     follower: Follower,
+    keeper: Keeper,
     doorbells: Vec<Doorbell>,
     stop: CancellationToken,
     /// Connections in progress.
@@ -68,16 +78,33 @@ impl App {
             Some(url) => Store::postgres(url)?,
             None => Store::sqlite(&config.data_dir).await?,
         };
-        let redis = config.redis_url.as_ref().map(RedisHints::new).transpose()?;
+        let redis = config.redis_url.as_ref().map(Redis::new).transpose()?;
         let listener = listen(config.listen)
             .with_context(|| format!("could not listen on {}", config.listen))?;
         let snapshots = Arc::new(Snapshots::default());
         let metrics = Arc::new(Metrics::default());
+        let loader = Loader::new(store.clone(), redis.clone(), Arc::clone(&metrics), Ids);
+        // SQLite is a file beside it already.
+        let is_shared = config.database_url.is_some();
+        let folder = is_shared.then(|| Folder::new(config.data_dir.join(FOLDER)));
+        let configured = configured_tokens(config);
+        let keeper = Keeper {
+            snapshots: Arc::clone(&snapshots),
+            folder: folder.clone(),
+            loader: loader.clone(),
+            metrics: Arc::clone(&metrics),
+            configured: configured.clone(),
+            ids: Ids,
+        };
         let follower = Follower {
             store: store.clone(),
+            loader,
+            replica: replica_name(&listener),
+            folder,
+            kept: Arc::default(),
             snapshots: Arc::clone(&snapshots),
             metrics: Arc::clone(&metrics),
-            configured: configured_tokens(config),
+            configured,
             refused,
             ids: Ids,
         };
@@ -89,6 +116,7 @@ impl App {
             control,
             listener,
             follower,
+            keeper,
             doorbells,
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
@@ -113,7 +141,8 @@ impl App {
     ///
     /// A task ended early.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { control, listener, follower, doorbells, stop, connections, tasks } = self;
+        let Self { control, listener, follower, keeper, doorbells, stop, connections, tasks } =
+            self;
         let store = control.store.clone();
         let failed = CancellationToken::new();
         let data = DataState {
@@ -123,26 +152,15 @@ impl App {
         };
         for doorbell in doorbells {
             let name = doorbell.name();
-            let listening = follower.clone().listen(doorbell, stop.clone());
+            let (snapshots, stopped) = (Arc::clone(&control.snapshots), stop.clone());
+            let listening = async move { snapshots.listen(doorbell, Ids, stopped).await };
             spawn(&tasks, name, &stop, &failed, listening);
         }
+        spawn(&tasks, "keeper", &stop, &failed, keeper.run(stop.clone()));
         let front = http::front(data, AdminState { control });
         let serving = http::serve(listener, front, connections.clone(), stop.clone());
         spawn(&tasks, "accept loop", &stop, &failed, serving);
-        let following = {
-            let stop = stop.clone();
-            async move {
-                let prepared = tokio::select! {
-                    prepared = prepare(&follower.store) => prepared,
-                    () = stop.cancelled() => return,
-                };
-                if let Err(error) = prepared {
-                    error!(%error, "cannot use the database");
-                    return;
-                }
-                follower.run(stop).await;
-            }
-        };
+        let following = follow(follower, stop.clone());
         spawn(&tasks, "follower", &stop, &failed, following);
         tokio::select! {
             () = told_to_stop() => info!("stopping"),
@@ -187,11 +205,33 @@ fn spawn(
     });
 }
 
+/// Serves what an earlier run kept if the store does not answer soon, brings the schema up to date, and follows.
+async fn follow(follower: Follower, stop: CancellationToken) {
+    follower.load_kept().await;
+    let prepared = async {
+        let preparing = prepare(&follower);
+        let mut preparing = std::pin::pin!(preparing);
+        if let Ok(prepared) = tokio::time::timeout(START_PATIENCE, preparing.as_mut()).await {
+            return prepared;
+        }
+        follower.serve_kept();
+        preparing.await
+    };
+    let prepared = tokio::select! {
+        prepared = prepared => prepared,
+        () = stop.cancelled() => return,
+    };
+    match prepared {
+        Ok(()) => follower.run(stop).await,
+        Err(error) => error!(%error, "cannot use the database"),
+    }
+}
+
 /// Brings the schema up to date; waits for the database as long as it takes.
-async fn prepare(store: &Store) -> Result<(), StoreError> {
+async fn prepare(follower: &Follower) -> Result<(), StoreError> {
     let mut delay = START_DELAY_MIN;
     loop {
-        match store.migrate().await {
+        match within_timeout(follower.store.migrate()).await {
             Ok(applied) => {
                 for migration in applied {
                     info!(migration.number, migration.name, "applied a migration");
@@ -200,12 +240,21 @@ async fn prepare(store: &Store) -> Result<(), StoreError> {
             }
             Err(StoreError::Unavailable(cause)) => {
                 warn!(cause, "waiting for the database");
+                follower.serve_kept();
                 tokio::time::sleep(delay.mul_f64(0.5 + Ids.jitter())).await;
                 delay = (delay * 2).min(START_DELAY_MAX);
             }
             Err(error) => return Err(error),
         }
     }
+}
+
+/// How other replicas call this process: the machine and the port.
+fn replica_name(listener: &TcpListener) -> ReplicaName {
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy().into_owned();
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    ReplicaName { id: Ids.next(), name: format!("{machine}:{port}") }
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {

@@ -47,6 +47,12 @@ impl Ids {
         (0..n).map(pick).collect()
     }
 
+    /// Returns 256 bits from the system's secure generator.
+    #[expect(clippy::disallowed_methods, reason = "the one place that may ask the system")]
+    pub fn key(self) -> [u8; 32] {
+        rand::rng().random()
+    }
+
     /// Returns a number from `0.0` to `1.0`, to spread what would otherwise happen at once.
     #[expect(clippy::disallowed_methods, reason = "the one place that may ask the system")]
     pub fn jitter(self) -> f64 {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// How long a command waits for the server.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Which server, as whom.
 #[derive(Debug, Args)]

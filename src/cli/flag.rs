@@ -6,8 +6,11 @@ use crate::cli::target::Target;
 use crate::model::key::FlagKey;
 use crate::model::key::KEY_RULE;
 use anyhow::Context;
+use anyhow::bail;
 use clap::Args;
 use clap::Subcommand;
+use percent_encoding::NON_ALPHANUMERIC;
+use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
 use serde_json::json;
 
@@ -20,6 +23,12 @@ pub(super) struct EmergencyArgs {
     /// Why; kept in the audit log
     #[arg(long)]
     comment: Option<String>,
+    /// Waits until every replica serves it, and fails if one has not said so in time
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait for the replicas: 5s, 500ms, up to 30s
+    #[arg(long, requires = "wait", default_value = "5s")]
+    timeout: String,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -141,12 +150,20 @@ async fn emergency(
     let client = args.common.connection.client()?;
     let body =
         args.comment.as_ref().map_or_else(|| json!({}), |comment| json!({"comment": comment}));
-    let query = args.target.query();
+    let mut query = args.target.query();
+    if args.wait {
+        let start = if query.is_empty() { '?' } else { '&' };
+        let timeout = utf8_percent_encode(&args.timeout, NON_ALPHANUMERIC);
+        query.push_str(&format!("{start}wait=applied&timeout={timeout}"));
+    }
     let mut done = Vec::new();
     let mut failed = Ok(());
     for flag in &args.flags {
         match client.post(&format!("/{verb}/{flag}{query}"), &body).await {
-            Ok(answer) => done.push(answer),
+            Ok(answer) => {
+                failed = failed.and(unconfirmed(flag, &answer));
+                done.push(answer);
+            }
             Err(error) => {
                 failed = Err(error.context(format!("could not {verb} `{flag}`")));
                 break;
@@ -158,6 +175,15 @@ async fn emergency(
         print_rows(args.common.output, &Value::Array(done), columns)?;
     }
     failed
+}
+
+/// Fails if replicas have not confirmed; it is done all the same.
+fn unconfirmed(flag: &FlagKey, answer: &Value) -> anyhow::Result<()> {
+    let names = answer.get("unconfirmed").and_then(Value::as_array);
+    let Some(names) = names else { return Ok(()) };
+    let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+    let names = names.join(", ");
+    bail!("`{flag}` is done, but these replicas have not confirmed it: {names}")
 }
 
 /// Does something with flags.

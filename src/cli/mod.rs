@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod eval;
 mod flag;
+mod history;
 mod import;
 mod output;
 mod serve;
@@ -41,6 +42,8 @@ enum Command {
     Kill(flag::EmergencyArgs),
     /// Undoes kills: the flags are as before
     Restore(flag::EmergencyArgs),
+    /// Accepts that the database lacks what was served, as after a restored backup
+    AcceptHistory(history::AcceptArgs),
     /// Lists, shows, creates and switches flags
     #[command(subcommand)]
     Flag(flag::FlagCommand),
@@ -77,6 +80,7 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Openapi => output::print(openapi::yaml()?),
         Command::Kill(args) => flag::kill(args).await,
         Command::Restore(args) => flag::restore(args).await,
+        Command::AcceptHistory(args) => history::accept(args).await,
         Command::Flag(command) => flag::run(command).await,
         Command::Eval(args) => eval::run(args).await,
         Command::Import(command) => import::run(command).await,

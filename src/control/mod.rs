@@ -6,24 +6,29 @@
 //!
 //! Who may do what is decided before, in `auth`; how it looks on the wire, in `http`.
 
+mod confirm;
 mod emergency;
 mod error;
 mod flag;
 mod flag_config;
+mod history;
 mod import;
 mod project;
 mod read;
 mod segment;
 mod token;
 
+pub use confirm::Confirmation;
 pub use emergency::Killed;
 pub use emergency::Restored;
 pub use error::ControlError;
 pub use flag::DefinitionChange;
 pub use flag_config::ConfigChange;
 pub use flag_config::ConfigChanged;
+pub use history::Accepted;
 pub use import::ImportRequest;
 pub use import::Imported;
+pub use project::EnvironmentChange;
 pub use project::initial_salt;
 pub use token::TokenRequest;
 
@@ -35,7 +40,7 @@ use crate::model::change::EnvId;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::snapshot::Snapshots;
-use crate::store::RedisHints;
+use crate::store::Redis;
 use crate::store::Store;
 use crate::store::Tx;
 use crate::telemetry::Metrics;
@@ -55,7 +60,7 @@ pub struct Control {
     /// What is served.
     pub snapshots: Arc<Snapshots>,
     /// The second doorbell, if there is one.
-    pub redis: Option<RedisHints>,
+    pub redis: Option<Redis>,
     /// Where figures go.
     pub metrics: Arc<Metrics>,
     /// The time.

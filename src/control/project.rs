@@ -5,12 +5,14 @@ use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Served;
+use crate::control::read::find_environment;
 use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::limit::ENVIRONMENTS_MAX;
 use crate::model::rule::FlagConfig;
 use crate::store::within_timeout;
+use std::time::Duration;
 
 impl Control {
     /// Creates a project, without environments and flags.
@@ -133,27 +135,43 @@ impl Control {
         .await
     }
 
-    /// Renames an environment.
+    /// Renames an environment, or sets how long evaluations go on in it without confirmation.
     ///
     /// # Errors
     ///
     /// There is none with these keys.
-    pub async fn rename_environment(
+    pub async fn update_environment(
         &self,
         author: &Author,
         project: &ProjectKey,
         key: &EnvKey,
-        name: &str,
+        change: EnvironmentChange,
     ) -> Result<(), ControlError> {
         within_timeout(async {
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
             let version = tx.bump_directory().await?;
-            if !tx.rename_environment(project, key, name).await? {
-                return Err(ControlError::not_found("environment", key));
+            let record = find_environment(&mut tx, project, key).await?;
+            let mut changes = Vec::new();
+            let name = change.name.unwrap_or_else(|| record.name.clone());
+            if name != record.name {
+                changes.push(format!("renamed it to `{name}`"));
             }
-            let changes = vec![format!("renamed it to `{name}`")];
-            let deed = environment_deed("environment.rename", project, key, changes);
+            let fail_closed_after = change.fail_closed_after.unwrap_or(record.fail_closed_after);
+            if fail_closed_after != record.fail_closed_after {
+                changes.push(match fail_closed_after {
+                    None => "evaluations go on for ever without confirmation".to_owned(),
+                    Some(after) => {
+                        let secs = after.as_secs();
+                        format!("evaluations end after {secs} s without confirmation")
+                    }
+                });
+            }
+            if changes.is_empty() {
+                return Ok(());
+            }
+            tx.update_environment(record.id, &name, fail_closed_after).await?;
+            let deed = environment_deed("environment.update", project, key, changes);
             self.record(&mut tx, author, deed, now).await?;
             self.finish(tx, Served::Directory(version)).await
         })
@@ -185,6 +203,15 @@ impl Control {
         })
         .await
     }
+}
+
+/// What is to be changed about an environment.
+#[derive(Debug, Default)]
+pub struct EnvironmentChange {
+    /// For people.
+    pub name: Option<String>,
+    /// How long evaluations go on without confirmation; `Some(None)` is for ever.
+    pub fail_closed_after: Option<Option<Duration>>,
 }
 
 /// The version of an environment that has just been created.

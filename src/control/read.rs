@@ -204,7 +204,7 @@ impl Control {
     }
 }
 
-async fn find_environment(
+pub(super) async fn find_environment(
     tx: &mut Tx,
     project: &ProjectKey,
     key: &EnvKey,

@@ -245,6 +245,12 @@ impl From<StoreError> for ApiError {
                 let detail = "the database cannot be reached; try again";
                 Self::unavailable("store_unavailable", detail)
             }
+            StoreError::Regressed(lost) => {
+                let detail = format!(
+                    "the database lacks what was served ({lost}); restore it, or accept it with `vexil accept-history`"
+                );
+                Self::new(StatusCode::CONFLICT, "history_regressed", detail)
+            }
             other => {
                 tracing::error!(error = %other, "the store failed");
                 Self::internal()

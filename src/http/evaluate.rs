@@ -17,6 +17,10 @@ use crate::http::extract::Params;
 use crate::http::json_body::collect;
 use crate::http::json_body::parse;
 use crate::http::ofrep::is_visible;
+use crate::http::position::mark;
+use crate::http::position::settle;
+use crate::http::position::unconfirmed_ms;
+use crate::model::change::Position;
 use crate::model::context::Context;
 use crate::model::decode::Fields;
 use crate::model::decode::object;
@@ -25,6 +29,7 @@ use crate::model::problem::Problems;
 use crate::model::token::TokenKind;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -85,6 +90,7 @@ pub(crate) async fn evaluate_many(
     State(state): State<DataState>,
     caller: Caller,
     Params(query): Params<EvaluateQuery>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let kind = caller.grant().kind;
@@ -94,6 +100,7 @@ pub(crate) async fn evaluate_many(
     }
     let wanted = EnvironmentQuery { project: query.project, environment: query.environment };
     let environment = caller.environment(&wanted, None)?;
+    settle(&headers, &state.snapshots, &environment).await?;
     let body = parse(&collect(body, BODY_BYTES_MAX).await?)?;
     let request = read_request(body)
         .map_err(|problems| ApiError::invalid(StatusCode::UNPROCESSABLE_ENTITY, problems))?;
@@ -112,9 +119,12 @@ pub(crate) async fn evaluate_many(
         (false, true) => Detail::Reasons,
         (false, false) => Detail::Values,
     };
+    let position = Position { epoch: ruleset.epoch, version: ruleset.version };
     let rows = Rows::new(environment.key.as_str(), ruleset, flags, request.contexts, detail);
     let body = Body::from_stream(stream::iter(rows.map(Ok::<_, Infallible>)));
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
+    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots));
+    Ok(response)
 }
 
 fn read_request(body: Value) -> Result<EvaluateRequest, Problems> {

@@ -19,6 +19,7 @@ mod json_body;
 mod middleware;
 mod ofrep;
 mod ops;
+mod position;
 mod router;
 mod serve;
 mod stream;

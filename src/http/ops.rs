@@ -8,6 +8,7 @@ use crate::http::extract::Caller;
 use crate::http::openapi;
 use crate::model::token::Role;
 use crate::model::token::Scope;
+use crate::snapshot::Source;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -30,11 +31,24 @@ pub(crate) struct Liveness {
 pub(crate) struct Readiness {
     /// `ready`, `starting` or `stopping`.
     status: &'static str,
+    /// Where what is served comes from: `store`, `disk` (what an earlier run kept) or `nothing`.
+    source: &'static str,
     /// Whether the store does not confirm that what is served is current. Evaluations go on all the same.
     stale: bool,
     /// How long ago the store last confirmed it, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     confirmed_ms_ago: Option<u64>,
+    /// Present if the database lacks what replicas have served: nothing can be changed until that is mended or accepted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    history_regressed: bool,
+    /// How many environments have changes that cannot be read; they serve what was there before.
+    #[serde(skip_serializing_if = "is_zero")]
+    quarantined: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// Says that the process is alive; depends on nothing.
@@ -59,7 +73,22 @@ pub(crate) async fn find_readiness(State(state): State<DataState>) -> Response {
     };
     let confirmed_ms_ago = freshness.confirmed_ago.map(|ago| ago.as_millis());
     let confirmed_ms_ago = confirmed_ms_ago.and_then(|ms| u64::try_from(ms).ok());
-    (code, Json(Readiness { status, stale: freshness.is_stale, confirmed_ms_ago })).into_response()
+    let source = match freshness.source {
+        Source::Nothing => "nothing",
+        Source::Disk => "disk",
+        Source::Store => "store",
+    };
+    let directory = state.snapshots.directory();
+    let quarantined = directory.environments().iter().filter(|each| each.is_quarantined()).count();
+    let readiness = Readiness {
+        status,
+        source,
+        stale: freshness.is_stale,
+        confirmed_ms_ago,
+        history_regressed: state.snapshots.regression().is_some(),
+        quarantined,
+    };
+    (code, Json(readiness)).into_response()
 }
 
 /// The same as `/readyz`, under the name that many load balancers expect.

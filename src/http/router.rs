@@ -3,6 +3,7 @@
 use crate::http::AdminState;
 use crate::http::DataState;
 use crate::http::admin;
+use crate::http::admin::applied::confirm;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
 use crate::http::middleware::observe;
@@ -19,7 +20,8 @@ use utoipa_axum::routes;
 pub(super) fn router(data: DataState, admin: AdminState) -> Router {
     let metrics = Arc::clone(&data.metrics);
     let (routes, _) = data_routes().with_state(data).split_for_parts();
-    let (admin_routes, _) = admin_routes().with_state(admin).split_for_parts();
+    let (admin_routes, _) = admin_routes().with_state(admin.clone()).split_for_parts();
+    let admin_routes = admin_routes.route_layer(from_fn_with_state(admin, confirm));
     routes
         .merge(admin_routes)
         .fallback(async || ApiError::not_found("there is no such route; see /openapi.yaml"))
@@ -45,6 +47,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::environment;
     use admin::flag;
     use admin::flag_config;
+    use admin::history;
     use admin::import;
     use admin::project;
     use admin::segment;
@@ -71,6 +74,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(token::revoke_environment_token))
         .routes(routes!(token::list_tokens, token::create_token))
         .routes(routes!(token::revoke_token))
+        .routes(routes!(history::accept_history))
         .routes(routes!(audit::list_audit))
         .routes(routes!(audit::list_project_audit))
         .routes(routes!(audit::list_environment_audit))

@@ -11,6 +11,8 @@ use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
+use crate::http::position::parse_position;
+use crate::http::position::render_position;
 use crate::model::change::Position;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
@@ -125,7 +127,7 @@ impl ChangeStream {
         directory_changes.mark_changed();
         let (cursor, must_send_all) = match last_event_id.filter(|id| !id.is_empty()) {
             None => (current, false),
-            Some(id) => match parse_id(id).filter(|position| *position <= current) {
+            Some(id) => match parse_position(id).filter(|position| *position <= current) {
                 Some(position) => (position, false),
                 None => (current, true),
             },
@@ -155,7 +157,7 @@ impl ChangeStream {
                 // No id before the full event: a client that is cut off in between must ask for it again.
                 format!("{retry}\n")
             } else {
-                format!("{retry}id: {}\n\n", render_id(self.cursor))
+                format!("{retry}id: {}\n\n", render_position(self.cursor))
             };
             return Some((Ok(Bytes::from(greeting)), self));
         }
@@ -239,21 +241,10 @@ fn render(change: &Change) -> Bytes {
 }
 
 fn render_event(position: Position, data: &ChangeData<'_>) -> Bytes {
-    let id = render_id(position);
+    let id = render_position(position);
     // OK because texts and numbers always have a JSON form.
     let data = serde_json::to_string(data).unwrap_or_default();
     Bytes::from(format!("id: {id}\nevent: change\ndata: {data}\n\n"))
-}
-
-fn render_id(position: Position) -> String {
-    format!("{}-{}", position.epoch, position.version)
-}
-
-/// Reads an event's id; nothing but `<epoch>-<version>` in plain decimal digits is one.
-fn parse_id(id: &str) -> Option<Position> {
-    let (epoch, version) = id.split_once('-')?;
-    let position = Position { epoch: epoch.parse().ok()?, version: version.parse().ok()? };
-    (render_id(position) == id).then_some(position)
 }
 
 /// Counts a stream as long as it is open.
@@ -269,21 +260,5 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.streams.dec();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_ids_that_were_sent_are_read() {
-        let position = Position { epoch: 2, version: 813 };
-        assert_eq!(parse_id(&render_id(position)), Some(position));
-        for bad in
-            ["", "1", "1-", "-1", "1-+2", "01-2", "1-2-3", "1- 2", "a-b", "1-99999999999999999999"]
-        {
-            assert_eq!(parse_id(bad), None, "{bad}");
-        }
     }
 }

@@ -12,7 +12,7 @@ pub type EnvId = i64;
 /// A place in the history of one environment.
 ///
 /// Compared wherever a ruleset is installed, cached or sent: lower never replaces higher.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Position {
     /// Grows when the database's history was replaced.
     pub epoch: i64,

@@ -50,7 +50,7 @@ pub const ROLES: &[(&str, Role)] =
     &[("viewer", Role::Viewer), ("editor", Role::Editor), ("administrator", Role::Administrator)];
 
 /// The part of the installation that a token reaches; fixed when the token is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Scope {
     /// Everything.
@@ -82,7 +82,7 @@ impl Scope {
 }
 
 /// What is known about a token after its digest was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Identifies the token in the audit log and for revocation.
     pub id: String,

@@ -55,6 +55,11 @@ impl Directory {
         self.tokens.get(digest)
     }
 
+    /// All tokens with what they grant.
+    pub fn grants(&self) -> impl Iterator<Item = (&Digest, &Grant)> {
+        self.tokens.iter().map(|(digest, entry)| (digest, &*entry.grant))
+    }
+
     /// All environments.
     pub fn environments(&self) -> &[Arc<Environment>] {
         &self.environments

@@ -2,21 +2,33 @@
 
 use crate::eval::Ruleset;
 use crate::eval::RulesetChange;
+use crate::eval::compile;
+use crate::eval::compile_segment;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
+use crate::snapshot::Image;
+use crate::store::ChangedFlag;
+use crate::store::ChangedSegment;
+use crate::store::StoreError;
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
 use bytes::Bytes;
+use imbl::OrdMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Changes that are remembered for clients which were away for a moment; one further back gets the full list.
@@ -33,8 +45,37 @@ pub struct Environment {
     pub key: EnvKey,
     ruleset: ArcSwap<Ruleset>,
     position: watch::Sender<Position>,
-    /// Oldest first. The lock is held by the one who installs, and for a moment by streams that wake up.
-    changes: Mutex<VecDeque<Arc<Change>>>,
+    /// The lock is held by the one who installs, and for a moment by streams that wake up.
+    history: Mutex<History>,
+    /// How long evaluations go on without confirmation, in seconds; 0 is for ever.
+    fail_closed_after_secs: AtomicU64,
+    /// Whether the last attempt to read what changed failed for a reason that is its own.
+    is_quarantined: AtomicBool,
+}
+
+/// How an environment came to where it is.
+#[derive(Debug, Default)]
+struct History {
+    /// The id of the audit entry that made the version; tells this history from others.
+    stamp: Box<str>,
+    /// Oldest first.
+    changes: VecDeque<Arc<Change>>,
+    /// What is stored of each flag and segment that is served.
+    flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
+    segments: OrdMap<SegmentKey, Arc<ChangedSegment>>,
+}
+
+/// What was read of an environment, to be installed.
+#[derive(Debug, Default)]
+pub struct Update {
+    /// Where it stands then.
+    pub to: Position,
+    /// The id of the audit entry that made the version.
+    pub stamp: Box<str>,
+    /// The flags that are new, changed or gone, as they are stored.
+    pub flags: Vec<Arc<ChangedFlag>>,
+    /// The segments that are new, changed or gone, as they are stored.
+    pub segments: Vec<Arc<ChangedSegment>>,
 }
 
 /// What one installed version changed.
@@ -74,7 +115,9 @@ impl Environment {
             key,
             ruleset: ArcSwap::default(),
             position: watch::Sender::new(Position::default()),
-            changes: Mutex::default(),
+            history: Mutex::default(),
+            fail_closed_after_secs: AtomicU64::new(0),
+            is_quarantined: AtomicBool::new(false),
         }
     }
 
@@ -97,38 +140,94 @@ impl Environment {
         *self.position.borrow()
     }
 
-    /// Replaces the ruleset by the one that `change` makes of it, if that is newer; returns whether it is.
+    /// Where the current ruleset stands, and the id of the audit entry that made it so.
+    pub fn served(&self) -> (Position, Box<str>) {
+        let history = self.history();
+        (self.position(), history.stamp.clone())
+    }
+
+    /// Whether anything was ever installed.
+    pub fn is_loaded(&self) -> bool {
+        self.ruleset.load().version > 0
+    }
+
+    /// Everything that is served, as it is stored.
+    pub fn image(&self) -> Image {
+        let history = self.history();
+        Image {
+            id: self.id,
+            project: self.project.clone(),
+            key: self.key.clone(),
+            position: self.position(),
+            stamp: history.stamp.clone(),
+            flags: history.flags.clone(),
+            segments: history.segments.clone(),
+        }
+    }
+
+    /// Compiles what was read and replaces the ruleset by what it becomes, if that is newer; returns whether it is, and the
+    /// rows that cannot be read, of which what was there before stays.
     ///
-    /// The change must be relative to the current ruleset or to an older one; at another epoch it must be everything.
-    pub fn install(&self, to: Position, change: &RulesetChange) -> bool {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The update must be relative to the current ruleset or to an older one; at another epoch it must be everything.
+    pub fn install(&self, update: &Update) -> (bool, Vec<StoreError>) {
+        // Takes time, so it is done before the lock is taken.
+        let (change, unreadable) = compile_all(update);
+        let mut history = self.history();
         let current = self.ruleset.load();
-        let from = Position { epoch: current.epoch, version: current.version };
+        let (from, to) = (self.position(), update.to);
         if to <= from {
-            return false;
+            return (false, unreadable);
         }
-        let entry = Change {
-            from,
-            to,
-            flags: change.flags.iter().map(|(key, _)| key.clone()).collect(),
-            segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
-            frame: OnceLock::new(),
-        };
-        let ruleset = if from.epoch == to.epoch {
-            changes.push_back(Arc::new(entry));
-            current.with(to.epoch, to.version, change)
-        } else {
+        let is_continued = from.epoch == to.epoch;
+        if !is_continued {
             // Another history: nothing of the old one stays, and nobody can continue from before it.
-            changes.clear();
-            Ruleset::default().with(to.epoch, to.version, change)
-        };
-        self.ruleset.store(Arc::new(ruleset));
-        while changes.len() > CHANGES_MAX {
-            changes.pop_front();
+            *history = History::default();
         }
-        drop(changes);
+        history.keep(update, &change);
+        if is_continued {
+            let entry = Change {
+                from,
+                to,
+                flags: change.flags.iter().map(|(key, _)| key.clone()).collect(),
+                segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
+                frame: OnceLock::new(),
+            };
+            history.changes.push_back(Arc::new(entry));
+        }
+        let empty = Ruleset::default();
+        let base = if is_continued { &**current } else { &empty };
+        self.ruleset.store(Arc::new(base.with(to.epoch, to.version, &change)));
+        while history.changes.len() > CHANGES_MAX {
+            history.changes.pop_front();
+        }
+        // Before the lock is released: whoever holds it sees a position that belongs to what it protects.
         self.position.send_replace(to);
-        true
+        (true, unreadable)
+    }
+
+    /// How long evaluations go on without confirmation; `None` is for ever.
+    pub fn fail_closed_after(&self) -> Option<Duration> {
+        let secs = self.fail_closed_after_secs.load(Ordering::Relaxed);
+        (secs > 0).then(|| Duration::from_secs(secs))
+    }
+
+    /// Sets how long evaluations go on without confirmation.
+    pub fn set_fail_closed_after(&self, after: Option<Duration>) {
+        let secs = after.map_or(0, |after| after.as_secs());
+        self.fail_closed_after_secs.store(secs, Ordering::Relaxed);
+    }
+
+    /// Whether the last attempt to read what changed failed for a reason that is this environment's own.
+    pub fn is_quarantined(&self) -> bool {
+        self.is_quarantined.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_quarantined(&self, is_quarantined: bool) {
+        self.is_quarantined.store(is_quarantined, Ordering::Relaxed);
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns what somebody at `position` has missed.
@@ -136,7 +235,8 @@ impl Environment {
         if position == self.position() {
             return Missed::Nothing;
         }
-        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = self.history();
+        let changes = &history.changes;
         // A position between two that were installed together is served by the whole step.
         let start = changes.partition_point(|change| change.to <= position);
         let is_known = changes
@@ -154,6 +254,54 @@ impl Environment {
     }
 }
 
+impl History {
+    /// Keeps what is stored of each row that was compiled.
+    fn keep(&mut self, update: &Update, change: &RulesetChange) {
+        self.stamp = update.stamp.clone();
+        let mut compiled = change.flags.iter().peekable();
+        for flag in &update.flags {
+            match compiled.next_if(|(key, _)| *key == flag.key) {
+                Some((key, Some(_))) => _ = self.flags.insert(key.clone(), Arc::clone(flag)),
+                Some((key, None)) => _ = self.flags.remove(key),
+                None => {}
+            }
+        }
+        let mut compiled = change.segments.iter().peekable();
+        for segment in &update.segments {
+            match compiled.next_if(|(key, _)| *key == segment.key) {
+                Some((key, Some(_))) => _ = self.segments.insert(key.clone(), Arc::clone(segment)),
+                Some((key, None)) => _ = self.segments.remove(key),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Compiles each row that can be read, in their order; returns the errors of the others.
+fn compile_all(update: &Update) -> (RulesetChange, Vec<StoreError>) {
+    let mut change = RulesetChange::default();
+    let mut unreadable = Vec::new();
+    for flag in &update.flags {
+        match flag.read() {
+            Ok(body) => {
+                let compile = |(definition, config)| compile(&definition, &config, flag.version);
+                change.flags.push((flag.key.clone(), body.map(compile).map(Arc::new)));
+            }
+            Err(error) => unreadable.push(error),
+        }
+    }
+    for segment in &update.segments {
+        match segment.read() {
+            Ok(body) => {
+                let compile = |body| compile_segment(&body, segment.version);
+                change.segments.push((segment.key.clone(), body.map(compile).map(Arc::new)));
+            }
+            Err(error) => unreadable.push(error),
+        }
+    }
+    (change, unreadable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,26 +314,31 @@ mod tests {
         Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"))
     }
 
-    fn touching(flag: &str) -> RulesetChange {
-        RulesetChange { flags: vec![(FlagKey::stored(flag), None)], segments: Vec::new() }
+    fn nothing(to: Position) -> Update {
+        Update { to, ..Update::default() }
+    }
+
+    fn touching(flag: &str, to: Position) -> Update {
+        let flag = ChangedFlag { key: FlagKey::stored(flag), version: to.version, text: None };
+        Update { flags: vec![Arc::new(flag)], ..nothing(to) }
     }
 
     #[test]
     fn only_higher_positions_are_installed() {
         let environment = environment();
-        assert!(environment.install(at(5), &RulesetChange::default()));
+        assert!(environment.install(&nothing(at(5))).0);
         for lower in [at(5), at(4), Position { epoch: 0, version: 99 }] {
-            assert!(!environment.install(lower, &RulesetChange::default()), "{lower:?}");
+            assert!(!environment.install(&nothing(lower)).0, "{lower:?}");
         }
-        assert!(environment.install(Position { epoch: 2, version: 1 }, &RulesetChange::default()));
+        assert!(environment.install(&nothing(Position { epoch: 2, version: 1 })).0);
     }
 
     #[test]
     fn what_was_missed_is_told_exactly_or_not_at_all() {
         let environment = environment();
-        environment.install(at(1), &RulesetChange::default());
-        environment.install(at(2), &touching("a"));
-        environment.install(at(4), &touching("b"));
+        environment.install(&nothing(at(1)));
+        environment.install(&touching("a", at(2)));
+        environment.install(&touching("b", at(4)));
         assert!(matches!(environment.missed_since(at(4)), Missed::Nothing));
         assert!(matches!(environment.missed_since(at(2)), Missed::One(c) if c.to == at(4)));
         assert!(matches!(environment.missed_since(at(1)), Missed::Many(list) if list.len() == 2));
@@ -198,9 +351,9 @@ mod tests {
     #[test]
     fn memory_of_changes_is_bounded() {
         let environment = environment();
-        environment.install(at(1), &RulesetChange::default());
+        environment.install(&nothing(at(1)));
         for version in 2..=1_500 {
-            environment.install(at(version), &touching("a"));
+            environment.install(&touching("a", at(version)));
         }
         assert!(matches!(environment.missed_since(at(499)), Missed::Unknown));
         let missed = environment.missed_since(at(500));

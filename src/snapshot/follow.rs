@@ -1,17 +1,23 @@
 //! Following the store: whenever something rings, and once a second anyway, what changed is read, compiled and installed.
+//!
+//! How an environment is read is in `load`, how doorbells are heard in `listen`.
 
 use crate::clock::Ids;
-use crate::eval::RulesetChange;
-use crate::eval::compile;
-use crate::eval::compile_segment;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
 use crate::snapshot::Directory;
 use crate::snapshot::Environment;
+use crate::snapshot::Folder;
+use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
-use crate::store::Doorbell;
+use crate::snapshot::keep::read_kept;
+use crate::snapshot::load::lost;
+use crate::store::DIRECTORY;
+use crate::store::EnvironmentRecord;
+use crate::store::Positions;
+use crate::store::ReplicaRecord;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::within_timeout;
@@ -19,19 +25,19 @@ use crate::telemetry::EnvironmentLabels;
 use crate::telemetry::Metrics;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
 
 /// How often the store is asked when nothing rings; the real interval differs by up to a fifth, so that replicas spread.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest wait before a lost doorbell is connected again.
-const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(5);
-/// The first wait before a lost doorbell is connected again.
-const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(100);
+/// How often an environment is read in a row: from the cache, and then what the cache did not have yet.
+const READS_MAX: usize = 3;
 
 /// New environments that are loaded and wait for the directory that names them.
 type Loading = HashMap<EnvId, Arc<Environment>>;
@@ -41,6 +47,14 @@ type Loading = HashMap<EnvId, Arc<Environment>>;
 pub struct Follower {
     /// What is followed.
     pub store: Store,
+    /// Reads environments.
+    pub loader: Loader,
+    /// This process, as others know it.
+    pub replica: ReplicaName,
+    /// Where an earlier run kept what it served.
+    pub folder: Option<Folder>,
+    /// What it kept, until it is served or the store has brought it up to date.
+    pub kept: Arc<Mutex<Option<Arc<Directory>>>>,
     /// What is kept up to date.
     pub snapshots: Arc<Snapshots>,
     /// Where figures go.
@@ -53,96 +67,165 @@ pub struct Follower {
     pub ids: Ids,
 }
 
+/// A process, as others know it.
+#[derive(Debug, Clone)]
+pub struct ReplicaName {
+    /// Another one after each start.
+    pub id: String,
+    /// For people.
+    pub name: String,
+}
+
 impl Follower {
     /// Follows until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut was_reachable = true;
         let mut loading = Loading::new();
         loop {
-            let refreshed = self.refresh(&mut loading).await;
-            match &refreshed {
-                Ok(()) => {
-                    self.snapshots.status.confirm();
-                    if !was_reachable {
-                        info!("the store confirms again what is served");
-                    }
-                }
-                Err(error) => {
-                    self.snapshots.status.fail();
-                    self.metrics.store_errors.inc();
-                    if was_reachable {
-                        warn!(%error, "cannot confirm with the store; serving what is known");
-                    }
-                }
+            let refreshed = self.refresh_once(&mut loading).await;
+            if refreshed.is_ok() && !was_reachable {
+                info!("the store confirms again what is served");
+            }
+            if let Err(error) = &refreshed
+                && was_reachable
+            {
+                warn!(%error, "cannot confirm with the store; serving what is known");
             }
             was_reachable = refreshed.is_ok();
-            self.metrics.store_stale.set(i64::from(refreshed.is_err()));
             let interval = POLL_INTERVAL.mul_f64(0.8 + 0.4 * self.ids.jitter());
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 () = self.snapshots.doorbell.notified() => {}
                 () = tokio::time::sleep(interval) => {}
             }
         }
-    }
-
-    /// Listens to a doorbell until it is told to stop; a lost connection is opened again.
-    pub async fn listen(self, doorbell: Doorbell, stop: CancellationToken) {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.pass_on(&doorbell) => {}
+        let signed_off = within_timeout(self.store.sign_off(&self.replica.id)).await;
+        if let Err(error) = signed_off {
+            warn!(%error, "could not sign off");
         }
     }
 
-    async fn pass_on(&self, doorbell: &Doorbell) {
-        let mut delay = RECONNECT_DELAY_MIN;
-        let mut has_warned = false;
-        loop {
-            match doorbell.connect().await {
-                Ok(mut hint) => {
-                    delay = RECONNECT_DELAY_MIN;
-                    has_warned = false;
-                    // Whatever rang while nobody listened is found by looking.
-                    self.snapshots.ring();
-                    while hint.ring().await.is_ok() {
-                        self.snapshots.ring();
-                    }
-                    warn!(doorbell = doorbell.name(), "lost a doorbell; the poll goes on");
-                }
-                Err(error) if has_warned => {
-                    debug!(doorbell = doorbell.name(), %error, "cannot connect a doorbell");
-                }
-                Err(error) => {
-                    has_warned = true;
-                    warn!(doorbell = doorbell.name(), %error, "cannot connect a doorbell; the poll goes on");
+    /// Reads what an earlier run kept, without serving it yet: the store may know better.
+    pub async fn load_kept(&self) {
+        let Some(folder) = self.folder.clone() else { return };
+        let Self { configured, refused, metrics, .. } = self.clone();
+        let read = move || read_kept(&folder, &configured, &refused, &metrics);
+        if let Ok(Some(directory)) = tokio::task::spawn_blocking(read).await {
+            *self.kept() = Some(Arc::new(directory));
+        }
+    }
+
+    /// Serves what an earlier run kept, because the store does not answer.
+    pub fn serve_kept(&self) {
+        if let Some(directory) = self.kept().take() {
+            self.install_directory(directory);
+            self.snapshots.status.load_from_disk();
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Arc<Directory>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn install_directory(&self, directory: Arc<Directory>) {
+        let position = directory.position;
+        self.snapshots.directory.store(directory);
+        self.snapshots.directory_changed.send_replace(position);
+    }
+
+    /// Looks at the store once, and notes how it went.
+    async fn refresh_once(&self, loading: &mut Loading) -> Result<(), StoreError> {
+        // The first time, what an earlier run kept is brought up to date before it is served.
+        let kept = self.kept().clone();
+        let directory = kept.clone().unwrap_or_else(|| self.snapshots.directory());
+        let mut result = self.refresh(&directory, loading).await;
+        match kept {
+            Some(_) if result.is_err() => self.serve_kept(),
+            Some(kept) => {
+                self.kept().take();
+                if self.snapshots.directory().position < kept.position {
+                    self.install_directory(kept);
                 }
             }
-            tokio::time::sleep(delay.mul_f64(0.5 + self.ids.jitter())).await;
-            delay = (delay * 2).min(RECONNECT_DELAY_MAX);
+            None => {}
         }
+        if let Err(StoreError::Regressed(detail)) = &result {
+            self.snapshots.status.set_regression(Some(detail.clone()));
+            self.metrics.history_regressed.set(1);
+            // So that no replica that has not seen it changes anything.
+            let marked = within_timeout(self.store.mark_regression(detail)).await;
+            result = marked.and(result);
+        }
+        if result.is_ok() {
+            result = within_timeout(self.beat()).await;
+        }
+        match &result {
+            Ok(()) => self.snapshots.status.confirm(),
+            Err(_) => {
+                self.snapshots.status.fail();
+                self.metrics.store_errors.inc();
+            }
+        }
+        self.metrics.store_stale.set(i64::from(result.is_err()));
+        self.snapshots.installed.notify_one();
+        result
+    }
+
+    /// Tells other replicas how far this one has come.
+    async fn beat(&self) -> Result<(), StoreError> {
+        let directory = self.snapshots.directory();
+        let environments = directory.environments().iter();
+        let mut positions: std::collections::BTreeMap<EnvId, Position> =
+            environments.map(|each| (each.id, each.position())).collect();
+        positions.insert(DIRECTORY, directory.position);
+        let ReplicaName { id, name } = self.replica.clone();
+        self.store.beat(&ReplicaRecord { id, name, positions }).await
     }
 
     /// Looks at the store once and installs whatever is newer.
     ///
     /// What fails keeps nothing else from being installed; the first error is returned.
-    async fn refresh(&self, loading: &mut Loading) -> Result<(), StoreError> {
-        let positions =
-            within_timeout(async { self.store.read().await?.positions().await }).await?;
-        let directory = self.snapshots.directory();
-        let wanted: HashMap<EnvId, i64> = positions.environments.iter().copied().collect();
+    async fn refresh(
+        &self,
+        directory: &Directory,
+        loading: &mut Loading,
+    ) -> Result<(), StoreError> {
+        let mut positions = within_timeout(self.read_positions()).await?;
+        if !positions.is_continued && positions.regression.is_none() {
+            warn!(
+                "the database is served by another server or timeline than before: a new epoch begins"
+            );
+            within_timeout(self.store.begin_epoch()).await?;
+            positions = within_timeout(self.read_positions()).await?;
+        }
+        if let Some(lost) = regression_of(directory, &positions) {
+            return Err(StoreError::Regressed(lost));
+        }
+        self.metrics.history_regressed.set(i64::from(positions.regression.is_some()));
+        self.snapshots.status.set_regression(positions.regression.clone());
+        within_timeout(Box::pin(self.loader.prepare())).await?;
+        let wanted: HashMap<EnvId, i64> =
+            positions.environments.iter().map(|each| (each.id, each.version)).collect();
         let mut result = Ok(());
+        let mut n_quarantined = 0;
         for environment in directory.environments() {
             let version = wanted.get(&environment.id).copied().unwrap_or_default();
             if (Position { epoch: positions.epoch, version }) > environment.position() {
-                let refreshed = within_timeout(self.refresh_environment(environment)).await;
+                let refreshed = self.refresh_environment(environment, &positions).await;
                 result = result.and(refreshed);
             }
+            n_quarantined += i64::from(environment.is_quarantined());
         }
+        self.metrics.environments_quarantined.set(n_quarantined);
         let to = Position { epoch: positions.epoch, version: positions.directory_version };
         if to > directory.position {
-            result = result.and(self.refresh_directory(&directory, loading).await);
+            result = result.and(self.refresh_directory(directory, &positions, loading).await);
         }
         result
+    }
+
+    async fn read_positions(&self) -> Result<Positions, StoreError> {
+        self.store.read().await?.positions().await
     }
 
     /// Reads the directory, with the rulesets of environments that are new, and installs all of it at once.
@@ -151,6 +234,7 @@ impl Follower {
     async fn refresh_directory(
         &self,
         old: &Directory,
+        seen: &Positions,
         loading: &mut Loading,
     ) -> Result<(), StoreError> {
         let (positions, records, tokens) = within_timeout(async {
@@ -161,18 +245,7 @@ impl Follower {
         .await?;
         let mut environments = Vec::with_capacity(records.len());
         for record in records {
-            let known = old.environment(record.id).or_else(|| loading.get(&record.id)).cloned();
-            let environment = match known {
-                Some(environment) => environment,
-                None => {
-                    let (id, project, key) = (record.id, record.project, record.key);
-                    let environment = Arc::new(Environment::new(id, project, key));
-                    within_timeout(self.refresh_environment(&environment)).await?;
-                    loading.insert(id, Arc::clone(&environment));
-                    environment
-                }
-            };
-            environments.push(environment);
+            environments.push(self.environment_for(record, old, seen, loading).await?);
         }
         for gone in old.environments() {
             if !environments.iter().any(|environment| environment.id == gone.id) {
@@ -191,65 +264,87 @@ impl Follower {
         let grants = stored.chain(self.configured.iter().cloned());
         let position = Position { epoch: positions.epoch, version: positions.directory_version };
         let directory = Directory::new(position, environments, grants);
-        self.snapshots.directory.store(Arc::new(directory));
-        self.snapshots.directory_changed.send_replace(position);
+        self.install_directory(Arc::new(directory));
         loading.clear();
         Ok(())
     }
 
-    /// Reads what changed in an environment since the version that is served, and installs it.
-    ///
-    /// Position and rows are read in one transaction, so the position labels exactly these rows.
-    async fn refresh_environment(&self, environment: &Environment) -> Result<(), StoreError> {
-        let served = environment.position();
-        let mut tx = self.store.read().await?;
-        let Some(to) = tx.position(environment.id).await? else {
-            // Deleted meanwhile; the directory says so.
-            return Ok(());
+    /// The environment of a record: the one that is served, or a new one that is loaded first.
+    async fn environment_for(
+        &self,
+        record: EnvironmentRecord,
+        old: &Directory,
+        seen: &Positions,
+        loading: &mut Loading,
+    ) -> Result<Arc<Environment>, StoreError> {
+        let fail_closed_after = record.fail_closed_after;
+        let known = old.environment(record.id).or_else(|| loading.get(&record.id)).cloned();
+        let environment = match known {
+            Some(environment) => environment,
+            None => {
+                let (id, project, key) = (record.id, record.project, record.key);
+                let environment = Arc::new(Environment::new(id, project, key));
+                self.refresh_environment(&environment, seen).await?;
+                loading.insert(id, Arc::clone(&environment));
+                environment
+            }
         };
-        if to <= served {
-            return Ok(());
-        }
-        let since = if to.epoch == served.epoch { served.version } else { 0 };
-        let flags = tx.changed_flags(&environment.project, environment.id, since).await?;
-        let segments = tx.changed_segments(environment.id, since).await?;
-        drop(tx);
-        let mut change = RulesetChange::default();
-        for flag in flags {
-            match flag.body {
-                Ok(body) => {
-                    let compiled = body.map(|(definition, config)| {
-                        Arc::new(compile(&definition, &config, flag.version))
-                    });
-                    change.flags.push((flag.key, compiled));
-                }
-                Err(error) => self.quarantine(environment, flag.key.as_str(), &error),
+        environment.set_fail_closed_after(fail_closed_after);
+        Ok(environment)
+    }
+
+    /// Reads what changed in an environment since the version that is served, and installs it.
+    async fn refresh_environment(
+        &self,
+        environment: &Environment,
+        seen: &Positions,
+    ) -> Result<(), StoreError> {
+        for _ in 0..READS_MAX {
+            let read = within_timeout(self.loader.read(environment, seen.accepted_epoch)).await;
+            let is_its_own = !matches!(
+                &read,
+                Ok(_) | Err(StoreError::Unavailable(_) | StoreError::Regressed(_))
+            );
+            environment.set_quarantined(is_its_own);
+            let Some(update) = read? else { break };
+            let (is_installed, unreadable) = environment.install(&update);
+            if !is_installed {
+                self.metrics.installs_refused.inc();
+            }
+            for error in unreadable {
+                self.metrics.corrupt_rows.inc();
+                error!(project.key = %environment.project, env.key = %environment.key, %error,
+                    "cannot read a row; serving what was there before");
             }
         }
-        for segment in segments {
-            match segment.body {
-                Ok(body) => {
-                    let compiled =
-                        body.map(|body| Arc::new(compile_segment(&body, segment.version)));
-                    change.segments.push((segment.key, compiled));
-                }
-                Err(error) => self.quarantine(environment, segment.key.as_str(), &error),
-            }
-        }
-        if !environment.install(to, &change) {
-            self.metrics.installs_refused.inc();
-        }
-        let version = to.version;
+        let version = environment.position().version;
         self.metrics.environment_version.get_or_create(&labels_of(environment)).set(version);
         Ok(())
     }
+}
 
-    /// Leaves one flag or segment as it was, because what is stored cannot be read.
-    fn quarantine(&self, environment: &Environment, key: &str, error: &StoreError) {
-        self.metrics.corrupt_rows.inc();
-        error!(project.key = %environment.project, env.key = %environment.key, key, %error,
-            "cannot read a row; serving what was there before");
+/// What is served and not in the store's history, for people; `None` if all of it is, or an operator accepted that it is not.
+fn regression_of(directory: &Directory, positions: &Positions) -> Option<String> {
+    let is_accepted = |at: Position| at.epoch < positions.accepted_epoch;
+    let found: HashMap<EnvId, _> =
+        positions.environments.iter().map(|each| (each.id, each)).collect();
+    let at = directory.position;
+    let is_behind = positions.epoch < at.epoch || positions.directory_version < at.version;
+    if is_behind && !is_accepted(at) {
+        let Position { epoch, version } = at;
+        return Some(format!(
+            "projects, environments and tokens: version {version} of epoch {epoch} was served and is not in the database"
+        ));
     }
+    directory.environments().iter().find_map(|environment| {
+        let (served, stamp) = environment.served();
+        // One that is gone was deleted, as the directory's higher version says.
+        let store = found.get(&environment.id)?;
+        let is_same = store.version != served.version || *store.stamp == *stamp;
+        let is_behind = positions.epoch < served.epoch || store.version < served.version;
+        let is_lost = served.version > 0 && !is_accepted(served) && (is_behind || !is_same);
+        is_lost.then(|| lost(environment, served))
+    })
 }
 
 fn labels_of(environment: &Environment) -> EnvironmentLabels {

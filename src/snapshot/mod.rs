@@ -9,17 +9,36 @@
 //! * While the store is away, what is there stays.
 
 mod directory;
+mod directory_image;
 mod environment;
+mod folder;
 mod follow;
+mod image;
+mod keep;
+mod listen;
+mod load;
 mod status;
 
 pub use directory::Directory;
 pub use directory::TokenEntry;
+pub use directory_image::DirectoryImage;
+pub use directory_image::EnvironmentEntry;
 pub use environment::Change;
 pub use environment::Environment;
 pub use environment::Missed;
+pub use environment::Update;
+pub use folder::Folder;
 pub use follow::Follower;
+pub use follow::ReplicaName;
+pub use image::IMAGE_BYTES_MAX;
+pub use image::Image;
+pub use image::ImageError;
+pub use image::ImageKey;
+pub use keep::Keeper;
+pub use load::Loader;
+pub use load::SharedCache;
 pub use status::Freshness;
+pub use status::Source;
 
 use crate::model::change::EnvId;
 use crate::model::change::Position;
@@ -34,6 +53,8 @@ pub struct Snapshots {
     directory: ArcSwap<Directory>,
     directory_changed: watch::Sender<Position>,
     doorbell: Notify,
+    /// Tells the keeper to look.
+    installed: Notify,
     status: status::Status,
 }
 
@@ -43,6 +64,7 @@ impl Default for Snapshots {
             directory: ArcSwap::default(),
             directory_changed: watch::Sender::new(Position::default()),
             doorbell: Notify::new(),
+            installed: Notify::new(),
             status: status::Status::default(),
         }
     }
@@ -66,6 +88,11 @@ impl Snapshots {
     /// How current what is served is.
     pub fn freshness(&self) -> Freshness {
         self.status.freshness()
+    }
+
+    /// What the store has lost that was served, for people; `None` if nothing is.
+    pub fn regression(&self) -> Option<String> {
+        self.status.regression()
     }
 
     /// Asks the follower to look at the store now.

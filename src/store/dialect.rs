@@ -19,12 +19,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Waits two seconds for a lock and five for a statement, so that a forgotten transaction elsewhere cannot hold this one.
+/// Waits two seconds for a lock and five for a statement, so that a forgotten transaction elsewhere cannot hold this one; and
+/// is ended if nothing comes for three seconds, so that a replica that was cut off in the middle of it holds up no other.
 pub(super) const POSTGRES_WRITE: &str =
-    "begin; set local lock_timeout = '2s'; set local statement_timeout = '5s'";
+    "begin; set local lock_timeout = '2s'; set local statement_timeout = '5s';
+    set local idle_in_transaction_session_timeout = '3s'";
 /// One state for all statements.
 pub(super) const POSTGRES_READ: &str =
-    "begin isolation level repeatable read read only; set local statement_timeout = '5s'";
+    "begin isolation level repeatable read read only; set local statement_timeout = '5s';
+    set local idle_in_transaction_session_timeout = '5s'";
 /// Takes the write lock at once, so that a transaction never has to give up half-way.
 pub(super) const SQLITE_WRITE: &str = "begin immediate";
 /// One state for all statements, from the first that reads.

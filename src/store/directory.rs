@@ -1,7 +1,6 @@
 //! Projects, environments and the versions of everything.
 
 use crate::model::change::EnvId;
-use crate::model::change::Position;
 use crate::model::environment::SERVER_SDKS;
 use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
@@ -12,6 +11,7 @@ use crate::store::on_tx;
 use crate::store::sql;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
+use std::time::Duration;
 
 /// A project.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,21 +37,12 @@ pub struct EnvironmentRecord {
     pub name: String,
     /// Which server-side SDKs evaluate its flags by themselves.
     pub server_sdk: ServerSdk,
+    /// How long evaluations go on without confirmation; `None` is for ever.
+    pub fail_closed_after: Option<Duration>,
     /// How often it was changed.
     pub version: i64,
     /// When it was created.
     pub created_at: Timestamp,
-}
-
-/// The versions of everything at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Positions {
-    /// Grows when the database's history was replaced.
-    pub epoch: i64,
-    /// Grows with every change of projects, environments and tokens.
-    pub directory_version: i64,
-    /// Each environment with its version.
-    pub environments: Vec<(EnvId, i64)>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -78,6 +69,7 @@ struct EnvironmentRow {
     key: String,
     name: String,
     server_sdk: String,
+    fail_closed_after_secs: Option<i64>,
     version: i64,
     created_at: jiff_sqlx::Timestamp,
 }
@@ -90,6 +82,10 @@ impl From<EnvironmentRow> for EnvironmentRecord {
             key: EnvKey::stored(&row.key),
             name: row.name,
             server_sdk: read_server_sdk(&row.server_sdk),
+            fail_closed_after: row
+                .fail_closed_after_secs
+                .and_then(|secs| u64::try_from(secs).ok())
+                .map(Duration::from_secs),
             version: row.version,
             created_at: row.created_at.to_jiff(),
         }
@@ -101,10 +97,6 @@ fn read_server_sdk(word: &str) -> ServerSdk {
     SERVER_SDKS.iter().find(|(known, _)| *known == word).map(|(_, sdk)| *sdk).unwrap_or_default()
 }
 
-const CLUSTER: &str = "select epoch, directory_version from cluster where id = 1";
-const POSITION: &str = "select c.epoch, e.version from cluster c cross join environment e
-    where c.id = 1 and e.id = $1";
-const VERSIONS: &str = "select id, version from environment";
 const BUMP_DIRECTORY: &str = "update cluster set directory_version = directory_version + 1
     where id = 1 returning directory_version";
 
@@ -115,13 +107,14 @@ const LOCK_PROJECT: &str = "update project set name = name where key = $1";
 const RENAME_PROJECT: &str = "update project set name = $2 where key = $1";
 const DELETE_PROJECT: &str = "delete from project where key = $1";
 
-const ENVIRONMENTS: &str = "select id, project_key, key, name, server_sdk, version, created_at from environment order by id";
+const ENVIRONMENTS: &str = "select id, project_key, key, name, server_sdk,
+    fail_closed_after_secs, version, created_at from environment order by id";
 const INSERT_ENVIRONMENT: &str =
     "insert into environment (project_key, key, name, server_sdk, version, created_at, changed_at)
     values ($1, $2, $3, $4, 0, $5, $5) on conflict do nothing returning id";
 const SERVER_SDK: &str = "select server_sdk from environment where id = $1";
-const RENAME_ENVIRONMENT: &str =
-    "update environment set name = $3 where project_key = $1 and key = $2";
+const UPDATE_ENVIRONMENT: &str = "update environment set name = $2, fail_closed_after_secs = $3
+    where id = $1";
 const DELETE_ENVIRONMENT: &str = "delete from environment where project_key = $1 and key = $2";
 const BUMP_ENVIRONMENT: &str = "update environment set version = version + 1, changed_at = $3
     where project_key = $1 and key = $2 returning id, version";
@@ -130,31 +123,6 @@ const LOG_CHANGE: &str =
     values ($1, $2, $3, $4, $5, $6)";
 
 impl Tx {
-    /// Reads the versions of everything.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn positions(&mut self) -> Result<Positions, StoreError> {
-        on_tx!(self, c => {
-            let (epoch, directory_version) = sql!(CLUSTER => (i64, i64)).fetch_one(&mut *c).await?;
-            let environments = sql!(VERSIONS => (i64, i64)).fetch_all(&mut *c).await?;
-            Ok(Positions { epoch, directory_version, environments })
-        })
-    }
-
-    /// Reads where an environment stands; `None` if there is none.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn position(&mut self, env: EnvId) -> Result<Option<Position>, StoreError> {
-        let row = on_tx!(self, c => {
-            sql!(POSITION => (i64, i64)).bind(env).fetch_optional(c).await
-        })?;
-        Ok(row.map(|(epoch, version)| Position { epoch, version }))
-    }
-
     /// Locks the directory of projects, environments and tokens, counts the change, and returns the new version.
     ///
     /// # Errors
@@ -282,23 +250,23 @@ impl Tx {
         Ok(read_server_sdk(&word))
     }
 
-    /// Renames an environment; returns `false` if there is none.
+    /// Sets what an environment is called and how long evaluations go on in it without confirmation.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn rename_environment(
+    pub async fn update_environment(
         &mut self,
-        project: &ProjectKey,
-        key: &EnvKey,
+        env: EnvId,
         name: &str,
-    ) -> Result<bool, StoreError> {
-        let n_rows = on_tx!(self, c => {
-            let query = sql!(RENAME_ENVIRONMENT);
-            let query = query.bind(project.as_str()).bind(key.as_str()).bind(name);
-            query.execute(c).await?.rows_affected()
-        });
-        Ok(n_rows == 1)
+        fail_closed_after: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        let secs = fail_closed_after.and_then(|after| i64::try_from(after.as_secs()).ok());
+        on_tx!(self, c => {
+            let query = sql!(UPDATE_ENVIRONMENT).bind(env).bind(name).bind(secs);
+            query.execute(c).await.map(|_| ())
+        })?;
+        Ok(())
     }
 
     /// Deletes an environment with everything in it; returns `false` if there is none.

@@ -40,8 +40,31 @@ pub struct ChangedFlag {
     pub key: FlagKey,
     /// The environment's version at which it last changed.
     pub version: i64,
-    /// Definition and configuration; `None` if the flag was deleted, an error if it cannot be read.
-    pub body: Result<Option<(FlagDefinition, FlagConfig)>, StoreError>,
+    /// What is stored of it; `None` if the flag was deleted.
+    pub text: Option<FlagText>,
+}
+
+/// A flag as it is stored: two JSON texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagText {
+    /// What it is everywhere.
+    pub definition: Box<str>,
+    /// What it is in the environment.
+    pub config: Box<str>,
+}
+
+impl ChangedFlag {
+    /// Reads definition and configuration; `None` if the flag was deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if one cannot be read.
+    pub fn read(&self) -> Result<Option<(FlagDefinition, FlagConfig)>, StoreError> {
+        let Some(text) = &self.text else { return Ok(None) };
+        let definition = read_body("flag", self.key.as_str(), &text.definition)?;
+        let config = read_body("flag_config", self.key.as_str(), &text.config)?;
+        Ok(Some((definition, config)))
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -79,14 +102,17 @@ struct ChangedFlagRow {
     is_deleted: bool,
 }
 
-impl ChangedFlagRow {
-    fn read(&self) -> Result<Option<(FlagDefinition, FlagConfig)>, StoreError> {
-        if self.is_deleted {
-            return Ok(None);
+impl From<ChangedFlagRow> for ChangedFlag {
+    fn from(row: ChangedFlagRow) -> Self {
+        let text = FlagText {
+            definition: row.definition.into_boxed_str(),
+            config: row.config.into_boxed_str(),
+        };
+        Self {
+            key: FlagKey::stored(&row.flag_key),
+            version: row.version,
+            text: (!row.is_deleted).then_some(text),
         }
-        let definition = read_body("flag", &self.flag_key, &self.definition)?;
-        let config = read_body("flag_config", &self.flag_key, &self.config)?;
-        Ok(Some((definition, config)))
     }
 }
 
@@ -287,7 +313,7 @@ impl Tx {
     ///
     /// # Errors
     ///
-    /// Those of the database; a flag that cannot be read is an error in its own entry.
+    /// Those of the database.
     pub async fn changed_flags(
         &mut self,
         project: &ProjectKey,
@@ -302,12 +328,7 @@ impl Tx {
                 .fetch_all(c)
                 .await
         })?;
-        let read = |row: ChangedFlagRow| ChangedFlag {
-            key: FlagKey::stored(&row.flag_key),
-            version: row.version,
-            body: row.read(),
-        };
-        Ok(rows.into_iter().map(read).collect())
+        Ok(rows.into_iter().map(ChangedFlag::from).collect())
     }
 
     /// Creates or replaces a flag's configuration in an environment, as of `version`.

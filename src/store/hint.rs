@@ -2,24 +2,23 @@
 //!
 //! A ring says nothing about what changed, so a lost, doubled or late one does no harm: the poll is the truth.
 
+use crate::store::Redis;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::dialect::CHANNEL;
 use futures_util::StreamExt;
-use redis::aio::ConnectionManager;
-use redis::aio::ConnectionManagerConfig;
 use redis::aio::PubSub;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
 use sqlx::PgPool;
 use sqlx::postgres::PgListener;
 use sqlx::postgres::PgPoolOptions;
 use std::time::Duration;
 
-/// How long ringing through Redis may take; nobody waits longer for a doorbell.
-const PUBLISH_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long connecting a doorbell may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long nothing may ring before the connection is asked for a sign of life.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+const SIGN_OF_LIFE: &str = "select 1";
 
 /// A setting that the listening session is started with. A pooler such as PgBouncer refuses it or forgets it; and behind a
 /// pooler `LISTEN` must not even be tried, because the notifications would reach whoever uses that session next.
@@ -36,7 +35,7 @@ pub enum Hint {
 }
 
 /// A subscription on Redis.
-pub struct Subscription(PubSub);
+pub struct Subscription(pub(super) PubSub);
 
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -52,9 +51,22 @@ impl Hint {
     /// [`StoreError::Unavailable`] if the connection is lost; open another.
     pub async fn ring(&mut self) -> Result<(), StoreError> {
         match self {
-            Self::Postgres(listener) => {
-                listener.try_recv().await.map(|_| ()).map_err(StoreError::from)
-            }
+            Self::Postgres(listener) => loop {
+                let received = tokio::time::timeout(SILENCE_MAX, listener.try_recv()).await;
+                if let Ok(received) = received {
+                    return received.map(|_| ()).map_err(StoreError::from);
+                }
+                // A connection that was dropped on the way is as silent as one on which nothing rings.
+                let sign_of_life =
+                    sqlx::query(SIGN_OF_LIFE).persistent(false).execute(&mut *listener);
+                match tokio::time::timeout(CONNECT_TIMEOUT, sign_of_life).await {
+                    Ok(answer) => _ = answer?,
+                    Err(_) => {
+                        let detail = "PostgreSQL no longer answers on the listening connection";
+                        return Err(StoreError::Unavailable(detail.to_owned()));
+                    }
+                }
+            },
             Self::Redis(Subscription(pubsub)) => match pubsub.on_message().next().await {
                 Some(_) => Ok(()),
                 None => Err(StoreError::Unavailable("Redis closed the connection".to_owned())),
@@ -69,7 +81,7 @@ pub enum Doorbell {
     /// `NOTIFY` of PostgreSQL, with a connection of its own.
     Postgres(PgPool),
     /// Publish/subscribe of Redis.
-    Redis(Box<RedisHints>),
+    Redis(Box<Redis>),
 }
 
 impl Doorbell {
@@ -114,67 +126,5 @@ impl Doorbell {
             }
             Self::Redis(redis) => redis.subscribe().await,
         }
-    }
-}
-
-/// Rings through Redis, which reaches replicas also where `NOTIFY` does not.
-#[derive(Clone)]
-pub struct RedisHints {
-    client: redis::Client,
-    manager: ConnectionManager,
-}
-
-impl std::fmt::Debug for RedisHints {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RedisHints")
-    }
-}
-
-impl RedisHints {
-    /// Prepares to use a Redis server, without connecting yet.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Schema`] if the URL is not one.
-    pub fn new(url: &SecretString) -> Result<Self, StoreError> {
-        let invalid = |error: redis::RedisError| {
-            StoreError::Schema(format!("the Redis URL is not valid: {error}"))
-        };
-        let client = redis::Client::open(url.expose_secret()).map_err(invalid)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(PUBLISH_TIMEOUT));
-        let manager =
-            ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(invalid)?;
-        Ok(Self { client, manager })
-    }
-
-    /// Rings; whether anybody hears it is not known.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Unavailable`] if Redis does not take it in time.
-    pub async fn publish(&self) -> Result<(), StoreError> {
-        let mut manager = self.manager.clone();
-        let mut command = redis::cmd("PUBLISH");
-        let publish = command.arg(CHANNEL).arg("").query_async::<()>(&mut manager);
-        match tokio::time::timeout(PUBLISH_TIMEOUT, publish).await {
-            Ok(result) => result.map_err(|error| StoreError::Unavailable(error.to_string())),
-            Err(_) => Err(StoreError::Unavailable("Redis does not answer".to_owned())),
-        }
-    }
-
-    async fn subscribe(&self) -> Result<Hint, StoreError> {
-        let unavailable = |error: redis::RedisError| StoreError::Unavailable(error.to_string());
-        let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.client.get_async_pubsub());
-        let mut pubsub = connect
-            .await
-            .map_err(|_| StoreError::Unavailable("Redis does not answer".to_owned()))?
-            .map_err(unavailable)?;
-        tokio::time::timeout(CONNECT_TIMEOUT, pubsub.subscribe(CHANNEL))
-            .await
-            .map_err(|_| StoreError::Unavailable("Redis does not answer".to_owned()))?
-            .map_err(unavailable)?;
-        Ok(Hint::Redis(Subscription(pubsub)))
     }
 }

@@ -35,8 +35,11 @@ macro_rules! migration {
     };
 }
 
-const MIGRATIONS: &[Migration] =
-    &[migration!(1, "spine", "0001_spine.sql"), migration!(2, "server_sdk", "0002_server_sdk.sql")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "spine", "0001_spine.sql"),
+    migration!(2, "server_sdk", "0002_server_sdk.sql"),
+    migration!(3, "history", "0003_history.sql"),
+];
 
 const POSTGRES_VERSION: &str = "select current_setting('server_version_num')::int";
 /// PostgreSQL 14.0, as it numbers itself.
@@ -59,7 +62,7 @@ impl Store {
         let mut tx = match self {
             // Not `write`: a large table may need longer than a change of a flag.
             Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
-            Self::Sqlite { .. } => self.write().await?,
+            Self::Sqlite { .. } => self.begin_writing().await?,
         };
         if let Tx::Postgres(tx) = &mut tx {
             let (version,) = sql!(POSTGRES_VERSION => (i32,)).fetch_one(&mut **tx).await?;

@@ -16,26 +16,37 @@
 
 mod audit;
 mod bulk;
+mod cache;
 mod dialect;
 mod directory;
 mod error;
 mod flag;
 mod hint;
+mod history;
 mod migrate;
+mod redis;
+mod replica;
 mod segment;
 mod token;
 
 pub use audit::AuditFilter;
+pub use cache::CACHE_TTL;
+pub use cache::Cache;
+pub use cache::CachedImage;
 pub use directory::EnvironmentRecord;
-pub use directory::Positions;
 pub use directory::ProjectRecord;
 pub use error::StoreError;
 pub use flag::ChangedFlag;
+pub use flag::FlagText;
 pub use flag::StoredFlag;
 pub use hint::Doorbell;
 pub use hint::Hint;
-pub use hint::RedisHints;
+pub use history::EnvironmentPosition;
+pub use history::Positions;
 pub use migrate::Migration;
+pub use redis::Redis;
+pub use replica::DIRECTORY;
+pub use replica::ReplicaRecord;
 pub use segment::ChangedSegment;
 pub use segment::StoredSegment;
 pub use token::NewToken;
@@ -110,12 +121,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if no connection can be had.
+    /// [`StoreError::Unavailable`] if no connection can be had, [`StoreError::Regressed`] if replicas have seen what is missing
+    /// in the database.
     pub async fn write(&self) -> Result<Tx, StoreError> {
-        Ok(match self {
-            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_WRITE).await?),
-            Self::Sqlite { pool, .. } => Tx::Sqlite(pool.begin_with(dialect::SQLITE_WRITE).await?),
-        })
+        let mut tx = self.begin_writing().await?;
+        if let Tx::Postgres(tx) = &mut tx {
+            history::check(tx).await?;
+        }
+        Ok(tx)
     }
 
     /// Begins a transaction that reads; all its statements see the same state.

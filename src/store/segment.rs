@@ -32,8 +32,20 @@ pub struct ChangedSegment {
     pub key: SegmentKey,
     /// The environment's version at which it last changed.
     pub version: i64,
-    /// The segment; `None` if it was deleted, an error if it cannot be read.
-    pub body: Result<Option<Segment>, StoreError>,
+    /// The JSON text that is stored; `None` if the segment was deleted.
+    pub text: Option<Box<str>>,
+}
+
+impl ChangedSegment {
+    /// Reads the segment; `None` if it was deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if it cannot be read.
+    pub fn read(&self) -> Result<Option<Segment>, StoreError> {
+        let read = |text: &str| read_body("segment", self.key.as_str(), text);
+        self.text.as_deref().map(read).transpose()
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -107,7 +119,7 @@ impl Tx {
     ///
     /// # Errors
     ///
-    /// Those of the database; a segment that cannot be read is an error in its own entry.
+    /// Those of the database.
     pub async fn changed_segments(
         &mut self,
         env: EnvId,
@@ -121,9 +133,8 @@ impl Tx {
                 .await
         })?;
         let read = |(key, body, version, is_deleted): (String, String, i64, bool)| {
-            let body =
-                if is_deleted { Ok(None) } else { read_body("segment", &key, &body).map(Some) };
-            ChangedSegment { key: SegmentKey::stored(&key), version, body }
+            let text = (!is_deleted).then(|| body.into_boxed_str());
+            ChangedSegment { key: SegmentKey::stored(&key), version, text }
         };
         Ok(rows.into_iter().map(read).collect())
     }

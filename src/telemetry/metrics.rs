@@ -22,6 +22,38 @@ struct RequestLabels {
     status: &'static str,
 }
 
+/// Where whole rulesets are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadSource {
+    /// The database.
+    Store,
+    /// Redis.
+    Cache,
+    /// The files of an earlier run.
+    Disk,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoadLabels {
+    source: &'static str,
+}
+
+/// Whole rulesets that were read, by where.
+#[derive(Debug, Default)]
+pub struct LoadCounters(Family<LoadLabels, Counter>);
+
+impl LoadCounters {
+    /// Counts a ruleset.
+    pub fn count(&self, source: LoadSource) {
+        let source = match source {
+            LoadSource::Store => "store",
+            LoadSource::Cache => "cache",
+            LoadSource::Disk => "disk",
+        };
+        self.0.get_or_create(&LoadLabels { source }).inc();
+    }
+}
+
 /// Requests answered, by class of status; counting takes no lock.
 #[derive(Debug)]
 pub struct RequestCounters {
@@ -76,6 +108,16 @@ pub struct Metrics {
     pub store_errors: Counter,
     /// Changes that were committed by this process.
     pub changes: Counter,
+    /// Whole rulesets that were read, by where.
+    pub loads: LoadCounters,
+    /// Images in Redis and files that were refused.
+    pub images_refused: Counter,
+    /// Environments of which what changed cannot be read.
+    pub environments_quarantined: Gauge,
+    /// Whether the database has lost what replicas have served.
+    pub history_regressed: Gauge,
+    /// Images that could not be written to disk.
+    pub snapshot_errors: Counter,
 }
 
 impl Default for Metrics {
@@ -93,45 +135,71 @@ impl Default for Metrics {
             store_stale: Gauge::default(),
             store_errors: Counter::default(),
             changes: Counter::default(),
+            loads: LoadCounters::default(),
+            images_refused: Counter::default(),
+            environments_quarantined: Gauge::default(),
+            history_regressed: Gauge::default(),
+            snapshot_errors: Counter::default(),
         };
-        registry.register(
-            "evaluations",
-            "Flags evaluated for clients",
-            metrics.evaluations.clone(),
-        );
         registry.register("requests", "Requests answered", requests);
-        registry.register("streams", "Streams that are open", metrics.streams.clone());
-        registry.register(
-            "environment_version",
-            "Version of the environment that is served",
-            metrics.environment_version.clone(),
-        );
-        registry.register(
-            "installs_refused",
-            "Rulesets refused because they were not newer",
-            metrics.installs_refused.clone(),
-        );
-        registry.register(
-            "corrupt_rows",
-            "Flags and segments whose stored form cannot be read",
-            metrics.corrupt_rows.clone(),
-        );
-        registry.register(
-            "store_stale",
-            "1 while the store does not confirm what is served",
-            metrics.store_stale.clone(),
-        );
-        registry.register(
-            "store_errors",
-            "Polls of the store that failed",
-            metrics.store_errors.clone(),
-        );
-        registry.register("changes", "Changes committed by this process", metrics.changes.clone());
+        metrics.register(&mut registry);
         Self { registry, ..metrics }
     }
 }
 
 impl Metrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("evaluations", "Flags evaluated for clients", self.evaluations.clone());
+        registry.register("streams", "Streams that are open", self.streams.clone());
+        registry.register(
+            "environment_version",
+            "Version of the environment that is served",
+            self.environment_version.clone(),
+        );
+        registry.register(
+            "installs_refused",
+            "Rulesets refused because they were not newer",
+            self.installs_refused.clone(),
+        );
+        registry.register(
+            "corrupt_rows",
+            "Flags and segments whose stored form cannot be read",
+            self.corrupt_rows.clone(),
+        );
+        registry.register(
+            "store_stale",
+            "1 while the store does not confirm what is served",
+            self.store_stale.clone(),
+        );
+        registry.register(
+            "store_errors",
+            "Polls of the store that failed",
+            self.store_errors.clone(),
+        );
+        registry.register("changes", "Changes committed by this process", self.changes.clone());
+        registry.register("ruleset_loads", "Whole rulesets that were read", self.loads.0.clone());
+        registry.register(
+            "images_refused",
+            "Rulesets in Redis and in files that were refused",
+            self.images_refused.clone(),
+        );
+        registry.register(
+            "environments_quarantined",
+            "Environments of which what changed cannot be read",
+            self.environments_quarantined.clone(),
+        );
+        registry.register(
+            "history_regressed",
+            "1 while the database lacks what replicas have served",
+            self.history_regressed.clone(),
+        );
+        registry.register(
+            "snapshot_errors",
+            "Rulesets that could not be written to disk",
+            self.snapshot_errors.clone(),
+        );
+    }
+
     /// Returns all metrics in the text format of OpenMetrics 1.0.
     pub fn render(&self) -> String {
         let mut text = String::new();

@@ -19,8 +19,10 @@
 
 mod harness;
 
+mod applied;
 mod authorization;
 mod bad_requests;
+mod cache;
 mod command_line;
 mod demonstration;
 mod documents;
@@ -29,7 +31,10 @@ mod emergencies;
 mod evaluate_many;
 mod evaluation;
 mod flags;
+mod history;
 mod import;
+mod kept;
+mod lab;
 mod outage;
 mod replicas;
 mod rollout;

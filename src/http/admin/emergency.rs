@@ -2,6 +2,7 @@
 
 use crate::auth;
 use crate::http::AdminState;
+use crate::http::admin::applied::Touched;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::WasBody;
@@ -15,6 +16,7 @@ use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::token::Role;
+use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
@@ -71,7 +73,7 @@ pub(crate) async fn kill_flag(
     Keys((flag,)): Keys<(FlagKey,)>,
     Params(wanted): Params<EnvironmentQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
-) -> Result<Json<KilledBody>, ApiError> {
+) -> Result<(Extension<Touched>, Json<KilledBody>), ApiError> {
     auth::require_role(caller.grant(), Role::Editor)?;
     let found = caller.environment(&wanted, Some(flag.as_str()))?;
     let (project, environment) = (found.project.clone(), found.key.clone());
@@ -80,7 +82,9 @@ pub(crate) async fn kill_flag(
     let killed = state.control.kill_flag(&author, &project, &environment, &flag).await?;
     let was = WasBody { on: killed.kill.was_on };
     let (version, killed_at) = (killed.version, killed.kill.at);
-    Ok(Json(KilledBody { flag, project, environment, version, killed_at, was }))
+    let touched = Touched { project: project.clone(), environment: environment.clone() };
+    let body = KilledBody { flag, project, environment, version, killed_at, was };
+    Ok((Extension(touched), Json(body)))
 }
 
 /// Undoes a kill: the flag is on or off as before; whatever else was changed since stays.
@@ -97,7 +101,7 @@ pub(crate) async fn restore_flag(
     Keys((flag,)): Keys<(FlagKey,)>,
     Params(wanted): Params<EnvironmentQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
-) -> Result<Json<RestoredBody>, ApiError> {
+) -> Result<(Extension<Touched>, Json<RestoredBody>), ApiError> {
     auth::require_role(caller.grant(), Role::Editor)?;
     let found = caller.environment(&wanted, Some(flag.as_str()))?;
     let (project, environment) = (found.project.clone(), found.key.clone());
@@ -105,5 +109,6 @@ pub(crate) async fn restore_flag(
     let author = caller.author(comment);
     let restored = state.control.restore_flag(&author, &project, &environment, &flag).await?;
     let (version, on) = (restored.version, restored.is_on);
-    Ok(Json(RestoredBody { flag, project, environment, version, on }))
+    let touched = Touched { project: project.clone(), environment: environment.clone() };
+    Ok((Extension(touched), Json(RestoredBody { flag, project, environment, version, on })))
 }

@@ -2,12 +2,11 @@
 
 use crate::auth;
 use crate::auth::Denied;
+use crate::control::EnvironmentChange;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
-use crate::http::admin::project::Rename;
 use crate::http::admin::project::reaches;
-use crate::http::admin::required_name;
 use crate::http::error::ApiError;
 use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
@@ -25,7 +24,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 use utoipa::ToSchema;
+
+/// Seconds without confirmation after which an environment may refuse: not below what need not be told, and up to 30 days.
+const FAIL_CLOSED_SECS: RangeInclusive<i64> = 10..=2_592_000;
 
 /// An environment.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,6 +39,8 @@ pub(crate) struct EnvironmentBody {
     name: String,
     /// Which server-side SDKs evaluate its flags by themselves.
     server_sdk: ServerSdk,
+    /// After how many seconds without confirmation by the store evaluations end with 503; `null` is never.
+    fail_closed_after_secs: Option<u64>,
     /// How often it was changed.
     version: i64,
     #[schema(value_type = String)]
@@ -43,8 +49,9 @@ pub(crate) struct EnvironmentBody {
 
 impl From<EnvironmentRecord> for EnvironmentBody {
     fn from(record: EnvironmentRecord) -> Self {
+        let fail_closed_after_secs = record.fail_closed_after.map(|after| after.as_secs());
         let EnvironmentRecord { key, name, server_sdk, version, created_at, .. } = record;
-        Self { key, name, server_sdk, version, created_at }
+        Self { key, name, server_sdk, fail_closed_after_secs, version, created_at }
     }
 }
 
@@ -58,6 +65,17 @@ pub(crate) struct NewEnvironment {
     /// Which server-side SDKs will evaluate its flags by themselves; cannot be changed later. With `launchdarkly`, every
     /// rollout hashes with `sha1`.
     server_sdk: Option<ServerSdk>,
+}
+
+/// What is to be changed about an environment; what is left out stays.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "describes a body that is read field by field")]
+pub(crate) struct EnvironmentChangeBody {
+    /// For people.
+    name: Option<String>,
+    /// After how many seconds without confirmation by the store evaluations end with 503, at least 10; `null` is never.
+    fail_closed_after_secs: Option<u64>,
 }
 
 /// Lists the environments of a project that the token reaches.
@@ -119,9 +137,9 @@ pub(crate) async fn find_environment(
     Ok(Json(state.control.environment(&project, &key).await?.into()))
 }
 
-/// Renames an environment.
+/// Changes an environment: its name, or how long evaluations go on without confirmation.
 #[utoipa::path(patch, path = "/api/v1/projects/{project}/environments/{environment}", tag = "environments",
-    params(("project" = String, Path), ("environment" = String, Path)), request_body = Rename,
+    params(("project" = String, Path), ("environment" = String, Path)), request_body = EnvironmentChangeBody,
     responses((status = 200, description = "The environment.", body = EnvironmentBody)))]
 pub(crate) async fn update_environment(
     State(state): State<AdminState>,
@@ -131,8 +149,16 @@ pub(crate) async fn update_environment(
     JsonBody(body): JsonBody,
 ) -> Result<Json<EnvironmentBody>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Administrator, &project, &key)?;
-    let name = decode(body, required_name)?;
-    state.control.rename_environment(&caller.author(None), &project, &key, &name).await?;
+    let change = decode(body, |fields| {
+        let is_given = fields.peek("failClosedAfterSecs").is_some();
+        let secs = fields.integer("failClosedAfterSecs", FAIL_CLOSED_SECS);
+        let after = secs.and_then(|secs| u64::try_from(secs).ok()).map(Duration::from_secs);
+        Some(EnvironmentChange {
+            name: fields.name("name"),
+            fail_closed_after: is_given.then_some(after),
+        })
+    })?;
+    state.control.update_environment(&caller.author(None), &project, &key, change).await?;
     Ok(Json(state.control.environment(&project, &key).await?.into()))
 }
 

@@ -3,11 +3,13 @@
 //! Each handler says first what the caller must be allowed to do, then reads its input, then calls one command of
 //! `control`.
 
+pub(crate) mod applied;
 pub(crate) mod audit;
 pub(crate) mod emergency;
 pub(crate) mod environment;
 pub(crate) mod flag;
 pub(crate) mod flag_config;
+pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod project;
 pub(crate) mod segment;

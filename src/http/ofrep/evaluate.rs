@@ -15,12 +15,17 @@ use crate::http::json_body::SDK_BODY_BYTES_MAX;
 use crate::http::json_body::collect;
 use crate::http::ofrep::render::BulkMetadata;
 use crate::http::ofrep::render::Item;
+use crate::http::position::mark;
+use crate::http::position::settle;
+use crate::http::position::unconfirmed_ms;
+use crate::model::change::Position;
 use crate::model::context::Context;
 use crate::model::problem::Problems;
 use crate::model::raw_context::RawContext;
 use crate::model::token::TokenKind;
 use axum::body::Body;
 use axum::http::HeaderMap;
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -60,11 +65,12 @@ pub(super) struct Asked<'r> {
         (status = 400, description = "The context is not valid, or lacks a key that the flag needs.", body = super::render::FailureBody),
         (status = 404, description = "There is no such flag.", body = super::render::FailureBody)))]
 pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
-    let Asked { data, caller, wanted, body, .. } = asked;
+    let Asked { data, caller, wanted, headers, body } = asked;
     let environment = match caller.environment(&wanted, Some(key)) {
         Err(Denied::NoSuchFlag) => return Err(flag_not_found(key)),
         found => found?,
     };
+    settle(headers, &data.snapshots, &environment).await?;
     let context = read_context(body).await?;
     let ruleset = environment.ruleset();
     let flag = ruleset.flag(key).filter(|flag| is_visible(flag, caller.grant().kind));
@@ -73,14 +79,20 @@ pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Respons
     };
     data.metrics.evaluations.inc();
     let outcome = evaluate(&ruleset, flag, &context);
-    let item = Item::new(flag, &outcome);
+    let unconfirmed_ms = unconfirmed_ms(&data.snapshots);
+    let item = Item::new(flag, &outcome, unconfirmed_ms.is_some());
     let status = match item {
         Item::Evaluation(_) => StatusCode::OK,
         Item::Failure(_) => StatusCode::BAD_REQUEST,
     };
     let mut body = Vec::with_capacity(ITEM_BYTES);
     item.write(&mut body);
-    Ok((status, [(header::CONTENT_TYPE, "application/json")], body).into_response())
+    let position = Position { epoch: ruleset.epoch, version: ruleset.version };
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    mark(headers, position, unconfirmed_ms);
+    Ok(response)
 }
 
 /// Evaluates all flags that the token may see.
@@ -97,6 +109,7 @@ pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Respons
 pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, ApiError> {
     let Asked { data, caller, wanted, headers, body } = asked;
     let environment = caller.environment(&wanted, None)?;
+    settle(headers, &data.snapshots, &environment).await?;
     let context = read_context(body).await?;
     let ruleset = environment.ruleset();
     let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
@@ -105,14 +118,25 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
     data.metrics.evaluations.inc_by(u64::try_from(outcomes.len()).unwrap_or_default());
     let etag = etag_of(environment.id, ruleset.epoch, &outcomes);
     let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    if asked.is_some_and(|asked| is_match(asked, &etag)) {
-        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    let position = Position { epoch: ruleset.epoch, version: ruleset.version };
+    let unconfirmed_ms = unconfirmed_ms(&data.snapshots);
+    let is_same = asked.is_some_and(|asked| is_match(asked, &etag));
+    let mut response = if is_same {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let version = ruleset.version.to_string();
+        let is_stale = unconfirmed_ms.is_some();
+        let flag_set_id = environment.key.as_str();
+        let metadata = BulkMetadata { flag_set_id, version: &version, stale: is_stale };
+        ([(header::CONTENT_TYPE, "application/json")], write_all(&outcomes, &metadata))
+            .into_response()
+    };
+    let headers = response.headers_mut();
+    if let Ok(etag) = HeaderValue::try_from(etag) {
+        headers.insert(header::ETAG, etag);
     }
-    let version = ruleset.version.to_string();
-    let metadata = BulkMetadata { flag_set_id: environment.key.as_str(), version: &version };
-    let body = write_all(&outcomes, &metadata);
-    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::ETAG, etag)];
-    Ok((headers, body).into_response())
+    mark(headers, position, unconfirmed_ms);
+    Ok(response)
 }
 
 pub(super) fn flag_not_found(key: &str) -> ApiError {
@@ -186,7 +210,7 @@ fn write_all(outcomes: &[(&CompiledFlag, Outcome<'_>)], metadata: &BulkMetadata<
         if i > 0 {
             body.push(b',');
         }
-        Item::new(flag, outcome).write(&mut body);
+        Item::new(flag, outcome, metadata.stale).write(&mut body);
     }
     body.extend_from_slice(b"],\"metadata\":");
     metadata.write(&mut body);

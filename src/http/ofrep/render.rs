@@ -54,6 +54,9 @@ pub(crate) struct FlagMetadata<'a> {
     prerequisite_key: Option<&'a str>,
     /// The environment's version at which the flag last changed.
     version: i64,
+    /// Present if the store has not confirmed for a while that this is current.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stale: bool,
 }
 
 /// A flag that could not be evaluated.
@@ -94,6 +97,9 @@ pub(crate) struct BulkMetadata<'a> {
     pub(crate) flag_set_id: &'a str,
     /// The environment's version.
     pub(crate) version: &'a str,
+    /// Present if the store has not confirmed for a while that this is current.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) stale: bool,
 }
 
 impl BulkMetadata<'_> {
@@ -110,6 +116,7 @@ impl<'a> EvaluationBody<'a> {
     pub(crate) fn new(
         flag: &'a CompiledFlag,
         outcome: &Outcome<'a>,
+        stale: bool,
     ) -> Result<Self, FailureBody<'a>> {
         let key = flag.key.as_str();
         let reason = match outcome.reason {
@@ -137,6 +144,7 @@ impl<'a> EvaluationBody<'a> {
             rule_id,
             prerequisite_key,
             version: flag.version,
+            stale,
         };
         let variant = outcome.variation.map_or("", |(_, variation)| variation.key.as_str());
         Ok(Self { key, value: outcome.value(), reason, variant, metadata })
@@ -145,8 +153,8 @@ impl<'a> EvaluationBody<'a> {
 
 impl<'a> Item<'a> {
     /// Puts an outcome into OFREP's words.
-    pub(crate) fn new(flag: &'a CompiledFlag, outcome: &Outcome<'a>) -> Self {
-        EvaluationBody::new(flag, outcome).map_or_else(Self::Failure, Self::Evaluation)
+    pub(crate) fn new(flag: &'a CompiledFlag, outcome: &Outcome<'a>, stale: bool) -> Self {
+        EvaluationBody::new(flag, outcome, stale).map_or_else(Self::Failure, Self::Evaluation)
     }
 
     /// Writes it as JSON; the same bytes as serde's, in less than half the time.
@@ -187,6 +195,9 @@ impl EvaluationBody<'_> {
         }
         out.extend_from_slice(b",\"version\":");
         out.extend_from_slice(itoa::Buffer::new().format(metadata.version).as_bytes());
+        if metadata.stale {
+            out.extend_from_slice(b",\"stale\":true");
+        }
         out.extend_from_slice(b"}}");
     }
 }
@@ -255,6 +266,7 @@ mod tests {
                 rule_id: rule.map(|(_, id)| id),
                 prerequisite_key,
                 version: -7,
+                stale: rule.is_some(),
             };
             let body =
                 EvaluationBody { key: text, value, reason: "STATIC", variant: text, metadata };

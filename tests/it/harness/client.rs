@@ -98,4 +98,17 @@ impl Client {
         let path = format!("/api/v1/projects/shop/environments/production/flags/{flag}");
         self.patch(&path, json!({"instructions": instructions})).await
     }
+
+    /// The status of a post without a body.
+    pub async fn status_of(&self, path: &str) -> u16 {
+        self.post(path, serde_json::json!({})).await.status
+    }
+
+    /// Kills a flag as soon as the server writes again.
+    pub async fn eventually_writes(&self, flag: &str) {
+        crate::harness::eventually("a write works again", || async {
+            self.post(&format!("/kill/{flag}"), serde_json::json!({})).await.status == 200
+        })
+        .await;
+    }
 }

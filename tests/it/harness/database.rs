@@ -45,6 +45,18 @@ impl Database {
         run_sql(&self.url, sql).await;
     }
 
+    /// Asks for one value behind the server's back.
+    pub async fn ask<T>(&self, sql: &'static str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres> + Send + Unpin,
+    {
+        use sqlx::Connection;
+        let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+        let (value,): (T,) = sqlx::query_as(sql).fetch_one(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        value
+    }
+
     /// The port and the name of the database, for PgBouncer.
     fn port_and_name(&self) -> (&str, &str) {
         let (start, name) = self.url.rsplit_once('/').unwrap();
@@ -60,7 +72,7 @@ async fn run_sql(url: &str, sql: &str) {
 }
 
 /// A port that nobody uses now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -137,6 +149,30 @@ impl Postgres {
             .unwrap();
         self.process = Some(process);
         wait_for_port(self.port).await;
+    }
+
+    /// Starts it on the same port as a standby, which can be read and not written.
+    pub async fn resume_as_standby(&mut self) {
+        let data = self.folder.path().join("data");
+        let made = as_servant("touch", self.folder.path())
+            .arg(data.join("standby.signal"))
+            .status()
+            .await
+            .unwrap();
+        assert!(made.success());
+        self.resume().await;
+    }
+
+    /// Starts it as a standby and promotes it, which begins another timeline.
+    pub async fn promote(&mut self) {
+        self.resume_as_standby().await;
+        eventually("the standby is promoted", || {
+            let mut promote = as_servant(self.bin.join("pg_ctl"), self.folder.path());
+            promote.args(["promote", "-w", "-D"]).arg(self.folder.path().join("data"));
+            promote.stdout(Stdio::null()).stderr(Stdio::null());
+            async move { promote.status().await.unwrap().success() }
+        })
+        .await;
     }
 
     /// Ends it at once, as a crash does.

@@ -9,6 +9,7 @@ pub use client::Client;
 pub use database::Database;
 pub use database::PgBouncer;
 pub use database::Postgres;
+pub use database::free_port;
 pub use database::redis_url;
 pub use server::Server;
 pub use server::command;

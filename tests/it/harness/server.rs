@@ -123,6 +123,13 @@ impl Server {
         self
     }
 
+    /// Sends a signal, such as `-STOP`.
+    pub async fn signal(&self, signal: &str) {
+        let pid = self.process.id().unwrap().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
     /// Asks the process to end and waits until it has; returns whether it ended well.
     pub async fn stop(&mut self) -> bool {
         let pid = self.process.id().unwrap().to_string();

@@ -1,0 +1,116 @@
+//! Where an answer stands in the history of its environment, and how sure of it this replica is.
+//!
+//! `Vexil-Version` names the position, `Vexil-Min-Version` asks for one, and `Vexil-Stale` says for how many milliseconds the
+//! store has not confirmed what is served.
+// HOT: each evaluation passes here; no lock.
+
+use crate::http::error::ApiError;
+use crate::model::change::Position;
+use crate::snapshot::Environment;
+use crate::snapshot::Snapshots;
+use axum::http::HeaderMap;
+use axum::http::HeaderName;
+use axum::http::HeaderValue;
+use std::time::Duration;
+
+const VERSION: HeaderName = HeaderName::from_static("vexil-version");
+const MIN_VERSION: HeaderName = HeaderName::from_static("vexil-min-version");
+const STALE: HeaderName = HeaderName::from_static("vexil-stale");
+/// How long a request waits for the position that it asks for.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Writes a position: `<epoch>-<version>`.
+pub(crate) fn render_position(position: Position) -> String {
+    format!("{}-{}", position.epoch, position.version)
+}
+
+/// Reads a position; nothing but `<epoch>-<version>` in plain decimal digits is one.
+pub(crate) fn parse_position(text: &str) -> Option<Position> {
+    let (epoch, version) = text.split_once('-')?;
+    let position = Position { epoch: epoch.parse().ok()?, version: version.parse().ok()? };
+    (render_position(position) == text).then_some(position)
+}
+
+/// Waits until what the request asks for is served, and checks that it may still be.
+///
+/// # Errors
+///
+/// 400 if `Vexil-Min-Version` is not a position, 503 if it is not reached in time, if nothing of the environment is loaded, or
+/// if the store has not confirmed it for longer than the environment allows.
+pub(crate) async fn settle(
+    headers: &HeaderMap,
+    snapshots: &Snapshots,
+    environment: &Environment,
+) -> Result<(), ApiError> {
+    if !environment.is_loaded() {
+        return Err(ApiError::not_ready());
+    }
+    if let Some(after) = environment.fail_closed_after()
+        && snapshots.freshness().confirmed_ago.is_none_or(|ago| ago > after)
+    {
+        let detail =
+            "the store has not confirmed what is served for longer than this environment allows";
+        return Err(ApiError::unavailable("unconfirmed", detail));
+    }
+    match headers.get(MIN_VERSION) {
+        None => Ok(()),
+        Some(asked) => wait_for(asked, snapshots, environment).await,
+    }
+}
+
+async fn wait_for(
+    asked: &HeaderValue,
+    snapshots: &Snapshots,
+    environment: &Environment,
+) -> Result<(), ApiError> {
+    let Some(wanted) = asked.to_str().ok().and_then(parse_position) else {
+        let detail = "Vexil-Min-Version must be what Vexil-Version was: <epoch>-<version>";
+        return Err(ApiError::bad_request("invalid_version", detail));
+    };
+    if environment.position() >= wanted {
+        return Ok(());
+    }
+    snapshots.ring();
+    let mut positions = environment.positions();
+    let reached = positions.wait_for(|position| *position >= wanted);
+    match tokio::time::timeout(WAIT_MAX, reached).await {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            let at = render_position(environment.position());
+            let detail = format!("this replica is at {at} and has not reached what was asked for");
+            Err(ApiError::unavailable("behind", detail))
+        }
+    }
+}
+
+/// Says where an answer stands, and for how long nobody has confirmed it.
+pub(crate) fn mark(headers: &mut HeaderMap, position: Position, unconfirmed_ms: Option<u64>) {
+    if let Ok(value) = HeaderValue::try_from(render_position(position)) {
+        headers.insert(VERSION, value);
+    }
+    if let Some(ms) = unconfirmed_ms {
+        headers.insert(STALE, HeaderValue::from(ms));
+    }
+}
+
+/// For how many milliseconds the store has not confirmed what is served, if that is longer than need be told.
+pub(crate) fn unconfirmed_ms(snapshots: &Snapshots) -> Option<u64> {
+    let unconfirmed = snapshots.freshness().unconfirmed_for()?;
+    Some(u64::try_from(unconfirmed.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_positions_that_were_written_are_read() {
+        let position = Position { epoch: 2, version: 813 };
+        assert_eq!(parse_position(&render_position(position)), Some(position));
+        for bad in
+            ["", "1", "1-", "-1", "1-+2", "01-2", "1-2-3", "1- 2", "a-b", "1-99999999999999999999"]
+        {
+            assert_eq!(parse_position(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Images: an environment written down as a whole, for files and for Redis.
+//!
+//! An image has what is stored of each flag and segment, not what was compiled of it: whoever reads it compiles anew, with
+//! its own version of the program. It is text, a line for each flag and segment, behind one line that authenticates the rest.
+//! Where images are kept is in `keep` and in `store`.
+
+use crate::model::change::EnvId;
+use crate::model::change::Position;
+use crate::model::key::EnvKey;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
+use crate::model::key::SegmentKey;
+use crate::store::ChangedFlag;
+use crate::store::ChangedSegment;
+use crate::store::FlagText;
+use imbl::OrdMap;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Bytes of an image: 200,000 flags of a usual size, and as much as Redis keeps under one key.
+pub const IMAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// How an image begins; the number is that of the format.
+const MAGIC: &str = "vexil-image-1 ";
+/// Bytes of a key with which images are authenticated.
+pub(super) const IMAGE_KEY_BYTES: usize = 32;
+/// A key with which images are authenticated; a public one only shows that nothing was damaged.
+pub type ImageKey = [u8; IMAGE_KEY_BYTES];
+/// Hexadecimal digits of the code that authenticates an image.
+const MAC_CHARS: usize = 64;
+/// Bytes for which room is made for each flag or segment; a usual size, and no limit.
+const LINE_BYTES: usize = 1_024;
+
+/// An environment as a whole, at one position.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its number in the database.
+    pub id: EnvId,
+    /// The project that it belongs to.
+    pub project: ProjectKey,
+    /// Its key.
+    pub key: EnvKey,
+    /// Where it stands.
+    pub position: Position,
+    /// What tells this history from others.
+    pub stamp: Box<str>,
+    /// What is stored of each flag.
+    pub flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
+    /// What is stored of each segment.
+    pub segments: OrdMap<SegmentKey, Arc<ChangedSegment>>,
+}
+
+/// Why bytes are no image.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// They are more than an image may have.
+    #[error("it is larger than an image may be")]
+    TooLarge,
+    /// They are another format, or were cut off, damaged or forged.
+    #[error("it is damaged, or not of this installation")]
+    NotAuthentic,
+    /// They are authentic and make no sense all the same.
+    #[error("it makes no sense: {0}")]
+    Malformed(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head<'a> {
+    environment: EnvId,
+    #[serde(borrow)]
+    project: Cow<'a, str>,
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    epoch: i64,
+    version: i64,
+    #[serde(borrow)]
+    stamp: Cow<'a, str>,
+    flags: usize,
+    segments: usize,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FlagLine<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    version: i64,
+    #[serde(borrow)]
+    definition: &'a RawValue,
+    #[serde(borrow)]
+    config: &'a RawValue,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SegmentLine<'a> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
+    version: i64,
+    #[serde(borrow)]
+    body: &'a RawValue,
+}
+
+/// Authenticates a text with a key: a line before it.
+pub(super) fn seal(key: &ImageKey, text: &[u8]) -> Vec<u8> {
+    let mac = blake3::keyed_hash(key, text);
+    let mut sealed = Vec::with_capacity(MAGIC.len() + MAC_CHARS + 1 + text.len());
+    sealed.extend_from_slice(MAGIC.as_bytes());
+    sealed.extend_from_slice(mac.to_hex().as_bytes());
+    sealed.push(b'\n');
+    sealed.extend_from_slice(text);
+    sealed
+}
+
+/// Returns the text that was sealed with a key.
+///
+/// # Errors
+///
+/// [`ImageError::TooLarge`], or [`ImageError::NotAuthentic`] if anything was changed since.
+pub(super) fn open<'b>(key: &ImageKey, bytes: &'b [u8]) -> Result<&'b [u8], ImageError> {
+    if bytes.len() > IMAGE_BYTES_MAX {
+        return Err(ImageError::TooLarge);
+    }
+    let rest = bytes.strip_prefix(MAGIC.as_bytes()).ok_or(ImageError::NotAuthentic)?;
+    let (mac, rest) = rest.split_at_checked(MAC_CHARS).ok_or(ImageError::NotAuthentic)?;
+    let text = rest.strip_prefix(b"\n").ok_or(ImageError::NotAuthentic)?;
+    let mac = blake3::Hash::from_hex(mac).map_err(|_| ImageError::NotAuthentic)?;
+    // Compares in constant time.
+    if mac == blake3::keyed_hash(key, text) { Ok(text) } else { Err(ImageError::NotAuthentic) }
+}
+
+impl Image {
+    /// Writes the image down, to be sealed.
+    pub fn text(&self) -> Vec<u8> {
+        let n_lines = self.flags.len() + self.segments.len() + 1;
+        let mut text = Vec::with_capacity(n_lines.saturating_mul(LINE_BYTES));
+        let head = Head {
+            environment: self.id,
+            project: Cow::from(self.project.as_str()),
+            key: Cow::from(self.key.as_str()),
+            epoch: self.position.epoch,
+            version: self.position.version,
+            stamp: Cow::from(&*self.stamp),
+            flags: self.flags.len(),
+            segments: self.segments.len(),
+        };
+        write_line(&mut text, &head);
+        for (key, flag) in &self.flags {
+            let Some(stored) = &flag.text else { continue };
+            if let (Ok(definition), Ok(config)) = (raw(&stored.definition), raw(&stored.config)) {
+                let key = Cow::from(key.as_str());
+                let version = flag.version;
+                write_line(&mut text, &FlagLine { key, version, definition, config });
+            }
+        }
+        for (key, segment) in &self.segments {
+            if let Some(Ok(body)) = segment.text.as_deref().map(raw) {
+                let key = Cow::from(key.as_str());
+                write_line(&mut text, &SegmentLine { key, version: segment.version, body });
+            }
+        }
+        text
+    }
+
+    /// Reads what was written down and sealed.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not such an image.
+    pub fn open(key: &ImageKey, bytes: &[u8]) -> Result<Self, ImageError> {
+        let malformed = |error: serde_json::Error| ImageError::Malformed(error.to_string());
+        let text = open(key, bytes)?;
+        let mut lines = text.split_inclusive(|byte| *byte == b'\n');
+        let first = lines.next().unwrap_or_default();
+        let head: Head<'_> = serde_json::from_slice(first).map_err(malformed)?;
+        let mut image = Self {
+            id: head.environment,
+            project: ProjectKey::stored(&head.project),
+            key: EnvKey::stored(&head.key),
+            position: Position { epoch: head.epoch, version: head.version },
+            stamp: Box::from(&*head.stamp),
+            flags: OrdMap::new(),
+            segments: OrdMap::new(),
+        };
+        for line in lines.by_ref().take(head.flags) {
+            let line: FlagLine<'_> = serde_json::from_slice(line).map_err(malformed)?;
+            let (definition, config) = (line.definition.get(), line.config.get());
+            let text = FlagText { definition: Box::from(definition), config: Box::from(config) };
+            let key = FlagKey::stored(&line.key);
+            let flag = ChangedFlag { key: key.clone(), version: line.version, text: Some(text) };
+            image.flags.insert(key, Arc::new(flag));
+        }
+        for line in lines.by_ref().take(head.segments) {
+            let line: SegmentLine<'_> = serde_json::from_slice(line).map_err(malformed)?;
+            let key = SegmentKey::stored(&line.key);
+            let text = Some(Box::from(line.body.get()));
+            let segment = ChangedSegment { key: key.clone(), version: line.version, text };
+            image.segments.insert(key, Arc::new(segment));
+        }
+        let is_complete = image.flags.len() == head.flags
+            && image.segments.len() == head.segments
+            && lines.next().is_none();
+        if !is_complete {
+            return Err(ImageError::Malformed("its lines are not as many as it says".to_owned()));
+        }
+        Ok(image)
+    }
+}
+
+fn raw(text: &str) -> Result<&RawValue, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+fn write_line(out: &mut Vec<u8>, line: &impl Serialize) {
+    let start = out.len();
+    // OK because all of it has a JSON form, and memory takes all bytes.
+    let _ = serde_json::to_writer(&mut *out, line);
+    // What stands in the database may have been written by hand, in several lines; within a JSON text there are none.
+    for byte in out.iter_mut().skip(start).filter(|byte| **byte == b'\n') {
+        *byte = b' ';
+    }
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Environment;
+    use crate::snapshot::Update;
+    use serde_json::json;
+
+    const KEY: ImageKey = [7; IMAGE_KEY_BYTES];
+
+    fn flag(key: &str, version: i64, is_on: bool) -> Arc<ChangedFlag> {
+        let definition = json!({"key": key, "name": key, "kind": "boolean",
+            "variations": [{"key": "on", "value": true}, {"key": "off", "value": false}],
+            "defaults": {"onVariation": "on", "offVariation": "off"}});
+        let config = json!({"on": is_on, "offVariation": 1, "fallthrough": {"variation": 0},
+            "salt": "Zoë\n\"quoted\""});
+        let text = FlagText {
+            // As somebody may have written it by hand.
+            definition: serde_json::to_string_pretty(&definition).unwrap().into(),
+            config: config.to_string().into(),
+        };
+        Arc::new(ChangedFlag { key: FlagKey::stored(key), version, text: Some(text) })
+    }
+
+    fn environment() -> Environment {
+        let environment = Environment::new(3, ProjectKey::stored("p"), EnvKey::stored("e"));
+        let segment = json!({"key": "s", "name": "S", "included": ["u"]}).to_string();
+        let segment =
+            ChangedSegment { key: SegmentKey::stored("s"), version: 1, text: Some(segment.into()) };
+        let (_, unreadable) = environment.install(&Update {
+            to: Position { epoch: 2, version: 5 },
+            stamp: "stamp".into(),
+            flags: vec![flag("a", 4, true), flag("b", 5, false)],
+            segments: vec![Arc::new(segment)],
+        });
+        assert!(unreadable.is_empty(), "{unreadable:?}");
+        environment
+    }
+
+    #[test]
+    fn what_was_written_down_serves_the_same() {
+        let environment = environment();
+        let image = environment.image();
+        let read = Image::open(&KEY, &seal(&KEY, &image.text())).unwrap();
+        assert_eq!((read.id, read.position, &*read.stamp), (3, image.position, "stamp"));
+        assert_eq!(read.text().len(), image.text().len());
+        let again = Environment::new(3, ProjectKey::stored("p"), EnvKey::stored("e"));
+        again.install(&read.into());
+        assert_eq!(format!("{:?}", again.ruleset().flag("a")), {
+            format!("{:?}", environment.ruleset().flag("a"))
+        });
+        assert_eq!((again.ruleset().n_flags(), again.ruleset().segments().count()), (2, 1));
+        assert_eq!(again.served(), environment.served());
+    }
+
+    #[test]
+    fn every_damage_is_noticed() {
+        let sealed = seal(&KEY, &environment().image().text());
+        assert!(Image::open(&KEY, &sealed).is_ok());
+        for i in 0..sealed.len() {
+            for bit in [1, 0x20, 0x80] {
+                let mut damaged = sealed.clone();
+                damaged[i] ^= bit;
+                // Hexadecimal digits may be of either case, which changes nothing.
+                let is_digit = damaged[i].eq_ignore_ascii_case(&sealed[i]);
+                let is_same = is_digit && (MAGIC.len()..MAGIC.len() + MAC_CHARS).contains(&i);
+                assert_eq!(Image::open(&KEY, &damaged).is_ok(), is_same, "byte {i}, bit {bit}");
+            }
+            assert!(Image::open(&KEY, &sealed[..i]).is_err(), "cut off at {i}");
+        }
+        let longer = [sealed.as_slice(), b"\n"].concat();
+        assert!(Image::open(&KEY, &longer).is_err());
+        assert!(Image::open(&[8; IMAGE_KEY_BYTES], &sealed).is_err(), "another installation");
+    }
+
+    #[test]
+    fn what_is_authentic_and_makes_no_sense_is_refused() {
+        let text = String::from_utf8(environment().image().text()).unwrap();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let fewer = lines[..lines.len() - 1].concat();
+        let more = [text.as_str(), lines[1]].concat();
+        let twice = [lines[0], lines[1], lines[1], lines[3]].concat();
+        for bad in ["", "\n", "[]", "null\n", &fewer, &more, &twice, &text.replace("\"a\"", "7")] {
+            let refused = Image::open(&KEY, &seal(&KEY, bad.as_bytes())).unwrap_err();
+            assert!(matches!(refused, ImageError::Malformed(_)), "{bad:?}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Keeping what is served: in files, from which a process starts when the store is away, and in Redis, from which other
+//! replicas start without asking the database.
+//!
+//! Runs beside the follower and waits for nobody: a disk or a Redis that is slow or gone costs no change a moment.
+
+use crate::clock::Ids;
+use crate::model::change::EnvId;
+use crate::model::change::Position;
+use crate::model::token::Digest;
+use crate::model::token::Grant;
+use crate::snapshot::Directory;
+use crate::snapshot::DirectoryImage;
+use crate::snapshot::Environment;
+use crate::snapshot::Folder;
+use crate::snapshot::IMAGE_BYTES_MAX;
+use crate::snapshot::Image;
+use crate::snapshot::ImageKey;
+use crate::snapshot::Loader;
+use crate::snapshot::Snapshots;
+use crate::snapshot::image::seal;
+use crate::telemetry::LoadSource;
+use crate::telemetry::Metrics;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing::warn;
+
+/// How long changes are gathered before they are written.
+const GATHER: Duration = Duration::from_secs(1);
+/// The part of the time that may go into writing: a tenth.
+const REST_FACTOR: u32 = 9;
+/// How often an image in Redis is renewed, well before it ends.
+const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Shows damage and nothing else: who can write the files can do worse.
+static FILE_KEY: LazyLock<ImageKey> =
+    LazyLock::new(|| blake3::derive_key("vexil snapshot file", b""));
+const DIRECTORY_FILE: &str = "directory.image";
+
+fn file_of(env: EnvId) -> String {
+    format!("environment-{env}.image")
+}
+
+/// Keeps what is served.
+#[derive(Debug)]
+pub struct Keeper {
+    /// What is kept.
+    pub snapshots: Arc<Snapshots>,
+    /// Where; `None` if the store is a file of this machine anyway.
+    pub folder: Option<Folder>,
+    /// Leaves images in Redis.
+    pub loader: Loader,
+    /// Where figures go.
+    pub metrics: Arc<Metrics>,
+    /// Tokens that are in no file.
+    pub configured: Vec<(Digest, Grant)>,
+    /// Randomness for spreading.
+    pub ids: Ids,
+}
+
+/// What has been kept already.
+#[derive(Debug, Default)]
+struct Kept {
+    directory: Position,
+    environments: HashMap<EnvId, (Position, Instant)>,
+}
+
+impl Keeper {
+    /// Keeps what is served until it is told to stop, and once more then.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut kept = Kept::default();
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.snapshots.installed.notified() => {}
+            }
+            let started = Instant::now();
+            self.keep(&mut kept).await;
+            let rest = GATHER.max(started.elapsed() * REST_FACTOR);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+        self.keep(&mut kept).await;
+    }
+
+    /// Writes whatever is newer than what is kept.
+    async fn keep(&self, kept: &mut Kept) {
+        let directory = self.snapshots.directory();
+        for environment in directory.environments() {
+            let position = environment.position();
+            let (at, renewed) = match kept.environments.get(&environment.id) {
+                Some((at, renewed)) => (*at, *renewed),
+                None => (Position::default(), Instant::now()),
+            };
+            let is_changed = position != at;
+            if position == Position::default()
+                || (!is_changed
+                    && renewed.elapsed() < RENEW_INTERVAL.mul_f64(0.8 + 0.4 * self.ids.jitter()))
+            {
+                continue;
+            }
+            self.keep_environment(environment, is_changed).await;
+            kept.environments.insert(environment.id, (position, Instant::now()));
+        }
+        if directory.position != kept.directory {
+            self.keep_directory(&directory).await;
+            for gone in kept.environments.extract_if(|id, _| directory.environment(*id).is_none()) {
+                if let Some(folder) = &self.folder {
+                    folder.remove(&file_of(gone.0));
+                }
+            }
+            kept.directory = directory.position;
+        }
+    }
+
+    async fn keep_environment(&self, environment: &Environment, is_changed: bool) {
+        let folder = self.folder.clone().filter(|_| is_changed);
+        let is_shared = self.loader.renew(environment.id, environment.position()).await;
+        if folder.is_none() && is_shared {
+            return;
+        }
+        let image = environment.image();
+        let written = blocking(move || {
+            let text = image.text();
+            if let Some(folder) = folder {
+                folder.write(&file_of(image.id), &seal(&FILE_KEY, &text))?;
+            }
+            Ok((image, text))
+        });
+        match written.await {
+            Ok((image, text)) if !is_shared => self.loader.share(&image, &text).await,
+            Ok(_) => {}
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    async fn keep_directory(&self, directory: &Directory) {
+        let Some(folder) = self.folder.clone() else { return };
+        let image = DirectoryImage::of(directory, &self.configured);
+        let written = blocking(move || folder.write(DIRECTORY_FILE, &image.seal(&FILE_KEY)));
+        if let Err(error) = written.await {
+            self.complain(&error);
+        }
+    }
+
+    fn complain(&self, error: &io::Error) {
+        self.metrics.snapshot_errors.inc();
+        warn!(%error, "cannot write what is served to disk; serving goes on");
+    }
+}
+
+/// Runs work that waits for the disk or takes long, where it holds up no request.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Reads what an earlier run kept; `None` if there is nothing that can be used.
+///
+/// An environment whose files cannot be used is named and not loaded.
+pub(super) fn read_kept(
+    folder: &Folder,
+    configured: &[(Digest, Grant)],
+    refused: &[Digest],
+    metrics: &Metrics,
+) -> Option<Directory> {
+    let complain = |problems: Vec<String>| {
+        for problem in problems {
+            metrics.images_refused.inc();
+            warn!(problem, "refused a file of an earlier run");
+        }
+    };
+    let open =
+        |bytes: &[u8]| DirectoryImage::open(&FILE_KEY, bytes).map_err(|error| error.to_string());
+    let (image, problems) = folder.read(DIRECTORY_FILE, IMAGE_BYTES_MAX, open);
+    complain(problems);
+    let DirectoryImage { position, environments, tokens } = image?;
+    let mut loaded = Vec::with_capacity(environments.len());
+    for entry in environments {
+        let environment = Environment::new(entry.id, entry.project, entry.key);
+        let after = entry.fail_closed_after_secs.map(Duration::from_secs);
+        environment.set_fail_closed_after(after);
+        let open = |bytes: &[u8]| match Image::open(&FILE_KEY, bytes) {
+            Ok(image) if image.id == entry.id => Ok(image),
+            Ok(_) => Err("it is of another environment".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        let (image, problems) = folder.read(&file_of(entry.id), IMAGE_BYTES_MAX, open);
+        complain(problems);
+        if let Some(image) = image {
+            metrics.loads.count(LoadSource::Disk);
+            environment.install(&image.into());
+        }
+        loaded.push(Arc::new(environment));
+    }
+    info!(environments = loaded.len(), "read what an earlier run kept");
+    let stored = tokens.into_iter().filter(|(digest, _)| !refused.contains(digest));
+    Some(Directory::new(position, loaded, stored.chain(configured.iter().cloned())))
+}

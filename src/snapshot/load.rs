@@ -1,0 +1,280 @@
+//! Reading an environment: what changed since what is served, from the store; or all of it, from the cache or the store.
+
+use crate::clock::Ids;
+use crate::model::change::EnvId;
+use crate::model::change::Position;
+use crate::snapshot::Environment;
+use crate::snapshot::IMAGE_BYTES_MAX;
+use crate::snapshot::Image;
+use crate::snapshot::ImageError;
+use crate::snapshot::ImageKey;
+use crate::snapshot::Update;
+use crate::snapshot::image::seal;
+use crate::store::CACHE_TTL;
+use crate::store::Cache;
+use crate::store::Redis;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::Tx;
+use crate::telemetry::LoadSource;
+use crate::telemetry::Metrics;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+use tracing::debug;
+use tracing::warn;
+
+/// How often a replica looks whether the one with the lease has left an image.
+const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long it waits for that before it reads the database itself.
+const LEASE_WAIT_MAX: Duration = Duration::from_secs(3);
+/// Bytes of the name of an installation's part of Redis, written as hexadecimal digits.
+const NAMESPACE_BYTES: usize = 8;
+
+/// Reads environments.
+#[derive(Debug, Clone)]
+pub struct Loader {
+    store: Store,
+    redis: Option<Redis>,
+    metrics: Arc<Metrics>,
+    ids: Ids,
+    /// The installation's part of Redis, known once the store was reached.
+    shared: Arc<OnceCell<SharedCache>>,
+    refused: Arc<Mutex<HashSet<EnvId>>>,
+}
+
+/// What lies in the cache for an environment.
+enum Found {
+    Image(Image),
+    Refused,
+    Nothing,
+}
+
+/// The cache of the installation, with the key that its images are authenticated with.
+#[derive(Debug)]
+pub struct SharedCache {
+    pub(super) cache: Cache,
+    pub(super) key: ImageKey,
+}
+
+impl Loader {
+    /// Reads from `store`, and from `redis` where it can.
+    pub fn new(store: Store, redis: Option<Redis>, metrics: Arc<Metrics>, ids: Ids) -> Self {
+        Self { store, redis, metrics, ids, shared: Arc::default(), refused: Arc::default() }
+    }
+
+    /// The cache, if there is one and the store was reached.
+    pub(super) fn shared(&self) -> Option<&SharedCache> {
+        self.shared.get()
+    }
+
+    /// Reads what tells this installation's images from others.
+    pub(super) async fn prepare(&self) -> Result<(), StoreError> {
+        let Some(redis) = &self.redis else { return Ok(()) };
+        let prepare = async {
+            let mut tx = self.store.begin_writing().await?;
+            let key = tx.cache_key(&self.ids.key()).await?;
+            tx.commit().await?;
+            let key = ImageKey::try_from(key.as_slice()).map_err(|_| StoreError::Corrupt {
+                table: "cluster",
+                key: "cache_key".to_owned(),
+                cause: "it has another length than a key".to_owned(),
+            })?;
+            let name = blake3::derive_key("vexil name of an installation", &key);
+            let name = name.get(..NAMESPACE_BYTES).unwrap_or_default();
+            Ok::<_, StoreError>(SharedCache {
+                cache: Cache::new(redis.clone(), hex::encode(name)),
+                key,
+            })
+        };
+        self.shared.get_or_try_init(|| prepare).await.map(|_| ())
+    }
+
+    /// Reads what is newer than what an environment serves; `None` if nothing is, or the environment is gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store; [`StoreError::Regressed`] if what is served is not in the store's history, unless the epoch in
+    /// which it was is before `accepted_epoch`.
+    pub(super) async fn read(
+        &self,
+        environment: &Environment,
+        accepted_epoch: i64,
+    ) -> Result<Option<Update>, StoreError> {
+        let (served, stamp) = environment.served();
+        if served == Position::default() {
+            return self.read_all(environment).await;
+        }
+        let mut tx = self.store.read().await?;
+        let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
+        let to = Position { epoch, version: at.version };
+        if to <= served {
+            return Ok(None);
+        }
+        let is_accepted = served.epoch < accepted_epoch;
+        if !is_accepted {
+            let found = tx.stamp(environment.id, served.version).await?;
+            if found.as_deref() != Some(&*stamp) {
+                return Err(StoreError::Regressed(lost(environment, served)));
+            }
+        }
+        let since = if epoch == served.epoch { served.version } else { 0 };
+        let update = read_since(&mut tx, environment, to, at.stamp, since).await?;
+        if since == 0 {
+            self.metrics.loads.count(LoadSource::Store);
+            let is_empty = update.flags.is_empty() && update.segments.is_empty();
+            if is_empty && !is_accepted && environment.ruleset().n_flags() > 0 {
+                return Err(StoreError::Corrupt {
+                    table: "flag_config",
+                    key: format!("{}/{}", environment.project, environment.key),
+                    cause: "all flags are gone, and none was deleted".to_owned(),
+                });
+            }
+        }
+        Ok(Some(update))
+    }
+
+    /// Reads an environment of which nothing is served yet.
+    async fn read_all(&self, environment: &Environment) -> Result<Option<Update>, StoreError> {
+        let cached = match self.shared() {
+            Some(shared) => self.read_cached(shared, environment).await,
+            None => None,
+        };
+        if let Some(image) = cached {
+            self.metrics.loads.count(LoadSource::Cache);
+            return Ok(Some(image.into()));
+        }
+        let mut tx = self.store.read().await?;
+        let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
+        let to = Position { epoch, version: at.version };
+        self.metrics.loads.count(LoadSource::Store);
+        read_since(&mut tx, environment, to, at.stamp, 0).await.map(Some)
+    }
+
+    /// Reads the image in the cache; waits for it if another replica is just reading the database.
+    ///
+    /// What is behind the store is fetched from the store afterwards, as any other change.
+    async fn read_cached(&self, shared: &SharedCache, environment: &Environment) -> Option<Image> {
+        let waited_since = Instant::now();
+        loop {
+            match self.fetch(shared, environment).await {
+                Ok(Found::Image(image)) => return Some(image),
+                // Waiting for it to become better would be waiting for whoever put it there.
+                Ok(Found::Refused) => return None,
+                Ok(Found::Nothing) => {}
+                Err(error) => {
+                    debug!(%error, "cannot read from Redis");
+                    return None;
+                }
+            }
+            let has_lease = shared.cache.take_lease(environment.id).await.unwrap_or(true);
+            if has_lease || waited_since.elapsed() > LEASE_WAIT_MAX {
+                return None;
+            }
+            tokio::time::sleep(LEASE_POLL_INTERVAL.mul_f64(0.5 + self.ids.jitter())).await;
+        }
+    }
+
+    /// Reads the image that lies in the cache, if it is authentic and of this environment.
+    async fn fetch(
+        &self,
+        shared: &SharedCache,
+        environment: &Environment,
+    ) -> Result<Found, StoreError> {
+        let Some(cached) = shared.cache.peek(environment.id).await? else {
+            return Ok(Found::Nothing);
+        };
+        let refuse = |error: String| {
+            self.metrics.images_refused.inc();
+            warn!(env.id = environment.id, error, "refused what lies in Redis");
+            self.refused().insert(environment.id);
+            Ok(Found::Refused)
+        };
+        if cached.n_bytes > IMAGE_BYTES_MAX {
+            return refuse(ImageError::TooLarge.to_string());
+        }
+        let bytes = shared.cache.read(environment.id, cached.n_bytes).await?;
+        let Some(bytes) = bytes else { return Ok(Found::Nothing) };
+        match Image::open(&shared.key, &bytes) {
+            Ok(image) if image.id == environment.id => Ok(Found::Image(image)),
+            Ok(_) => refuse("it is of another environment".to_owned()),
+            Err(error) => refuse(error.to_string()),
+        }
+    }
+
+    /// The environments of which something was refused, to be replaced by what is good.
+    fn refused(&self) -> MutexGuard<'_, HashSet<EnvId>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets what lies in the cache for an environment lie there for longer, if it is of this position; returns whether nothing
+    /// else needs to be done.
+    pub(super) async fn renew(&self, env: EnvId, at: Position) -> bool {
+        let Some(shared) = self.shared() else { return true };
+        if self.refused().remove(&env) {
+            return false;
+        }
+        match shared.cache.renew(env, at, self.ttl()).await {
+            // One replica is enough to leave it there.
+            Ok(false) => !shared.cache.take_lease(env).await.unwrap_or(false),
+            Ok(true) | Err(_) => true,
+        }
+    }
+
+    /// Leaves an image in the cache.
+    pub(super) async fn share(&self, image: &Image, text: &[u8]) {
+        let Some(shared) = self.shared() else { return };
+        let sealed = seal(&shared.key, text);
+        match shared.cache.put(image.id, image.position, self.ttl(), &sealed).await {
+            Ok(true) => {}
+            Ok(false) => debug!(env.id = image.id, "what lies in Redis is newer"),
+            Err(error) => debug!(%error, "cannot write to Redis"),
+        }
+    }
+
+    fn ttl(&self) -> Duration {
+        CACHE_TTL.mul_f64(0.9 + 0.2 * self.ids.jitter())
+    }
+}
+
+async fn read_since(
+    tx: &mut Tx,
+    environment: &Environment,
+    to: Position,
+    stamp: String,
+    since: i64,
+) -> Result<Update, StoreError> {
+    let flags = tx.changed_flags(&environment.project, environment.id, since).await?;
+    let segments = tx.changed_segments(environment.id, since).await?;
+    Ok(Update {
+        to,
+        stamp: stamp.into_boxed_str(),
+        flags: flags.into_iter().map(Arc::new).collect(),
+        segments: segments.into_iter().map(Arc::new).collect(),
+    })
+}
+
+/// What is missing in the store, for people.
+pub(super) fn lost(environment: &Environment, served: Position) -> String {
+    let Environment { project, key, .. } = environment;
+    let Position { epoch, version } = served;
+    format!(
+        "{project}/{key}: version {version} of epoch {epoch} was served and is not in the database"
+    )
+}
+
+impl From<Image> for Update {
+    fn from(image: Image) -> Self {
+        Self {
+            to: image.position,
+            stamp: image.stamp,
+            flags: image.flags.into_iter().map(|(_, flag)| flag).collect(),
+            segments: image.segments.into_iter().map(|(_, segment)| segment).collect(),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Which history of the database this is: told apart by the server's own identity, and by what was seen of it.
+//!
+//! A restored backup or a promoted standby can hold less than replicas have served already. The system identifier and the
+//! timeline of PostgreSQL show that the history is another one; the id of the audit entry behind each version, its stamp,
+//! shows whether it is the same up to there. Who compares them with what is served is the follower, in `snapshot`.
+
+use crate::model::change::EnvId;
+use crate::store::Store;
+use crate::store::StoreError;
+use crate::store::Tx;
+use crate::store::dialect;
+use crate::store::on_tx;
+use crate::store::sql;
+use sqlx::Postgres;
+use sqlx::Transaction;
+
+/// Where the database stands at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Positions {
+    /// Grows when the database's history was replaced.
+    pub epoch: i64,
+    /// The epoch from which replicas take what is here even if they have seen more.
+    pub accepted_epoch: i64,
+    /// Whether the server is still the one under which the epoch began.
+    pub is_continued: bool,
+    /// What is missing here that a replica has seen; while it does, nothing can be changed.
+    pub regression: Option<String>,
+    /// Grows with every change of projects, environments and tokens.
+    pub directory_version: i64,
+    /// Each environment.
+    pub environments: Vec<EnvironmentPosition>,
+}
+
+/// Where an environment stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvironmentPosition {
+    /// Its number.
+    pub id: EnvId,
+    /// How often it was changed.
+    pub version: i64,
+    /// The id of the audit entry that made the version; no two histories have the same.
+    pub stamp: String,
+}
+
+/// The server and the timeline that it writes; fails on a standby, which cannot be written to.
+macro_rules! postgres_identity {
+    () => {
+        "(select system_identifier::text from pg_control_system()) || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+    };
+}
+
+const POSTGRES_CLUSTER: &str = concat!(
+    "select epoch, accepted_epoch, identity = ",
+    postgres_identity!(),
+    ", regression, directory_version from cluster where id = 1"
+);
+const SQLITE_CLUSTER: &str = "select epoch, accepted_epoch, true, regression, directory_version
+    from cluster where id = 1";
+const ENVIRONMENTS: &str = "select e.id, e.version, coalesce(l.audit_id, '') from environment e
+    left join change_log l on l.environment_id = e.id and l.version = e.version";
+const ENVIRONMENT: &str =
+    "select c.epoch, e.version, coalesce(l.audit_id, '') from cluster c cross join environment e
+    left join change_log l on l.environment_id = e.id and l.version = e.version
+    where c.id = 1 and e.id = $1";
+const STAMP: &str = "select audit_id from change_log where environment_id = $1 and version = $2";
+
+const POSTGRES_STATE: &str =
+    concat!("select identity = ", postgres_identity!(), ", regression from cluster where id = 1");
+/// The first server that is seen begins no new epoch.
+const POSTGRES_CONTINUE: &str = concat!(
+    "update cluster set epoch = epoch + case when identity = '' then 0 else 1 end, identity = ",
+    postgres_identity!(),
+    " where id = 1 and identity <> ",
+    postgres_identity!()
+);
+const MARK: &str = "update cluster set regression = $1 where id = 1 and regression is null";
+const ACCEPT: &str =
+    "update cluster set epoch = epoch + 1, accepted_epoch = epoch + 1, regression = null
+    where id = 1 and regression is not null returning epoch";
+const REGRESSION: &str = "select regression from cluster where id = 1";
+const CACHE_KEY: &str = "select cache_key from cluster where id = 1";
+const SET_CACHE_KEY: &str = "update cluster set cache_key = $1 where id = 1 and cache_key is null";
+
+type ClusterRow = (i64, i64, bool, Option<String>, i64);
+
+/// Begins a new epoch if the server is another one than before, so that nobody goes on from what it may have lost.
+///
+/// # Errors
+///
+/// [`StoreError::Regressed`] if replicas have seen what is missing here.
+pub(super) async fn check(tx: &mut Transaction<'static, Postgres>) -> Result<(), StoreError> {
+    let query = sql!(POSTGRES_STATE => (bool, Option<String>));
+    let (is_continued, regression) = query.fetch_one(&mut **tx).await?;
+    if let Some(detail) = regression {
+        return Err(StoreError::Regressed(detail));
+    }
+    if !is_continued {
+        sql!(POSTGRES_CONTINUE).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Notes that the server is another one than before, which begins an epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Regressed`] if replicas have seen what is missing here.
+    pub async fn begin_epoch(&self) -> Result<(), StoreError> {
+        self.write().await?.commit().await
+    }
+
+    /// Notes what is missing here that a replica has seen; until it is accepted, nothing can be changed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn mark_regression(&self, detail: &str) -> Result<(), StoreError> {
+        let mut tx = self.begin_writing().await?;
+        on_tx!(&mut tx, c => sql!(MARK).bind(detail).execute(c).await.map(|_| ()))?;
+        tx.commit().await
+    }
+
+    /// Begins a transaction that writes, whatever is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if no connection can be had.
+    pub async fn begin_writing(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_WRITE).await?),
+            Self::Sqlite { pool, .. } => Tx::Sqlite(pool.begin_with(dialect::SQLITE_WRITE).await?),
+        })
+    }
+}
+
+impl Tx {
+    /// Reads where everything stands.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn positions(&mut self) -> Result<Positions, StoreError> {
+        let cluster = match self {
+            Self::Postgres(_) => POSTGRES_CLUSTER,
+            Self::Sqlite(_) => SQLITE_CLUSTER,
+        };
+        on_tx!(self, c => {
+            let (epoch, accepted_epoch, is_continued, regression, directory_version) =
+                sql!(cluster => ClusterRow).fetch_one(&mut *c).await?;
+            let rows = sql!(ENVIRONMENTS => (i64, i64, String)).fetch_all(&mut *c).await?;
+            let read = |(id, version, stamp)| EnvironmentPosition { id, version, stamp };
+            let environments = rows.into_iter().map(read).collect();
+            Ok(Positions {
+                epoch,
+                accepted_epoch,
+                is_continued,
+                regression,
+                directory_version,
+                environments,
+            })
+        })
+    }
+
+    /// Reads the epoch and where an environment stands; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn position(
+        &mut self,
+        env: EnvId,
+    ) -> Result<Option<(i64, EnvironmentPosition)>, StoreError> {
+        let row = on_tx!(self, c => {
+            sql!(ENVIRONMENT => (i64, i64, String)).bind(env).fetch_optional(c).await
+        })?;
+        let read =
+            |(epoch, version, stamp)| (epoch, EnvironmentPosition { id: env, version, stamp });
+        Ok(row.map(read))
+    }
+
+    /// Reads the stamp of a version of an environment; `None` if it has no such version.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn stamp(&mut self, env: EnvId, version: i64) -> Result<Option<String>, StoreError> {
+        let row = on_tx!(self, c => {
+            sql!(STAMP => (String,)).bind(env).bind(version).fetch_optional(c).await
+        })?;
+        Ok(row.map(|(stamp,)| stamp))
+    }
+
+    /// Accepts that something is missing: begins an epoch that replicas take as it is, and returns it with what is missing;
+    /// `None` if nothing is.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn accept_history(&mut self) -> Result<Option<(i64, String)>, StoreError> {
+        let (regression,) = on_tx!(self, c => {
+            sql!(REGRESSION => (Option<String>,)).fetch_one(c).await
+        })?;
+        let epoch = on_tx!(self, c => sql!(ACCEPT => (i64,)).fetch_optional(c).await)?;
+        Ok(epoch.and_then(|(epoch,)| Some((epoch, regression?))))
+    }
+
+    /// Reads the key that authenticates what replicas leave in Redis; the first who asks sets it to `new`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn cache_key(&mut self, new: &[u8]) -> Result<Vec<u8>, StoreError> {
+        on_tx!(self, c => {
+            sql!(SET_CACHE_KEY).bind(new).execute(&mut *c).await?;
+            let (key,) = sql!(CACHE_KEY => (Vec<u8>,)).fetch_one(&mut *c).await?;
+            Ok(key)
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Changes that are acknowledged when every replica serves them, and reads that ask for a version.
+
+use crate::harness::Database;
+use crate::harness::Folder;
+use crate::harness::Server;
+use crate::harness::command;
+use serde_json::json;
+
+#[tokio::test]
+async fn a_kill_is_acknowledged_when_every_replica_serves_it() {
+    let database = Database::create().await;
+    let folders = [Folder::new(), Folder::new()];
+    let first = Server::start_on(folders[0].path(), Some(&database.url), &[]).await;
+    let client = first.with_environment().await;
+    let second =
+        Server::start_on(folders[1].path(), Some(&database.url), &["--test-no-listen"]).await;
+    let other = second.admin.with_token(&client.token);
+    first.flag_on("f").await;
+    for i in 0..20 {
+        let verb = if i % 2 == 0 { "kill" } else { "restore" };
+        let path = format!("/{verb}/f?wait=applied&timeout=10s");
+        let answer = first.admin.post(&path, json!({})).await;
+        assert_eq!(answer.header("vexil-replicas"), "2");
+        answer.expect(200);
+        for each in [&client, &other] {
+            assert_eq!(each.value("f", json!({})).await, i % 2 == 1, "{verb} {i}");
+        }
+    }
+    for path in ["/kill/f?wait=soon", "/kill/f?wait=applied&timeout=1h"] {
+        assert_eq!(first.admin.post(path, json!({})).await.expect(400)["code"], "invalid_query");
+    }
+}
+
+#[tokio::test]
+async fn replicas_that_have_not_confirmed_are_named() {
+    let database = Database::create().await;
+    let folders = [Folder::new(), Folder::new()];
+    let first = Server::start_on(folders[0].path(), Some(&database.url), &[]).await;
+    first.with_environment().await;
+    first.flag_on("f").await;
+    let second = Server::start_on(folders[1].path(), Some(&database.url), &[]).await;
+    first.admin.post("/restore/f?wait=applied", json!({})).await.expect(409);
+    second.signal("-STOP").await;
+    let answer = first.admin.post("/kill/f?wait=applied&timeout=300ms", json!({})).await;
+    let body = answer.expect(202);
+    assert_eq!(body["flag"], "f", "it is done all the same");
+    let port = second.url.rsplit(':').next().unwrap();
+    let names = body["unconfirmed"].as_array().unwrap();
+    assert!(names.len() == 1 && names[0].as_str().unwrap().ends_with(port), "{names:?}");
+    let output = command()
+        .args(["kill", "f", "--wait", "--timeout", "300ms", "--output", "json"])
+        .env("VEXIL_URL", &first.url)
+        .env("VEXIL_TOKEN", &first.admin.token)
+        .output()
+        .await
+        .unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && complaint.contains("have not confirmed"), "{complaint}");
+    second.signal("-CONT").await;
+    first.admin.post("/kill/f?wait=applied&timeout=20s", json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_read_can_ask_for_what_was_written() {
+    let database = Database::create().await;
+    let folders = [Folder::new(), Folder::new()];
+    let first = Server::start_on(folders[0].path(), Some(&database.url), &[]).await;
+    let client = first.with_environment().await;
+    first.flag("f").await;
+    let second =
+        Server::start_on(folders[1].path(), Some(&database.url), &["--test-no-listen"]).await;
+    let other = second.admin.with_token(&client.token);
+    let ask = async |version: &str| {
+        let request = other.request(reqwest::Method::POST, "/ofrep/v1/evaluate/flags/f");
+        other.send(request.header("Vexil-Min-Version", version).body("{}")).await
+    };
+    for i in 0..10 {
+        let kind = if i % 2 == 0 { "turnFlagOn" } else { "turnFlagOff" };
+        let written = first.admin.change("f", json!([{"kind": kind}])).await;
+        let version = written.header("vexil-version").to_owned();
+        let answer = ask(&version).await;
+        assert_eq!(answer.header("vexil-version"), version);
+        assert_eq!(answer.expect(200)["value"], i % 2 == 0);
+    }
+    let behind = ask("1-999999").await;
+    assert!(behind.header("retry-after").parse::<u32>().is_ok());
+    assert_eq!(behind.status, 503);
+    assert_eq!(ask("soon").await.status, 400);
+}

@@ -1,0 +1,128 @@
+//! A database that has lost what replicas have served.
+
+use crate::harness::Client;
+use crate::harness::Database;
+use crate::harness::Events;
+use crate::harness::Folder;
+use crate::harness::Postgres;
+use crate::harness::Server;
+use crate::harness::eventually;
+use serde_json::json;
+
+async fn regressed(admin: &Client) {
+    eventually("the loss is noticed", || {
+        let admin = admin.clone();
+        async move { admin.get("/readyz").await.expect(200)["historyRegressed"] == true }
+    })
+    .await;
+}
+
+/// Takes the last change back, as if the database had been restored from before it.
+const FORGET_LAST: &str = "
+    delete from change_log l using environment e
+        where l.environment_id = e.id and l.version = e.version;
+    update flag_config set body = replace(body, '\"on\":false', '\"on\":true'), killed = null,
+        version = version - 1 where flag_key = 'f';
+    update environment set version = version - 1";
+
+#[tokio::test]
+async fn what_was_acknowledged_is_served_on_until_the_loss_is_accepted() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    let accept = "/api/v1/history/accept";
+    assert_eq!(server.admin.post(accept, json!({})).await.expect(409)["code"], "history_intact");
+    let local = server.token("admin", Some("administrator")).await;
+    server.admin.post("/kill/f", json!({})).await.expect(200);
+    database.run(FORGET_LAST).await;
+
+    regressed(&server.admin).await;
+    assert_eq!(client.value("f", json!({})).await, false, "the kill is not undone");
+    let refused = server.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(409);
+    assert_eq!(refused["code"], "history_regressed");
+    assert!(refused["detail"].as_str().unwrap().contains("accept-history"), "{refused}");
+    // A replica that has seen nothing of it refuses too.
+    let other_folder = Folder::new();
+    let other = Server::start_on(other_folder.path(), Some(&database.url), &[]).await;
+    assert_eq!(
+        other.admin.post("/kill/f", json!({})).await.expect(409)["code"],
+        "history_regressed"
+    );
+
+    assert_eq!(local.status_of(accept).await, 403);
+    let mut events = Events::open(&client, None).await;
+    let accepted = other.admin.post(accept, json!({"comment": "restored"})).await.expect(200);
+    assert!(accepted["lost"].as_str().unwrap().contains("shop/production"), "{accepted}");
+    let event = events.next().await.unwrap();
+    assert_eq!(event["full"], true, "{event}");
+    assert_eq!(client.value("f", json!({})).await, true, "as in the database");
+    server.admin.post("/kill/f", json!({})).await.expect(200);
+    assert_eq!(client.value("f", json!({})).await, false);
+    let audit = server.admin.get("/api/v1/audit?limit=10").await.expect(200);
+    let actions: Vec<&str> =
+        audit["items"].as_array().unwrap().iter().filter_map(|e| e["action"].as_str()).collect();
+    assert!(actions.contains(&"history.accept"), "{actions:?}");
+}
+
+#[tokio::test]
+async fn another_history_of_the_same_length_is_noticed() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    server.admin.post("/kill/f", json!({})).await.expect(200);
+    let overtaken = format!(
+        "{FORGET_LAST};
+        update environment set version = version + 2;
+        insert into change_log select id, version - 1, '[]', '[]', 'another', now() from environment;
+        insert into change_log select id, version, '[]', '[]', 'yet another', now() from environment"
+    );
+    database.run(&overtaken).await;
+    regressed(&server.admin).await;
+    assert_eq!(client.value("f", json!({})).await, false);
+}
+
+#[tokio::test]
+async fn a_promoted_standby_that_lost_nothing_begins_an_epoch() {
+    let mut postgres = Postgres::start().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    let version = client.evaluate("f", json!({})).await.header("vexil-version").to_owned();
+    assert!(version.starts_with("1-"), "{version}");
+    postgres.stop().await;
+    postgres.promote().await;
+    server.admin.eventually_writes("f").await;
+    assert_eq!(client.value("f", json!({})).await, false);
+    let version = client.evaluate("f", json!({})).await.header("vexil-version").to_owned();
+    assert!(version.starts_with("2-"), "{version}");
+    assert!(server.admin.get("/readyz").await.expect(200).get("historyRegressed").is_none());
+}
+
+#[tokio::test]
+async fn a_standby_is_not_written_to() {
+    let mut postgres = Postgres::start().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    postgres.stop().await;
+    postgres.resume_as_standby().await;
+    let admin = server.admin.clone();
+    eventually("the standby answers", || {
+        let admin = admin.clone();
+        async move { admin.post("/kill/f", json!({})).await.expect(503)["code"] == "store_unavailable" }
+    })
+    .await;
+    assert_eq!(client.value("f", json!({})).await, true);
+    let admin = server.admin.clone();
+    eventually("the server says that it is stale", || {
+        let admin = admin.clone();
+        async move { admin.get("/readyz").await.expect(200)["stale"] == true }
+    })
+    .await;
+}

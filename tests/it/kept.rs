@@ -1,0 +1,137 @@
+//! Starting without the database, from what an earlier run kept.
+
+use crate::harness::Folder;
+use crate::harness::Postgres;
+use crate::harness::Server;
+use crate::harness::eventually;
+use serde_json::json;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// The newest files of the folder, without older generations.
+fn images(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder.join("snapshot")) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|end| end == "image")).collect()
+}
+
+/// Waits until everything is on disk that `wanted` looks for in the files.
+async fn kept(folder: &Path, wanted: &str) {
+    eventually("it is kept", || {
+        let texts = images(folder).into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+        let is_kept = texts.into_iter().any(|text| text.contains(wanted));
+        async move { is_kept }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_starts_from_what_an_earlier_one_kept() {
+    let mut postgres = Postgres::start().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    server.flag("last").await;
+    kept(folder.path(), "\"key\":\"last\"").await;
+    kept(folder.path(), "\"tokens\":[[").await;
+    let before = client.evaluate("f", json!({"targetingKey": "u"})).await;
+    server.kill().await;
+    postgres.stop().await;
+
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let ready = server.admin.get("/readyz").await.expect(200);
+    assert_eq!((&ready["source"], &ready["stale"]), (&json!("disk"), &json!(true)));
+    let client = server.admin.with_token(&client.token);
+    let after = client.evaluate("f", json!({"targetingKey": "u"})).await;
+    assert_eq!(after.header("vexil-version"), before.header("vexil-version"));
+    assert_eq!(after.expect(200), before.expect(200));
+    let write = server.admin.post("/kill/f", json!({})).await;
+    assert_eq!(write.expect(503)["code"], "store_unavailable");
+    let nobody = server.admin.with_token("nobody's token");
+    assert_eq!(nobody.evaluate("f", json!({})).await.status, 401);
+
+    postgres.resume().await;
+    let admin = server.admin.clone();
+    eventually("the store confirms", || {
+        let admin = admin.clone();
+        async move { admin.get("/readyz").await.expect(200)["source"] == "store" }
+    })
+    .await;
+    server.admin.post("/kill/f", json!({})).await.expect(200);
+    assert_eq!(client.value("f", json!({})).await, false);
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_set_aside_and_the_generation_before_is_used() {
+    let mut postgres = Postgres::start().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    kept(folder.path(), "\"on\":true").await;
+    server.admin.post("/kill/f", json!({})).await.expect(200);
+    kept(folder.path(), "\"on\":false").await;
+    server.kill().await;
+    postgres.stop().await;
+    let find = |part: &str| {
+        images(folder.path())
+            .into_iter()
+            .find(|path| path.to_string_lossy().contains(part))
+            .unwrap()
+    };
+    let environment = find("environment-");
+    let mut bytes = std::fs::read(&environment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&environment, bytes).unwrap();
+
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.admin.with_token(&client.token);
+    assert_eq!(client.value("f", json!({})).await, true, "as before the kill");
+    assert!(environment.with_extension("image.bad").exists());
+    server.kill().await;
+
+    // Without either generation the environment has nothing to serve, and says so.
+    std::fs::remove_file(environment.with_extension("image.old")).unwrap();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.admin.with_token(&client.token);
+    assert_eq!(client.evaluate("f", json!({})).await.status, 503);
+}
+
+#[tokio::test]
+async fn an_environment_can_refuse_what_nobody_has_confirmed() {
+    let mut postgres = Postgres::start().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    let environment = "/api/v1/projects/shop/environments/production";
+    let bad = server.admin.patch(environment, json!({"failClosedAfterSecs": 1})).await;
+    assert_eq!(bad.expect(422)["errors"][0]["path"], "failClosedAfterSecs");
+    let changed = server.admin.patch(environment, json!({"failClosedAfterSecs": 11})).await;
+    assert_eq!(changed.expect(200)["failClosedAfterSecs"], 11);
+    postgres.stop().await;
+    let stale = || {
+        let client = client.clone();
+        async move {
+            let answer = client.evaluate("f", json!({})).await;
+            let is_told = answer.header("vexil-stale").parse::<u64>().is_ok_and(|ms| ms > 10_000);
+            is_told && answer.status == 200 && answer.body["metadata"]["stale"] == true
+        }
+    };
+    eventually("the answer says that it is not confirmed", stale).await;
+    let closed = || {
+        let client = client.clone();
+        async move { client.evaluate("f", json!({})).await.status == 503 }
+    };
+    eventually("the environment refuses", closed).await;
+    postgres.resume().await;
+    let open = || {
+        let client = client.clone();
+        async move { client.evaluate("f", json!({})).await.status == 200 }
+    };
+    eventually("the environment answers again", open).await;
+    let open = server.admin.patch(environment, json!({"failClosedAfterSecs": null})).await;
+    assert_eq!(open.expect(200)["failClosedAfterSecs"], json!(null));
+}
