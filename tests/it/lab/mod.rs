@@ -1,0 +1,287 @@
+//! The fault lab: three replicas on one PostgreSQL and one Redis, with a proxy that breaks on every link, under writers and
+//! probes. Whatever is broken, five things must hold:
+//!
+//! 1. *durable*: every acknowledged change is in the database afterwards;
+//! 2. *monotone*: no replica ever shows a lower position than it showed before;
+//! 3. *whole*: an answer at a version has exactly the changes up to that version;
+//! 4. *available*: no evaluation fails;
+//! 5. *honest*: a replica that cannot confirm says so (looked at in `kept`, which waits long enough for it).
+//!
+//! `scripts/test` breaks everything shortly; `scripts/fault-lab` does it for long and writes `docs/reliability.md`.
+
+mod load;
+mod proxy;
+mod scenario;
+
+use crate::harness::Client;
+use crate::harness::Folder;
+use crate::harness::Postgres;
+use crate::harness::Server;
+use crate::harness::eventually;
+use load::Record;
+use proxy::Fault;
+use proxy::Proxy;
+use serde_json::json;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::process::Child;
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+const N_REPLICAS: usize = 3;
+const N_WRITERS: usize = 20;
+
+/// How long a fault lasts, and how often it is repeated: little in tests, much in the lab.
+pub fn scale() -> u32 {
+    std::env::var("VEXIL_LAB_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// A private Redis that can be stopped and started.
+pub struct RedisServer {
+    port: u16,
+    process: Option<Child>,
+}
+
+impl RedisServer {
+    fn start(port: u16) -> Self {
+        let mut redis = Self { port, process: None };
+        redis.resume();
+        redis
+    }
+
+    pub fn resume(&mut self) {
+        let port = self.port.to_string();
+        let process = Command::new("redis-server")
+            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        self.process = Some(process.unwrap());
+    }
+
+    pub async fn stop(&mut self) {
+        self.process.take().unwrap().kill().await.unwrap();
+    }
+
+    pub async fn run(&self, command: &str) {
+        let url = format!("redis://127.0.0.1:{}", self.port);
+        let client = redis::Client::open(url).unwrap();
+        if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
+            let _: Result<(), _> = redis::cmd(command).query_async(&mut connection).await;
+        }
+    }
+}
+
+/// One replica with its links.
+pub struct Replica {
+    server: Option<Server>,
+    folder: Folder,
+    pub to_postgres: Proxy,
+    pub to_redis: Proxy,
+    database_url: String,
+    place: watch::Sender<Option<Client>>,
+}
+
+impl Replica {
+    async fn start(&mut self) {
+        let redis = format!("redis://127.0.0.1:{}", self.to_redis.port);
+        let args = ["--redis-url", redis.as_str()];
+        let server = Server::start_on(self.folder.path(), Some(&self.database_url), &args).await;
+        self.place.send_replace(Some(server.admin.clone()));
+        self.server = Some(server);
+    }
+
+    /// Ends it at once, as a crash does.
+    async fn kill(&mut self) {
+        self.place.send_replace(None);
+        self.server.take().unwrap().kill().await;
+    }
+
+    pub fn admin(&self) -> &Client {
+        &self.server.as_ref().unwrap().admin
+    }
+}
+
+/// Everything that can be broken, and what runs meanwhile.
+pub struct Lab {
+    pub postgres: Postgres,
+    pub redis: RedisServer,
+    pub replicas: Vec<Replica>,
+    pub record: Arc<Record>,
+    pub token: String,
+    tasks: Vec<JoinHandle<()>>,
+    name: &'static str,
+    started: Instant,
+}
+
+impl Lab {
+    /// Starts everything, and the load on it.
+    pub async fn start(name: &'static str) -> Self {
+        let postgres = Postgres::start().await;
+        let port = crate::harness::free_port();
+        let redis = RedisServer::start(port);
+        let postgres_port = postgres.url.rsplit_once(':').unwrap().1;
+        let postgres_port = postgres_port.split('/').next().unwrap().parse().unwrap();
+        let mut replicas = Vec::new();
+        for _ in 0..N_REPLICAS {
+            let to_postgres = Proxy::start(postgres_port).await;
+            let mut replica = Replica {
+                server: None,
+                folder: Folder::new(),
+                database_url: format!("postgres://vexil@127.0.0.1:{}/postgres", to_postgres.port),
+                to_postgres,
+                to_redis: Proxy::start(port).await,
+                place: watch::Sender::new(None),
+            };
+            replica.start().await;
+            replicas.push(replica);
+        }
+        let server = replicas[0].server.as_ref().unwrap();
+        let token = server.with_environment().await.token;
+        for i in 0..load::N_FLAGS {
+            server.flag_on(&format!("lab-{i}")).await;
+            let off = json!([{"kind": "updateFallthroughVariationOrRollout", "variation": "off"}]);
+            server.admin.change(&format!("lab-{i}"), off).await.expect(200);
+        }
+        let record = Arc::new(Record::default());
+        let mut lab = Self {
+            postgres,
+            redis,
+            replicas,
+            record,
+            token,
+            tasks: Vec::new(),
+            name,
+            started: Instant::now(),
+        };
+        lab.converge().await;
+        lab.write_again();
+        for (i, replica) in lab.replicas.iter().enumerate() {
+            let (record, place) = (Arc::clone(&lab.record), replica.place.subscribe());
+            lab.tasks.push(tokio::spawn(load::probe(record, place, lab.token.clone(), i)));
+        }
+        lab.acknowledges().await;
+        lab
+    }
+
+    /// Starts the writers, or starts them again after they were told to end.
+    pub fn write_again(&mut self) {
+        for i in 0..N_WRITERS {
+            let place = self.replicas[i % N_REPLICAS].place.subscribe();
+            self.tasks.push(tokio::spawn(load::write(Arc::clone(&self.record), place)));
+        }
+    }
+
+    /// Waits until another change is acknowledged.
+    pub async fn acknowledges(&self) {
+        let n = || self.record.acknowledged.lock().unwrap().len();
+        let before = n();
+        eventually("a change is acknowledged", || {
+            let is_more = n() > before;
+            async move { is_more }
+        })
+        .await;
+    }
+
+    /// Lets what is broken be broken for a while.
+    pub async fn last(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms * u64::from(scale()))).await;
+    }
+
+    /// Breaks or mends the links of all replicas.
+    pub fn links(&self, link: impl Fn(&Replica) -> &Proxy, fault: Fault) {
+        for replica in &self.replicas {
+            link(replica).set(fault);
+        }
+    }
+
+    /// Waits until all replicas serve the same, newest position.
+    async fn converge(&self) {
+        let positions = async || {
+            let mut positions = Vec::new();
+            for replica in &self.replicas {
+                let client = replica.admin().with_token(&self.token);
+                let answer = client.evaluate("lab-0", json!({})).await;
+                positions.push(load::position_of(&answer.headers));
+            }
+            positions
+        };
+        let newest = self.record.acknowledged.lock().unwrap().iter().map(|(_, v)| *v).max();
+        eventually("the replicas agree", || async {
+            let all = positions().await;
+            let is_new = all[0].is_some_and(|at| Some(at.1) >= newest);
+            is_new && all.iter().all(|each| *each == all[0])
+        })
+        .await;
+    }
+
+    /// Ends the load, waits until the replicas agree, and judges.
+    pub async fn judge(mut self, what: &str) {
+        self.acknowledges().await;
+        let recovered = Instant::now();
+        self.record.is_over.store(true, Ordering::Relaxed);
+        for task in self.tasks.drain(..) {
+            task.await.unwrap();
+        }
+        self.converge().await;
+        let recovery = recovered.elapsed();
+        let acknowledged = self.record.acknowledged.lock().unwrap().clone();
+        for (i, replica) in self.replicas.iter().enumerate() {
+            let contexts = acknowledged.chunks(500).map(|chunk| {
+                let contexts: Vec<_> =
+                    chunk.iter().map(|(n, _)| json!({"targetingKey": format!("w{n}")})).collect();
+                let flags: std::collections::BTreeSet<_> =
+                    chunk.iter().map(|(n, _)| load::flag_of(*n)).collect();
+                (chunk, json!({"contexts": contexts, "flags": flags}))
+            });
+            for (chunk, body) in contexts {
+                let client = replica.admin().with_token(&self.token);
+                let answer = client.post("/api/v1/evaluate", body).await.expect(200);
+                for ((n, version), row) in chunk.iter().zip(answer["results"].as_array().unwrap()) {
+                    let has_it = row.as_array().unwrap().iter().any(|value| *value == true);
+                    assert!(
+                        has_it,
+                        "{}: replica {i} lost change {n} of version {version}",
+                        self.name
+                    );
+                }
+            }
+        }
+        let violations = self.record.violations.lock().unwrap().clone();
+        assert!(violations.is_empty(), "{}: {violations:#?}", self.name);
+        self.report(what, acknowledged.len(), recovery);
+    }
+
+    /// Writes down what was seen, if somebody asks for it.
+    fn report(&self, what: &str, acknowledged: usize, recovery: Duration) {
+        let mut latencies = self.record.latencies.lock().unwrap().clone();
+        latencies.sort_unstable();
+        let at = |share: f64| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                clippy::cast_precision_loss,
+                reason = "a rank"
+            )]
+            let rank = ((latencies.len() as f64 - 1.0) * share) as usize;
+            latencies.get(rank).copied().unwrap_or_default()
+        };
+        let line = json!({
+            "fault": self.name, "what": what, "seconds": self.started.elapsed().as_secs(),
+            "acknowledged": acknowledged, "refused": self.record.refused.load(Ordering::Relaxed),
+            "evaluations": latencies.len(), "p50Micros": at(0.5), "p99Micros": at(0.99),
+            "maxMicros": at(1.0), "agreeMs": u64::try_from(recovery.as_millis()).unwrap(),
+        });
+        println!("{line}");
+        if let Ok(path) = std::env::var("VEXIL_LAB_REPORT") {
+            use std::io::Write;
+            let mut file =
+                std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+            writeln!(file, "{line}").unwrap();
+        }
+    }
+}
