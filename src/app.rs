@@ -83,9 +83,10 @@ impl App {
             .with_context(|| format!("could not listen on {}", config.listen))?;
         let snapshots = Arc::new(Snapshots::default());
         let metrics = Arc::new(Metrics::default());
-        let loader = Loader::new(store.clone(), redis.clone(), Arc::clone(&metrics), Ids);
-        // SQLite is a file beside it already.
+        // With SQLite there is one process, and a file beside it already.
         let is_shared = config.database_url.is_some();
+        let cache = redis.clone().filter(|_| is_shared);
+        let loader = Loader::new(store.clone(), cache, Arc::clone(&metrics), Ids);
         let folder = is_shared.then(|| Folder::new(config.data_dir.join(FOLDER)));
         let configured = configured_tokens(config);
         let keeper = Keeper {

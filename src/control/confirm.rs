@@ -8,21 +8,26 @@ use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::store::DIRECTORY;
 use crate::store::ReplicaRecord;
+use crate::store::SeenReplica;
 use crate::store::Store;
 use crate::store::within_timeout;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often the replicas are looked at while somebody waits for them.
-const LOOK_INTERVAL: Duration = Duration::from_millis(25);
+/// How soon the replicas are looked at again while somebody waits for them; each time twice as late, up to the longest.
+const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(20);
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(200);
 
 /// Which replicas serve what was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confirmation {
+    /// Whether all do, this process among them.
+    pub is_complete: bool,
     /// The names of those that do.
     pub confirmed: Vec<String>,
-    /// The names of those that live and have not said so.
+    /// The names of those that lived and have not said so.
     pub waiting: Vec<String>,
 }
 
@@ -30,7 +35,8 @@ impl Control {
     /// Waits until every live replica serves the directory and the named environments as they are in the store now, but not
     /// for longer than `timeout`.
     ///
-    /// Without a project it is the directory alone, without an environment all those of the project.
+    /// Without a project it is the directory alone, without an environment all those of the project. A replica that falls
+    /// silent meanwhile may serve what was before, so it is waited for; one that signs off is not.
     ///
     /// # Errors
     ///
@@ -43,20 +49,30 @@ impl Control {
     ) -> Result<Confirmation, ControlError> {
         let deadline = Instant::now() + timeout;
         let wanted = within_timeout(self.wanted(project, env)).await?;
+        let mut members = BTreeSet::new();
+        let mut interval = LOOK_INTERVAL_MIN;
         loop {
-            let replicas = match &self.store {
+            let seen = match &self.store {
                 Store::Postgres(_) => within_timeout(self.store.replicas()).await?,
                 Store::Sqlite { .. } => vec![self.itself()],
             };
-            let (confirmed, waiting): (Vec<_>, Vec<_>) =
-                replicas.into_iter().partition(|replica| serves(replica, &wanted));
-            let names = |list: Vec<ReplicaRecord>| list.into_iter().map(|each| each.name).collect();
-            // This process is one of them, unless it cannot say so.
-            let is_confirmed = waiting.is_empty() && !confirmed.is_empty();
-            if is_confirmed || Instant::now() >= deadline {
-                return Ok(Confirmation { confirmed: names(confirmed), waiting: names(waiting) });
+            let live = seen.iter().filter(|each| each.is_live).map(|each| each.replica.id.clone());
+            members.extend(live);
+            let mut confirmation = Confirmation::default();
+            for SeenReplica { replica, .. } in seen {
+                if serves(&replica, &wanted) {
+                    confirmation.confirmed.push(replica.name);
+                } else if members.contains(&replica.id) {
+                    confirmation.waiting.push(replica.name);
+                }
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            confirmation.is_complete =
+                confirmation.waiting.is_empty() && !confirmation.confirmed.is_empty();
+            if confirmation.is_complete || Instant::now() >= deadline {
+                return Ok(confirmation);
+            }
+            tokio::time::sleep(interval).await;
+            interval = (interval * 2).min(LOOK_INTERVAL_MAX);
         }
     }
 
@@ -78,13 +94,14 @@ impl Control {
         Ok(wanted)
     }
 
-    fn itself(&self) -> ReplicaRecord {
+    fn itself(&self) -> SeenReplica {
         let directory = self.snapshots.directory();
         let environments = directory.environments().iter();
         let mut positions: BTreeMap<EnvId, Position> =
             environments.map(|each| (each.id, each.position())).collect();
         positions.insert(DIRECTORY, directory.position);
-        ReplicaRecord { id: String::new(), name: "this process".to_owned(), positions }
+        let (id, name) = (String::new(), "this process".to_owned());
+        SeenReplica { replica: ReplicaRecord { id, name, positions }, is_live: true }
     }
 }
 

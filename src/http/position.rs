@@ -46,7 +46,7 @@ pub(crate) async fn settle(
         return Err(ApiError::not_ready());
     }
     if let Some(after) = environment.fail_closed_after()
-        && snapshots.freshness().confirmed_ago.is_none_or(|ago| ago > after)
+        && !snapshots.freshness().is_confirmed_within(after)
     {
         let detail =
             "the store has not confirmed what is served for longer than this environment allows";

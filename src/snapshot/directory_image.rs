@@ -17,6 +17,8 @@ use serde::Serialize;
 /// The directory as it is written down.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirectoryImage {
+    /// Which installation it is of.
+    pub installation: String,
     /// Where it stands.
     pub position: Position,
     /// All environments.
@@ -40,7 +42,7 @@ pub struct EnvironmentEntry {
 
 impl DirectoryImage {
     /// Takes down a directory, without the tokens that are not in the store.
-    pub fn of(directory: &Directory, configured: &[(Digest, Grant)]) -> Self {
+    pub fn of(installation: &str, directory: &Directory, configured: &[(Digest, Grant)]) -> Self {
         let is_stored = |digest: &Digest| !configured.iter().any(|(each, _)| each == digest);
         let mut tokens: Vec<(Digest, Grant)> = directory
             .grants()
@@ -55,7 +57,8 @@ impl DirectoryImage {
             fail_closed_after_secs: environment.fail_closed_after().map(|after| after.as_secs()),
         };
         let environments = directory.environments().iter().map(entry).collect();
-        Self { position: directory.position, environments, tokens }
+        let installation = installation.to_owned();
+        Self { installation, position: directory.position, environments, tokens }
     }
 
     /// Writes it down.

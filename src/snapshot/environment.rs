@@ -76,6 +76,8 @@ pub struct Update {
     pub flags: Vec<Arc<ChangedFlag>>,
     /// The segments that are new, changed or gone, as they are stored.
     pub segments: Vec<Arc<ChangedSegment>>,
+    /// Whether it is what changed since what is served; otherwise it is everything.
+    pub is_relative: bool,
 }
 
 /// What one installed version changed.
@@ -168,7 +170,7 @@ impl Environment {
     /// Compiles what was read and replaces the ruleset by what it becomes, if that is newer; returns whether it is, and the
     /// rows that cannot be read, of which what was there before stays.
     ///
-    /// The update must be relative to the current ruleset or to an older one; at another epoch it must be everything.
+    /// A relative update must be relative to the current ruleset or to an older one.
     pub fn install(&self, update: &Update) -> (bool, Vec<StoreError>) {
         // Takes time, so it is done before the lock is taken.
         let (change, unreadable) = compile_all(update);
@@ -178,13 +180,14 @@ impl Environment {
         if to <= from {
             return (false, unreadable);
         }
-        let is_continued = from.epoch == to.epoch;
-        if !is_continued {
-            // Another history: nothing of the old one stays, and nobody can continue from before it.
+        if !update.is_relative {
             *history = History::default();
         }
-        history.keep(update, &change);
-        if is_continued {
+        history.keep(update);
+        if from.epoch != to.epoch {
+            // Nobody can continue from before the epoch: they may have seen what is not in it.
+            history.changes.clear();
+        } else if update.is_relative {
             let entry = Change {
                 from,
                 to,
@@ -195,7 +198,7 @@ impl Environment {
             history.changes.push_back(Arc::new(entry));
         }
         let empty = Ruleset::default();
-        let base = if is_continued { &**current } else { &empty };
+        let base = if update.is_relative { &**current } else { &empty };
         self.ruleset.store(Arc::new(base.with(to.epoch, to.version, &change)));
         while history.changes.len() > CHANGES_MAX {
             history.changes.pop_front();
@@ -255,23 +258,19 @@ impl Environment {
 }
 
 impl History {
-    /// Keeps what is stored of each row that was compiled.
-    fn keep(&mut self, update: &Update, change: &RulesetChange) {
+    /// Keeps what is stored of each row, also where this version of the program cannot read it: another may.
+    fn keep(&mut self, update: &Update) {
         self.stamp = update.stamp.clone();
-        let mut compiled = change.flags.iter().peekable();
         for flag in &update.flags {
-            match compiled.next_if(|(key, _)| *key == flag.key) {
-                Some((key, Some(_))) => _ = self.flags.insert(key.clone(), Arc::clone(flag)),
-                Some((key, None)) => _ = self.flags.remove(key),
-                None => {}
+            match flag.text {
+                Some(_) => _ = self.flags.insert(flag.key.clone(), Arc::clone(flag)),
+                None => _ = self.flags.remove(&flag.key),
             }
         }
-        let mut compiled = change.segments.iter().peekable();
         for segment in &update.segments {
-            match compiled.next_if(|(key, _)| *key == segment.key) {
-                Some((key, Some(_))) => _ = self.segments.insert(key.clone(), Arc::clone(segment)),
-                Some((key, None)) => _ = self.segments.remove(key),
-                None => {}
+            match segment.text {
+                Some(_) => _ = self.segments.insert(segment.key.clone(), Arc::clone(segment)),
+                None => _ = self.segments.remove(&segment.key),
             }
         }
     }
@@ -315,7 +314,7 @@ mod tests {
     }
 
     fn nothing(to: Position) -> Update {
-        Update { to, ..Update::default() }
+        Update { to, is_relative: true, ..Update::default() }
     }
 
     fn touching(flag: &str, to: Position) -> Update {

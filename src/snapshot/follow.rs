@@ -10,6 +10,7 @@ use crate::model::token::Grant;
 use crate::snapshot::Directory;
 use crate::snapshot::Environment;
 use crate::snapshot::Folder;
+use crate::snapshot::Kept;
 use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
 use crate::snapshot::keep::read_kept;
@@ -23,24 +24,39 @@ use crate::store::StoreError;
 use crate::store::within_timeout;
 use crate::telemetry::EnvironmentLabels;
 use crate::telemetry::Metrics;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
 
 /// How often the store is asked when nothing rings; the real interval differs by up to a fifth, so that replicas spread.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon the store is asked again at the earliest.
+const POLL_GAP: Duration = Duration::from_millis(5);
+/// How often a replica says at least that it lives.
+const BEAT_INTERVAL: Duration = Duration::from_millis(700);
 /// How often an environment is read in a row: from the cache, and then what the cache did not have yet.
 const READS_MAX: usize = 3;
 
 /// New environments that are loaded and wait for the directory that names them.
 type Loading = HashMap<EnvId, Arc<Environment>>;
+
+/// What one look at the store leaves for the next.
+#[derive(Debug, Default)]
+struct Progress {
+    loading: Loading,
+    /// When this replica last said how far it had come, and what it said.
+    said: Option<(Instant, BTreeMap<EnvId, Position>)>,
+}
 
 /// Keeps the snapshots up to date with the store.
 #[derive(Debug, Clone)]
@@ -54,7 +70,7 @@ pub struct Follower {
     /// Where an earlier run kept what it served.
     pub folder: Option<Folder>,
     /// What it kept, until it is served or the store has brought it up to date.
-    pub kept: Arc<Mutex<Option<Arc<Directory>>>>,
+    pub kept: Arc<Mutex<Option<Kept>>>,
     /// What is kept up to date.
     pub snapshots: Arc<Snapshots>,
     /// Where figures go.
@@ -80,9 +96,9 @@ impl Follower {
     /// Follows until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut was_reachable = true;
-        let mut loading = Loading::new();
+        let mut progress = Progress::default();
         loop {
-            let refreshed = self.refresh_once(&mut loading).await;
+            let refreshed = self.refresh_once(&mut progress).await;
             if refreshed.is_ok() && !was_reachable {
                 info!("the store confirms again what is served");
             }
@@ -93,10 +109,17 @@ impl Follower {
             }
             was_reachable = refreshed.is_ok();
             let interval = POLL_INTERVAL.mul_f64(0.8 + 0.4 * self.ids.jitter());
+            let next = async {
+                // However often it rings, the store is asked so often and no more.
+                tokio::time::sleep(POLL_GAP).await;
+                tokio::select! {
+                    () = self.snapshots.doorbell.notified() => {}
+                    () = tokio::time::sleep(interval) => {}
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.snapshots.doorbell.notified() => {}
-                () = tokio::time::sleep(interval) => {}
+                () = next => {}
             }
         }
         let signed_off = within_timeout(self.store.sign_off(&self.replica.id)).await;
@@ -110,117 +133,189 @@ impl Follower {
         let Some(folder) = self.folder.clone() else { return };
         let Self { configured, refused, metrics, .. } = self.clone();
         let read = move || read_kept(&folder, &configured, &refused, &metrics);
-        if let Ok(Some(directory)) = tokio::task::spawn_blocking(read).await {
-            *self.kept() = Some(Arc::new(directory));
+        if let Ok(Some(kept)) = tokio::task::spawn_blocking(read).await {
+            *self.kept() = Some(kept);
         }
     }
 
     /// Serves what an earlier run kept, because the store does not answer.
     pub fn serve_kept(&self) {
-        if let Some(directory) = self.kept().take() {
-            self.install_directory(directory);
+        let kept = self.kept().clone();
+        if let Some(kept) = kept
+            && self.install_directory(kept.directory)
+        {
             self.snapshots.status.load_from_disk();
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Option<Arc<Directory>>> {
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn install_directory(&self, directory: Arc<Directory>) {
+    /// Installs a directory if it is newer; returns whether it is.
+    fn install_directory(&self, directory: Arc<Directory>) -> bool {
         let position = directory.position;
+        if position <= self.snapshots.directory().position {
+            return false;
+        }
         self.snapshots.directory.store(directory);
         self.snapshots.directory_changed.send_replace(position);
+        true
     }
 
     /// Looks at the store once, and notes how it went.
-    async fn refresh_once(&self, loading: &mut Loading) -> Result<(), StoreError> {
-        // The first time, what an earlier run kept is brought up to date before it is served.
-        let kept = self.kept().clone();
-        let directory = kept.clone().unwrap_or_else(|| self.snapshots.directory());
-        let mut result = self.refresh(&directory, loading).await;
-        match kept {
-            Some(_) if result.is_err() => self.serve_kept(),
-            Some(kept) => {
-                self.kept().take();
-                if self.snapshots.directory().position < kept.position {
-                    self.install_directory(kept);
-                }
-            }
-            None => {}
-        }
-        if let Err(StoreError::Regressed(detail)) = &result {
-            self.snapshots.status.set_regression(Some(detail.clone()));
-            self.metrics.history_regressed.set(1);
-            // So that no replica that has not seen it changes anything.
-            let marked = within_timeout(self.store.mark_regression(detail)).await;
-            result = marked.and(result);
-        }
-        if result.is_ok() {
-            result = within_timeout(self.beat()).await;
-        }
+    async fn refresh_once(&self, progress: &mut Progress) -> Result<(), StoreError> {
+        let result = self.refresh(progress).await;
         match &result {
             Ok(()) => self.snapshots.status.confirm(),
             Err(_) => {
+                // The first time, what an earlier run kept is brought up to date before it is served.
+                self.serve_kept();
                 self.snapshots.status.fail();
                 self.metrics.store_errors.inc();
             }
         }
         self.metrics.store_stale.set(i64::from(result.is_err()));
         self.snapshots.installed.notify_one();
+        // Reading confirms, whether or not it can be said.
+        if result.is_ok()
+            && let Err(error) = within_timeout(self.beat(progress)).await
+        {
+            debug!(%error, "cannot say how far this replica has come");
+        }
         result
     }
 
     /// Tells other replicas how far this one has come.
-    async fn beat(&self) -> Result<(), StoreError> {
+    async fn beat(&self, progress: &mut Progress) -> Result<(), StoreError> {
         let directory = self.snapshots.directory();
         let environments = directory.environments().iter();
-        let mut positions: std::collections::BTreeMap<EnvId, Position> =
+        let mut positions: BTreeMap<EnvId, Position> =
             environments.map(|each| (each.id, each.position())).collect();
         positions.insert(DIRECTORY, directory.position);
+        if let Some((at, said)) = &progress.said
+            && *said == positions
+            && at.elapsed() < BEAT_INTERVAL
+        {
+            return Ok(());
+        }
         let ReplicaName { id, name } = self.replica.clone();
-        self.store.beat(&ReplicaRecord { id, name, positions }).await
+        let replica = ReplicaRecord { id, name, positions };
+        self.store.beat(&replica).await?;
+        progress.said = Some((Instant::now(), replica.positions));
+        Ok(())
     }
 
     /// Looks at the store once and installs whatever is newer.
     ///
-    /// What fails keeps nothing else from being installed; the first error is returned.
-    async fn refresh(
-        &self,
-        directory: &Directory,
-        loading: &mut Loading,
-    ) -> Result<(), StoreError> {
+    /// What fails keeps nothing else from being installed; the first error that is not of one environment alone is returned.
+    async fn refresh(&self, progress: &mut Progress) -> Result<(), StoreError> {
         let mut positions = within_timeout(self.read_positions()).await?;
-        if !positions.is_continued && positions.regression.is_none() {
-            warn!(
-                "the database is served by another server or timeline than before: a new epoch begins"
-            );
+        within_timeout(Box::pin(self.loader.prepare())).await?;
+        let directory = self.own_directory();
+        let result = self.compare(&directory, &positions).await;
+        if result.is_ok() && !positions.is_continued && positions.regression.is_none() {
+            warn!("another server or timeline serves the database: a new epoch begins");
             within_timeout(self.store.begin_epoch()).await?;
             positions = within_timeout(self.read_positions()).await?;
         }
-        if let Some(lost) = regression_of(directory, &positions) {
+        let result = match result {
+            Ok(()) => self.follow(&directory, &positions, progress).await,
+            lost => lost,
+        };
+        let regression = match &result {
+            Err(StoreError::Regressed(lost)) => {
+                if positions.regression.is_none() {
+                    // So that no replica that has not seen it changes anything.
+                    let mark = self.store.mark_regression(lost, positions.epoch);
+                    within_timeout(mark).await?;
+                }
+                Some(lost.clone())
+            }
+            _ => positions.regression,
+        };
+        self.metrics.history_regressed.set(i64::from(regression.is_some()));
+        self.snapshots.status.set_regression(regression);
+        result
+    }
+
+    /// What is served, or was kept to be served; what another installation kept is neither.
+    fn own_directory(&self) -> Arc<Directory> {
+        let kept = self.kept().clone();
+        let Some(kept) = kept else { return self.snapshots.directory() };
+        if self.loader.installation() == Some(kept.installation.as_str()) {
+            return kept.directory;
+        }
+        warn!("the files of an earlier run are of another installation; they are not used");
+        self.kept().take();
+        if Arc::ptr_eq(&self.snapshots.directory(), &kept.directory) {
+            // It was served because the store did not answer.
+            self.snapshots.directory.store(Arc::default());
+        }
+        self.snapshots.directory()
+    }
+
+    /// Compares what is served with the history of the store.
+    async fn compare(
+        &self,
+        directory: &Directory,
+        positions: &Positions,
+    ) -> Result<(), StoreError> {
+        if let Some(lost) = regression_of(directory, positions) {
             return Err(StoreError::Regressed(lost));
         }
-        self.metrics.history_regressed.set(i64::from(positions.regression.is_some()));
-        self.snapshots.status.set_regression(positions.regression.clone());
-        within_timeout(Box::pin(self.loader.prepare())).await?;
+        if positions.is_continued {
+            return Ok(());
+        }
+        // Another server may have lost something and gone on from there, which only its log tells.
+        let mut tx = self.store.read().await?;
+        for environment in directory.environments() {
+            let (served, stamp) = environment.served();
+            let is_known = served.version > 0 && served.epoch >= positions.accepted_epoch;
+            let is_there = positions.environments.iter().any(|each| each.id == environment.id);
+            if is_known
+                && is_there
+                && tx.stamp(environment.id, served.version).await?.as_deref() != Some(&*stamp)
+            {
+                return Err(StoreError::Regressed(lost(environment, served)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Installs whatever is newer in the store.
+    async fn follow(
+        &self,
+        directory: &Arc<Directory>,
+        positions: &Positions,
+        progress: &mut Progress,
+    ) -> Result<(), StoreError> {
         let wanted: HashMap<EnvId, i64> =
             positions.environments.iter().map(|each| (each.id, each.version)).collect();
         let mut result = Ok(());
-        let mut n_quarantined = 0;
         for environment in directory.environments() {
             let version = wanted.get(&environment.id).copied().unwrap_or_default();
             if (Position { epoch: positions.epoch, version }) > environment.position() {
-                let refreshed = self.refresh_environment(environment, &positions).await;
+                let refreshed = self.refresh_environment(environment, positions, false).await;
                 result = result.and(refreshed);
             }
-            n_quarantined += i64::from(environment.is_quarantined());
         }
-        self.metrics.environments_quarantined.set(n_quarantined);
         let to = Position { epoch: positions.epoch, version: positions.directory_version };
         if to > directory.position {
-            result = result.and(self.refresh_directory(directory, &positions, loading).await);
+            let refreshed = self.refresh_directory(directory, positions, &mut progress.loading);
+            result = result.and(refreshed.await);
+        } else {
+            // What was kept is current, or was brought up to date.
+            self.install_directory(Arc::clone(directory));
         }
+        if result.is_ok() {
+            self.kept().take();
+        }
+        let directory = self.snapshots.directory();
+        let n_quarantined =
+            directory.environments().iter().filter(|each| each.is_quarantined()).count();
+        let n_quarantined = i64::try_from(n_quarantined).unwrap_or(i64::MAX);
+        self.metrics.environments_quarantined.set(n_quarantined);
         result
     }
 
@@ -264,7 +359,9 @@ impl Follower {
         let grants = stored.chain(self.configured.iter().cloned());
         let position = Position { epoch: positions.epoch, version: positions.directory_version };
         let directory = Directory::new(position, environments, grants);
-        self.install_directory(Arc::new(directory));
+        if !self.install_directory(Arc::new(directory)) {
+            self.metrics.installs_refused.inc();
+        }
         loading.clear();
         Ok(())
     }
@@ -279,12 +376,17 @@ impl Follower {
     ) -> Result<Arc<Environment>, StoreError> {
         let fail_closed_after = record.fail_closed_after;
         let known = old.environment(record.id).or_else(|| loading.get(&record.id)).cloned();
+        // Numbers can be given away again in a restored database.
+        let is_it =
+            |each: &Arc<Environment>| each.project == record.project && each.key == record.key;
+        let known = known.filter(is_it);
         let environment = match known {
             Some(environment) => environment,
             None => {
                 let (id, project, key) = (record.id, record.project, record.key);
                 let environment = Arc::new(Environment::new(id, project, key));
-                self.refresh_environment(&environment, seen).await?;
+                let is_starting = old.position == Position::default();
+                self.refresh_environment(&environment, seen, is_starting).await?;
                 loading.insert(id, Arc::clone(&environment));
                 environment
             }
@@ -294,18 +396,31 @@ impl Follower {
     }
 
     /// Reads what changed in an environment since the version that is served, and installs it.
+    ///
+    /// What is wrong with this environment alone is noted and no error.
     async fn refresh_environment(
         &self,
         environment: &Environment,
         seen: &Positions,
+        is_starting: bool,
     ) -> Result<(), StoreError> {
         for _ in 0..READS_MAX {
-            let read = within_timeout(self.loader.read(environment, seen.accepted_epoch)).await;
-            let is_its_own = !matches!(
-                &read,
-                Ok(_) | Err(StoreError::Unavailable(_) | StoreError::Regressed(_))
-            );
-            environment.set_quarantined(is_its_own);
+            let read = self.loader.read(environment, seen.accepted_epoch, is_starting);
+            let read = within_timeout(Box::pin(read)).await;
+            let is_general = |error: &StoreError| {
+                matches!(error, StoreError::Unavailable(_) | StoreError::Regressed(_))
+            };
+            if let Err(error) = &read
+                && !is_general(error)
+            {
+                if !environment.is_quarantined() {
+                    error!(project.key = %environment.project, env.key = %environment.key, %error,
+                        "cannot read an environment; serving what was there before");
+                }
+                environment.set_quarantined(true);
+                return Ok(());
+            }
+            environment.set_quarantined(false);
             let Some(update) = read? else { break };
             let (is_installed, unreadable) = environment.install(&update);
             if !is_installed {

@@ -10,13 +10,14 @@ use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
+use crate::snapshot::Environment;
+use crate::snapshot::Update;
 use crate::store::ChangedFlag;
 use crate::store::ChangedSegment;
 use crate::store::FlagText;
 use imbl::OrdMap;
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -87,9 +88,9 @@ struct FlagLine<'a> {
     key: Cow<'a, str>,
     version: i64,
     #[serde(borrow)]
-    definition: &'a RawValue,
+    definition: Cow<'a, str>,
     #[serde(borrow)]
-    config: &'a RawValue,
+    config: Cow<'a, str>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -98,7 +99,7 @@ struct SegmentLine<'a> {
     key: Cow<'a, str>,
     version: i64,
     #[serde(borrow)]
-    body: &'a RawValue,
+    body: Cow<'a, str>,
 }
 
 /// Authenticates a text with a key: a line before it.
@@ -130,6 +131,27 @@ pub(super) fn open<'b>(key: &ImageKey, bytes: &'b [u8]) -> Result<&'b [u8], Imag
 }
 
 impl Image {
+    /// What an environment is after an update that is everything.
+    pub fn of(environment: &Environment, update: &Update) -> Self {
+        let flags = update.flags.iter().filter(|flag| flag.text.is_some());
+        let segments = update.segments.iter().filter(|segment| segment.text.is_some());
+        Self {
+            id: environment.id,
+            project: environment.project.clone(),
+            key: environment.key.clone(),
+            position: update.to,
+            stamp: update.stamp.clone(),
+            flags: flags.map(|flag| (flag.key.clone(), Arc::clone(flag))).collect(),
+            segments: segments.map(|each| (each.key.clone(), Arc::clone(each))).collect(),
+        }
+    }
+
+    /// Whether it is of this environment: numbers can be given away again in a restored database.
+    pub fn is_of(&self, environment: &Environment) -> bool {
+        let Environment { id, project, key, .. } = environment;
+        (self.id, &self.project, &self.key) == (*id, project, key)
+    }
+
     /// Writes the image down, to be sealed.
     pub fn text(&self) -> Vec<u8> {
         let n_lines = self.flags.len() + self.segments.len() + 1;
@@ -147,17 +169,18 @@ impl Image {
         write_line(&mut text, &head);
         for (key, flag) in &self.flags {
             let Some(stored) = &flag.text else { continue };
-            if let (Ok(definition), Ok(config)) = (raw(&stored.definition), raw(&stored.config)) {
-                let key = Cow::from(key.as_str());
-                let version = flag.version;
-                write_line(&mut text, &FlagLine { key, version, definition, config });
-            }
+            let line = FlagLine {
+                key: Cow::from(key.as_str()),
+                version: flag.version,
+                definition: Cow::from(&*stored.definition),
+                config: Cow::from(&*stored.config),
+            };
+            write_line(&mut text, &line);
         }
         for (key, segment) in &self.segments {
-            if let Some(Ok(body)) = segment.text.as_deref().map(raw) {
-                let key = Cow::from(key.as_str());
-                write_line(&mut text, &SegmentLine { key, version: segment.version, body });
-            }
+            let Some(body) = segment.text.as_deref() else { continue };
+            let (key, body) = (Cow::from(key.as_str()), Cow::from(body));
+            write_line(&mut text, &SegmentLine { key, version: segment.version, body });
         }
         text
     }
@@ -184,8 +207,8 @@ impl Image {
         };
         for line in lines.by_ref().take(head.flags) {
             let line: FlagLine<'_> = serde_json::from_slice(line).map_err(malformed)?;
-            let (definition, config) = (line.definition.get(), line.config.get());
-            let text = FlagText { definition: Box::from(definition), config: Box::from(config) };
+            let (definition, config) = (Box::from(&*line.definition), Box::from(&*line.config));
+            let text = FlagText { definition, config };
             let key = FlagKey::stored(&line.key);
             let flag = ChangedFlag { key: key.clone(), version: line.version, text: Some(text) };
             image.flags.insert(key, Arc::new(flag));
@@ -193,7 +216,7 @@ impl Image {
         for line in lines.by_ref().take(head.segments) {
             let line: SegmentLine<'_> = serde_json::from_slice(line).map_err(malformed)?;
             let key = SegmentKey::stored(&line.key);
-            let text = Some(Box::from(line.body.get()));
+            let text = Some(Box::from(&*line.body));
             let segment = ChangedSegment { key: key.clone(), version: line.version, text };
             image.segments.insert(key, Arc::new(segment));
         }
@@ -207,26 +230,15 @@ impl Image {
     }
 }
 
-fn raw(text: &str) -> Result<&RawValue, serde_json::Error> {
-    serde_json::from_str(text)
-}
-
 fn write_line(out: &mut Vec<u8>, line: &impl Serialize) {
-    let start = out.len();
     // OK because all of it has a JSON form, and memory takes all bytes.
     let _ = serde_json::to_writer(&mut *out, line);
-    // What stands in the database may have been written by hand, in several lines; within a JSON text there are none.
-    for byte in out.iter_mut().skip(start).filter(|byte| **byte == b'\n') {
-        *byte = b' ';
-    }
     out.push(b'\n');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Environment;
-    use crate::snapshot::Update;
     use serde_json::json;
 
     const KEY: ImageKey = [7; IMAGE_KEY_BYTES];
@@ -255,6 +267,7 @@ mod tests {
             stamp: "stamp".into(),
             flags: vec![flag("a", 4, true), flag("b", 5, false)],
             segments: vec![Arc::new(segment)],
+            is_relative: false,
         });
         assert!(unreadable.is_empty(), "{unreadable:?}");
         environment
@@ -303,7 +316,16 @@ mod tests {
         let fewer = lines[..lines.len() - 1].concat();
         let more = [text.as_str(), lines[1]].concat();
         let twice = [lines[0], lines[1], lines[1], lines[3]].concat();
-        for bad in ["", "\n", "[]", "null\n", &fewer, &more, &twice, &text.replace("\"a\"", "7")] {
+        for bad in [
+            "",
+            "\n",
+            "[]",
+            "null\n",
+            &fewer,
+            &more,
+            &twice,
+            &text.replace("\"key\":\"a\"", "\"key\":7"),
+        ] {
             let refused = Image::open(&KEY, &seal(&KEY, bad.as_bytes())).unwrap_err();
             assert!(matches!(refused, ImageError::Malformed(_)), "{bad:?}: {refused}");
         }

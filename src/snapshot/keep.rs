@@ -65,7 +65,7 @@ pub struct Keeper {
 
 /// What has been kept already.
 #[derive(Debug, Default)]
-struct Kept {
+struct Progress {
     directory: Position,
     environments: HashMap<EnvId, (Position, Instant)>,
 }
@@ -73,7 +73,7 @@ struct Kept {
 impl Keeper {
     /// Keeps what is served until it is told to stop, and once more then.
     pub async fn run(self, stop: CancellationToken) {
-        let mut kept = Kept::default();
+        let mut kept = Progress::default();
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -91,7 +91,7 @@ impl Keeper {
     }
 
     /// Writes whatever is newer than what is kept.
-    async fn keep(&self, kept: &mut Kept) {
+    async fn keep(&self, kept: &mut Progress) {
         let directory = self.snapshots.directory();
         for environment in directory.environments() {
             let position = environment.position();
@@ -106,11 +106,12 @@ impl Keeper {
             {
                 continue;
             }
-            self.keep_environment(environment, is_changed).await;
-            kept.environments.insert(environment.id, (position, Instant::now()));
+            // What could not be written is tried again.
+            if self.keep_environment(environment, is_changed).await {
+                kept.environments.insert(environment.id, (position, Instant::now()));
+            }
         }
-        if directory.position != kept.directory {
-            self.keep_directory(&directory).await;
+        if directory.position != kept.directory && self.keep_directory(&directory).await {
             for gone in kept.environments.extract_if(|id, _| directory.environment(*id).is_none()) {
                 if let Some(folder) = &self.folder {
                     folder.remove(&file_of(gone.0));
@@ -120,11 +121,12 @@ impl Keeper {
         }
     }
 
-    async fn keep_environment(&self, environment: &Environment, is_changed: bool) {
+    /// Returns whether it was written wherever it had to be.
+    async fn keep_environment(&self, environment: &Environment, is_changed: bool) -> bool {
         let folder = self.folder.clone().filter(|_| is_changed);
         let is_shared = self.loader.renew(environment.id, environment.position()).await;
         if folder.is_none() && is_shared {
-            return;
+            return true;
         }
         let image = environment.image();
         let written = blocking(move || {
@@ -135,24 +137,32 @@ impl Keeper {
             Ok((image, text))
         });
         match written.await {
-            Ok((image, text)) if !is_shared => self.loader.share(&image, &text).await,
-            Ok(_) => {}
+            Ok((image, text)) if !is_shared => {
+                self.loader.share(&image, &text).await;
+                true
+            }
+            Ok(_) => true,
             Err(error) => self.complain(&error),
         }
     }
 
-    async fn keep_directory(&self, directory: &Directory) {
-        let Some(folder) = self.folder.clone() else { return };
-        let image = DirectoryImage::of(directory, &self.configured);
+    async fn keep_directory(&self, directory: &Directory) -> bool {
+        let (Some(folder), Some(installation)) = (self.folder.clone(), self.loader.installation())
+        else {
+            return true;
+        };
+        let image = DirectoryImage::of(installation, directory, &self.configured);
         let written = blocking(move || folder.write(DIRECTORY_FILE, &image.seal(&FILE_KEY)));
-        if let Err(error) = written.await {
-            self.complain(&error);
+        match written.await {
+            Ok(()) => true,
+            Err(error) => self.complain(&error),
         }
     }
 
-    fn complain(&self, error: &io::Error) {
+    fn complain(&self, error: &io::Error) -> bool {
         self.metrics.snapshot_errors.inc();
         warn!(%error, "cannot write what is served to disk; serving goes on");
+        false
     }
 }
 
@@ -163,6 +173,15 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
+/// What an earlier run kept.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Of which installation.
+    pub(super) installation: String,
+    /// With everything that could be used.
+    pub(super) directory: Arc<Directory>,
+}
+
 /// Reads what an earlier run kept; `None` if there is nothing that can be used.
 ///
 /// An environment whose files cannot be used is named and not loaded.
@@ -171,7 +190,7 @@ pub(super) fn read_kept(
     configured: &[(Digest, Grant)],
     refused: &[Digest],
     metrics: &Metrics,
-) -> Option<Directory> {
+) -> Option<Kept> {
     let complain = |problems: Vec<String>| {
         for problem in problems {
             metrics.images_refused.inc();
@@ -182,14 +201,14 @@ pub(super) fn read_kept(
         |bytes: &[u8]| DirectoryImage::open(&FILE_KEY, bytes).map_err(|error| error.to_string());
     let (image, problems) = folder.read(DIRECTORY_FILE, IMAGE_BYTES_MAX, open);
     complain(problems);
-    let DirectoryImage { position, environments, tokens } = image?;
+    let DirectoryImage { installation, position, environments, tokens } = image?;
     let mut loaded = Vec::with_capacity(environments.len());
     for entry in environments {
         let environment = Environment::new(entry.id, entry.project, entry.key);
         let after = entry.fail_closed_after_secs.map(Duration::from_secs);
         environment.set_fail_closed_after(after);
         let open = |bytes: &[u8]| match Image::open(&FILE_KEY, bytes) {
-            Ok(image) if image.id == entry.id => Ok(image),
+            Ok(image) if image.is_of(&environment) => Ok(image),
             Ok(_) => Err("it is of another environment".to_owned()),
             Err(error) => Err(error.to_string()),
         };
@@ -203,5 +222,6 @@ pub(super) fn read_kept(
     }
     info!(environments = loaded.len(), "read what an earlier run kept");
     let stored = tokens.into_iter().filter(|(digest, _)| !refused.contains(digest));
-    Some(Directory::new(position, loaded, stored.chain(configured.iter().cloned())))
+    let directory = Directory::new(position, loaded, stored.chain(configured.iter().cloned()));
+    Some(Kept { installation, directory: Arc::new(directory) })
 }

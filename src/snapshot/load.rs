@@ -12,6 +12,8 @@ use crate::snapshot::Update;
 use crate::snapshot::image::seal;
 use crate::store::CACHE_TTL;
 use crate::store::Cache;
+use crate::store::LEASE_TTL;
+use crate::store::Lease;
 use crate::store::Redis;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -32,7 +34,7 @@ use tracing::warn;
 /// How often a replica looks whether the one with the lease has left an image.
 const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long it waits for that before it reads the database itself.
-const LEASE_WAIT_MAX: Duration = Duration::from_secs(3);
+const LEASE_WAIT_MAX: Duration = LEASE_TTL.saturating_add(Duration::from_secs(1));
 /// Bytes of the name of an installation's part of Redis, written as hexadecimal digits.
 const NAMESPACE_BYTES: usize = 8;
 
@@ -43,8 +45,8 @@ pub struct Loader {
     redis: Option<Redis>,
     metrics: Arc<Metrics>,
     ids: Ids,
-    /// The installation's part of Redis, known once the store was reached.
-    shared: Arc<OnceCell<SharedCache>>,
+    /// What tells this installation from others, known once the store was reached.
+    own: Arc<OnceCell<Own>>,
     refused: Arc<Mutex<HashSet<EnvId>>>,
 }
 
@@ -55,44 +57,56 @@ enum Found {
     Nothing,
 }
 
-/// The cache of the installation, with the key that its images are authenticated with.
+/// What tells this installation from others.
 #[derive(Debug)]
-pub struct SharedCache {
-    pub(super) cache: Cache,
-    pub(super) key: ImageKey,
+struct Own {
+    /// Its name, which its files have in them.
+    name: String,
+    /// Its part of Redis.
+    shared: Option<SharedCache>,
+}
+
+/// The part of Redis, with the key that its images are authenticated with.
+#[derive(Debug)]
+struct SharedCache {
+    cache: Cache,
+    key: ImageKey,
 }
 
 impl Loader {
     /// Reads from `store`, and from `redis` where it can.
     pub fn new(store: Store, redis: Option<Redis>, metrics: Arc<Metrics>, ids: Ids) -> Self {
-        Self { store, redis, metrics, ids, shared: Arc::default(), refused: Arc::default() }
+        Self { store, redis, metrics, ids, own: Arc::default(), refused: Arc::default() }
     }
 
-    /// The cache, if there is one and the store was reached.
-    pub(super) fn shared(&self) -> Option<&SharedCache> {
-        self.shared.get()
+    fn shared(&self) -> Option<&SharedCache> {
+        self.own.get()?.shared.as_ref()
+    }
+
+    /// The name of the installation, once the store was reached.
+    pub(super) fn installation(&self) -> Option<&str> {
+        self.own.get().map(|own| own.name.as_str())
     }
 
     /// Reads what tells this installation's images from others.
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
-        let Some(redis) = &self.redis else { return Ok(()) };
         let prepare = async {
             let mut tx = self.store.begin_writing().await?;
-            let key = tx.cache_key(&self.ids.key()).await?;
+            let (secret, identity) = tx.cache_key(&self.ids.key()).await?;
             tx.commit().await?;
-            let key = ImageKey::try_from(key.as_slice()).map_err(|_| StoreError::Corrupt {
-                table: "cluster",
-                key: "cache_key".to_owned(),
-                cause: "it has another length than a key".to_owned(),
-            })?;
-            let name = blake3::derive_key("vexil name of an installation", &key);
-            let name = name.get(..NAMESPACE_BYTES).unwrap_or_default();
-            Ok::<_, StoreError>(SharedCache {
-                cache: Cache::new(redis.clone(), hex::encode(name)),
-                key,
+            // A copy of the database is not its original: it has another server, and another history from there on.
+            let own = format!("{}{identity}", hex::encode(&secret));
+            let key = blake3::derive_key("vexil key of images in Redis", own.as_bytes());
+            let shared = self.redis.clone().map(|redis| {
+                let name = short("vexil name in Redis", own.as_bytes());
+                SharedCache { cache: Cache::new(redis, name), key }
+            });
+            Ok::<_, StoreError>(Own {
+                name: short("vexil name of an installation", &secret),
+                shared,
             })
         };
-        self.shared.get_or_try_init(|| prepare).await.map(|_| ())
+        self.own.get_or_try_init(|| prepare).await.map(|_| ())
     }
 
     /// Reads what is newer than what an environment serves; `None` if nothing is, or the environment is gone.
@@ -105,10 +119,11 @@ impl Loader {
         &self,
         environment: &Environment,
         accepted_epoch: i64,
+        is_starting: bool,
     ) -> Result<Option<Update>, StoreError> {
         let (served, stamp) = environment.served();
         if served == Position::default() {
-            return self.read_all(environment).await;
+            return self.read_all(environment, is_starting).await;
         }
         let mut tx = self.store.read().await?;
         let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
@@ -123,7 +138,8 @@ impl Loader {
                 return Err(StoreError::Regressed(lost(environment, served)));
             }
         }
-        let since = if epoch == served.epoch { served.version } else { 0 };
+        // What is accepted may have another past.
+        let since = if is_accepted { 0 } else { served.version };
         let update = read_since(&mut tx, environment, to, at.stamp, since).await?;
         if since == 0 {
             self.metrics.loads.count(LoadSource::Store);
@@ -139,13 +155,18 @@ impl Loader {
         Ok(Some(update))
     }
 
-    /// Reads an environment of which nothing is served yet.
-    async fn read_all(&self, environment: &Environment) -> Result<Option<Update>, StoreError> {
-        let cached = match self.shared() {
-            Some(shared) => self.read_cached(shared, environment).await,
-            None => None,
-        };
-        if let Some(image) = cached {
+    /// Reads an environment of which nothing is served yet; while the process starts, from the cache if that has it.
+    ///
+    /// Later it is a new environment with little in it, for which nobody should wait.
+    async fn read_all(
+        &self,
+        environment: &Environment,
+        is_starting: bool,
+    ) -> Result<Option<Update>, StoreError> {
+        let shared = self.shared().filter(|_| is_starting);
+        if let Some(shared) = shared
+            && let Some(image) = self.read_cached(shared, environment).await
+        {
             self.metrics.loads.count(LoadSource::Cache);
             return Ok(Some(image.into()));
         }
@@ -153,7 +174,17 @@ impl Loader {
         let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
         let to = Position { epoch, version: at.version };
         self.metrics.loads.count(LoadSource::Store);
-        read_since(&mut tx, environment, to, at.stamp, 0).await.map(Some)
+        let update = read_since(&mut tx, environment, to, at.stamp, 0).await?;
+        drop(tx);
+        if shared.is_some() {
+            // Others wait for it.
+            let image = Image::of(environment, &update);
+            let text = blocking(move || (image.text(), image)).await;
+            if let Some((text, image)) = text {
+                self.share(&image, &text).await;
+            }
+        }
+        Ok(Some(update))
     }
 
     /// Reads the image in the cache; waits for it if another replica is just reading the database.
@@ -172,7 +203,8 @@ impl Loader {
                     return None;
                 }
             }
-            let has_lease = shared.cache.take_lease(environment.id).await.unwrap_or(true);
+            let has_lease =
+                shared.cache.take_lease(environment.id, Lease::Read).await.unwrap_or(true);
             if has_lease || waited_since.elapsed() > LEASE_WAIT_MAX {
                 return None;
             }
@@ -186,24 +218,31 @@ impl Loader {
         shared: &SharedCache,
         environment: &Environment,
     ) -> Result<Found, StoreError> {
-        let Some(cached) = shared.cache.peek(environment.id).await? else {
-            return Ok(Found::Nothing);
-        };
         let refuse = |error: String| {
             self.metrics.images_refused.inc();
             warn!(env.id = environment.id, error, "refused what lies in Redis");
             self.refused().insert(environment.id);
             Ok(Found::Refused)
         };
-        if cached.n_bytes > IMAGE_BYTES_MAX {
-            return refuse(ImageError::TooLarge.to_string());
-        }
-        let bytes = shared.cache.read(environment.id, cached.n_bytes).await?;
-        let Some(bytes) = bytes else { return Ok(Found::Nothing) };
-        match Image::open(&shared.key, &bytes) {
-            Ok(image) if image.id == environment.id => Ok(Found::Image(image)),
-            Ok(_) => refuse("it is of another environment".to_owned()),
-            Err(error) => refuse(error.to_string()),
+        let bytes = match shared.cache.size(environment.id).await {
+            Ok(0) => return Ok(Found::Nothing),
+            Ok(n_bytes) if n_bytes > IMAGE_BYTES_MAX => {
+                return refuse(ImageError::TooLarge.to_string());
+            }
+            Ok(n_bytes) => shared.cache.read(environment.id, n_bytes).await,
+            Err(error) => Err(error),
+        };
+        let bytes = match bytes {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(Found::Nothing),
+            Err(StoreError::Corrupt { cause, .. }) => return refuse(cause),
+            Err(error) => return Err(error),
+        };
+        let key = shared.key;
+        match blocking(move || Image::open(&key, &bytes)).await {
+            Some(Ok(image)) if image.is_of(environment) => Ok(Found::Image(image)),
+            Some(Err(error)) => refuse(error.to_string()),
+            Some(Ok(_)) | None => refuse("it is of another environment".to_owned()),
         }
     }
 
@@ -216,12 +255,13 @@ impl Loader {
     /// else needs to be done.
     pub(super) async fn renew(&self, env: EnvId, at: Position) -> bool {
         let Some(shared) = self.shared() else { return true };
-        if self.refused().remove(&env) {
+        if self.refused().contains(&env) {
             return false;
         }
         match shared.cache.renew(env, at, self.ttl()).await {
             // One replica is enough to leave it there.
-            Ok(false) => !shared.cache.take_lease(env).await.unwrap_or(false),
+            Ok(false) => !shared.cache.take_lease(env, Lease::Write).await.unwrap_or(false),
+            Err(StoreError::Corrupt { .. }) => false,
             Ok(true) | Err(_) => true,
         }
     }
@@ -230,7 +270,9 @@ impl Loader {
     pub(super) async fn share(&self, image: &Image, text: &[u8]) {
         let Some(shared) = self.shared() else { return };
         let sealed = seal(&shared.key, text);
-        match shared.cache.put(image.id, image.position, self.ttl(), &sealed).await {
+        let was_refused = self.refused().remove(&image.id);
+        let put = shared.cache.put(image.id, image.position, self.ttl(), &sealed, was_refused);
+        match put.await {
             Ok(true) => {}
             Ok(false) => debug!(env.id = image.id, "what lies in Redis is newer"),
             Err(error) => debug!(%error, "cannot write to Redis"),
@@ -240,6 +282,17 @@ impl Loader {
     fn ttl(&self) -> Duration {
         CACHE_TTL.mul_f64(0.9 + 0.2 * self.ids.jitter())
     }
+}
+
+/// A name of so few characters that it can be read, which tells nothing of what it was made of.
+fn short(purpose: &str, of: &[u8]) -> String {
+    let name = blake3::derive_key(purpose, of);
+    hex::encode(name.get(..NAMESPACE_BYTES).unwrap_or_default())
+}
+
+/// Runs what takes long where it holds up no request; `None` if it panicked.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
 }
 
 async fn read_since(
@@ -253,6 +306,7 @@ async fn read_since(
     let segments = tx.changed_segments(environment.id, since).await?;
     Ok(Update {
         to,
+        is_relative: since > 0,
         stamp: stamp.into_boxed_str(),
         flags: flags.into_iter().map(Arc::new).collect(),
         segments: segments.into_iter().map(Arc::new).collect(),
@@ -272,6 +326,7 @@ impl From<Image> for Update {
     fn from(image: Image) -> Self {
         Self {
             to: image.position,
+            is_relative: false,
             stamp: image.stamp,
             flags: image.flags.into_iter().map(|(_, flag)| flag).collect(),
             segments: image.segments.into_iter().map(|(_, segment)| segment).collect(),

@@ -35,8 +35,8 @@ pub use image::Image;
 pub use image::ImageError;
 pub use image::ImageKey;
 pub use keep::Keeper;
+pub use keep::Kept;
 pub use load::Loader;
-pub use load::SharedCache;
 pub use status::Freshness;
 pub use status::Source;
 

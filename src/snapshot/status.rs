@@ -39,9 +39,15 @@ pub enum Source {
 impl Freshness {
     /// How long ago the store last confirmed what is served, if that is longer than a replica may keep to itself.
     ///
-    /// What comes from disk counts from the start of the process, since nothing is known about the time before.
+    /// What comes from disk was never confirmed; it counts from the start of the process, since nothing is known of the time
+    /// before.
     pub fn unconfirmed_for(&self) -> Option<Duration> {
-        self.confirmed_ago.filter(|ago| *ago > CONFIRMATION_HOLDS)
+        self.confirmed_ago.filter(|ago| self.source == Source::Disk || *ago > CONFIRMATION_HOLDS)
+    }
+
+    /// Whether the store has confirmed what is served within this time.
+    pub fn is_confirmed_within(&self, time: Duration) -> bool {
+        self.source == Source::Store && self.confirmed_ago.is_some_and(|ago| ago <= time)
     }
 }
 

@@ -14,25 +14,28 @@ use std::time::Duration;
 /// How long an image lies in Redis if nobody renews it; the real time differs by up to a tenth.
 pub const CACHE_TTL: Duration = Duration::from_secs(30);
 /// How long a replica may take to read what is missing from the database before another one tries.
-const LEASE_TTL: Duration = Duration::from_secs(5);
+pub const LEASE_TTL: Duration = Duration::from_secs(5);
 /// How long a question may take, whatever it moves.
 const OPERATION_TIMEOUT: Duration = Duration::from_millis(50);
 /// Bytes that must move in each further millisecond.
 const BYTES_PER_MS: usize = 50 * 1024;
 
-/// Sets an image unless one of a higher position is there. `KEYS[1]`; epoch, version, milliseconds to live, image.
+/// Sets an image unless one of a higher position is there and nobody has refused it. `KEYS[1]`; epoch, version, milliseconds to
+/// live, image, whether whatever is there was refused.
 const PUT: &str = "
+if ARGV[5] == '1' then redis.call('DEL', KEYS[1]) end
 local e = tonumber(redis.call('HGET', KEYS[1], 'e') or '-1')
 local v = tonumber(redis.call('HGET', KEYS[1], 'v') or '-1')
 local ne, nv = tonumber(ARGV[1]), tonumber(ARGV[2])
 if not e or not v then e, v = -1, -1 end
 if ne < e or (ne == e and nv < v) then return 0 end
-redis.call('HSET', KEYS[1], 'e', ARGV[1], 'v', ARGV[2], 'n', #ARGV[4], 'b', ARGV[4])
+redis.call('HSET', KEYS[1], 'e', ARGV[1], 'v', ARGV[2], 'b', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1";
 /// Renews an image that is of this position. `KEYS[1]`; epoch, version, milliseconds to live.
 const RENEW: &str = "
 local at = redis.call('HMGET', KEYS[1], 'e', 'v')
+if redis.call('HSTRLEN', KEYS[1], 'b') == 0 then return 0 end
 if at[1] ~= ARGV[1] or at[2] ~= ARGV[2] then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1";
@@ -40,13 +43,13 @@ return 1";
 static PUT_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(PUT));
 static RENEW_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(RENEW));
 
-/// What lies in Redis for an environment, before it is read.
+/// What one replica does for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CachedImage {
-    /// Where it says that it stands.
-    pub position: Position,
-    /// Its bytes.
-    pub n_bytes: usize,
+pub enum Lease {
+    /// Reads an environment from the database.
+    Read,
+    /// Writes an environment here.
+    Write,
 }
 
 /// The part of Redis that belongs to one installation.
@@ -67,18 +70,15 @@ impl Cache {
         format!("vexil:{}:ruleset:{env}", self.namespace)
     }
 
-    /// What lies there for an environment.
+    /// The bytes of the image that lies there for an environment; 0 if there is none.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if Redis does not answer in time.
-    pub async fn peek(&self, env: EnvId) -> Result<Option<CachedImage>, StoreError> {
-        let mut command = redis::cmd("HMGET");
-        command.arg(self.key(env)).arg(&["e", "v", "n"]);
-        let found: (Option<i64>, Option<i64>, Option<usize>) =
-            self.redis.ask(OPERATION_TIMEOUT, async |c| command.query_async(c).await).await?;
-        let (Some(epoch), Some(version), Some(n_bytes)) = found else { return Ok(None) };
-        Ok(Some(CachedImage { position: Position { epoch, version }, n_bytes }))
+    /// [`StoreError::Unavailable`] if Redis does not answer in time, [`StoreError::Corrupt`] if something else lies there.
+    pub async fn size(&self, env: EnvId) -> Result<usize, StoreError> {
+        let mut command = redis::cmd("HSTRLEN");
+        command.arg(self.key(env)).arg("b");
+        self.redis.ask(OPERATION_TIMEOUT, async |c| command.query_async(c).await).await
     }
 
     /// Reads the image of `n_bytes` that lies there for an environment.
@@ -103,9 +103,11 @@ impl Cache {
         at: Position,
         ttl: Duration,
         image: &[u8],
+        replaces_refused: bool,
     ) -> Result<bool, StoreError> {
         let mut call = PUT_SCRIPT.key(self.key(env));
         call.arg(at.epoch).arg(at.version).arg(millis(ttl)).arg(image);
+        call.arg(i32::from(replaces_refused));
         self.redis.ask(time_for(image.len()), async |c| call.invoke_async(c).await).await
     }
 
@@ -120,14 +122,19 @@ impl Cache {
         self.redis.ask(OPERATION_TIMEOUT, async |c| call.invoke_async(c).await).await
     }
 
-    /// Becomes the one replica that reads an environment from the database; returns whether it does. Ends by itself.
+    /// Becomes the one replica that reads an environment from the database, or writes it here; returns whether it does. Ends by
+    /// itself.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] if Redis does not answer in time.
-    pub async fn take_lease(&self, env: EnvId) -> Result<bool, StoreError> {
+    pub async fn take_lease(&self, env: EnvId, what: Lease) -> Result<bool, StoreError> {
+        let what = match what {
+            Lease::Read => "reader",
+            Lease::Write => "writer",
+        };
         let mut command = redis::cmd("SET");
-        command.arg(format!("{}:lease", self.key(env))).arg(1).arg("NX");
+        command.arg(format!("{}:{what}", self.key(env))).arg(1).arg("NX");
         command.arg("PX").arg(millis(LEASE_TTL));
         let taken: Option<String> =
             self.redis.ask(OPERATION_TIMEOUT, async |c| command.query_async(c).await).await?;

@@ -20,10 +20,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Waits two seconds for a lock and five for a statement, so that a forgotten transaction elsewhere cannot hold this one; and
-/// is ended if nothing comes for three seconds, so that a replica that was cut off in the middle of it holds up no other.
+/// is ended if nothing comes for five seconds, so that a replica that was cut off in the middle of it holds up no other.
 pub(super) const POSTGRES_WRITE: &str =
     "begin; set local lock_timeout = '2s'; set local statement_timeout = '5s';
-    set local idle_in_transaction_session_timeout = '3s'";
+    set local idle_in_transaction_session_timeout = '5s'";
 /// One state for all statements.
 pub(super) const POSTGRES_READ: &str =
     "begin isolation level repeatable read read only; set local statement_timeout = '5s';

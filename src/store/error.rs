@@ -31,11 +31,11 @@ pub enum StoreError {
 }
 
 /// Classes and codes of SQLSTATE that mean "not now": connection lost (08), out of resources (53), shutting down (57P),
-/// lock not available (55P03), read-only standby (25006, and 55000 for what a standby cannot be asked), statement timeout
+/// lock not available (55P03), read-only standby (25006, and 55000 for what a standby cannot be asked), transaction that stood still (25P03), statement timeout
 /// (57014), serialization (40).
 ///
 /// Source: PostgreSQL documentation, appendix A.
-const TRANSIENT_SQLSTATES: &[&str] = &["08", "53", "57", "55P03", "55000", "25006", "40"];
+const TRANSIENT_SQLSTATES: &[&str] = &["08", "53", "57", "55P03", "55000", "25006", "25P03", "40"];
 
 /// Primary result codes of SQLite that mean "not now": busy (5), locked (6), read-only (8), I/O error (10), full (13).
 ///

@@ -66,28 +66,34 @@ const STAMP: &str = "select audit_id from change_log where environment_id = $1 a
 
 const POSTGRES_STATE: &str =
     concat!("select identity = ", postgres_identity!(), ", regression from cluster where id = 1");
-/// The first server that is seen begins no new epoch.
 const POSTGRES_CONTINUE: &str = concat!(
-    "update cluster set epoch = epoch + case when identity = '' then 0 else 1 end, identity = ",
+    "update cluster set epoch = epoch + 1, identity = ",
     postgres_identity!(),
     " where id = 1 and identity <> ",
     postgres_identity!()
 );
-const MARK: &str = "update cluster set regression = $1 where id = 1 and regression is null";
+const POSTGRES_FIRST: &str = concat!(
+    "update cluster set identity = ",
+    postgres_identity!(),
+    " where id = 1 and identity = ''"
+);
+const MARK: &str = "update cluster set regression = $1
+    where id = 1 and regression is null and epoch = $2";
 const ACCEPT: &str =
     "update cluster set epoch = epoch + 1, accepted_epoch = epoch + 1, regression = null
     where id = 1 and regression is not null returning epoch";
 const REGRESSION: &str = "select regression from cluster where id = 1";
-const CACHE_KEY: &str = "select cache_key from cluster where id = 1";
+const CACHE_KEY: &str = "select cache_key, identity from cluster where id = 1";
 const SET_CACHE_KEY: &str = "update cluster set cache_key = $1 where id = 1 and cache_key is null";
 
 type ClusterRow = (i64, i64, bool, Option<String>, i64);
 
-/// Begins a new epoch if the server is another one than before, so that nobody goes on from what it may have lost.
+/// Checks that the history is the one that replicas follow.
 ///
 /// # Errors
 ///
-/// [`StoreError::Regressed`] if replicas have seen what is missing here.
+/// [`StoreError::Regressed`] if replicas have seen what is missing here; [`StoreError::Unavailable`] if the server is another one
+/// than before, until a replica has looked whether anything is missing.
 pub(super) async fn check(tx: &mut Transaction<'static, Postgres>) -> Result<(), StoreError> {
     let query = sql!(POSTGRES_STATE => (bool, Option<String>));
     let (is_continued, regression) = query.fetch_one(&mut **tx).await?;
@@ -95,29 +101,41 @@ pub(super) async fn check(tx: &mut Transaction<'static, Postgres>) -> Result<(),
         return Err(StoreError::Regressed(detail));
     }
     if !is_continued {
-        sql!(POSTGRES_CONTINUE).execute(&mut **tx).await?;
+        let detail =
+            "another server or timeline has taken over, and nobody has looked yet what it has";
+        return Err(StoreError::Unavailable(detail.to_owned()));
     }
     Ok(())
 }
 
-impl Store {
-    /// Notes that the server is another one than before, which begins an epoch.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Regressed`] if replicas have seen what is missing here.
-    pub async fn begin_epoch(&self) -> Result<(), StoreError> {
-        self.write().await?.commit().await
-    }
+/// Notes the server under which the first epoch begins.
+pub(super) async fn begin(tx: &mut Transaction<'static, Postgres>) -> Result<(), StoreError> {
+    sql!(POSTGRES_FIRST).execute(&mut **tx).await?;
+    Ok(())
+}
 
-    /// Notes what is missing here that a replica has seen; until it is accepted, nothing can be changed.
+impl Store {
+    /// Notes that the server is another one than before, which begins an epoch; the first who notes it begins it.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn mark_regression(&self, detail: &str) -> Result<(), StoreError> {
+    pub async fn begin_epoch(&self) -> Result<(), StoreError> {
         let mut tx = self.begin_writing().await?;
-        on_tx!(&mut tx, c => sql!(MARK).bind(detail).execute(c).await.map(|_| ()))?;
+        if let Tx::Postgres(tx) = &mut tx {
+            sql!(POSTGRES_CONTINUE).execute(&mut **tx).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Notes what is missing in an epoch that a replica has seen; until it is accepted, nothing can be changed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn mark_regression(&self, detail: &str, epoch: i64) -> Result<(), StoreError> {
+        let mut tx = self.begin_writing().await?;
+        on_tx!(&mut tx, c => sql!(MARK).bind(detail).bind(epoch).execute(c).await.map(|_| ()))?;
         tx.commit().await
     }
 
@@ -205,16 +223,16 @@ impl Tx {
         Ok(epoch.and_then(|(epoch,)| Some((epoch, regression?))))
     }
 
-    /// Reads the key that authenticates what replicas leave in Redis; the first who asks sets it to `new`.
+    /// Reads the key that authenticates what replicas leave in Redis, and which server this is; the first who asks sets the key
+    /// to `new`.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn cache_key(&mut self, new: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub async fn cache_key(&mut self, new: &[u8]) -> Result<(Vec<u8>, String), StoreError> {
         on_tx!(self, c => {
             sql!(SET_CACHE_KEY).bind(new).execute(&mut *c).await?;
-            let (key,) = sql!(CACHE_KEY => (Vec<u8>,)).fetch_one(&mut *c).await?;
-            Ok(key)
+            Ok(sql!(CACHE_KEY => (Vec<u8>, String)).fetch_one(&mut *c).await?)
         })
     }
 }

@@ -7,6 +7,7 @@
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Tx;
+use crate::store::history;
 use crate::store::on_tx;
 use crate::store::sql;
 use sha2::Digest;
@@ -104,6 +105,9 @@ impl Store {
         if applied.len() + done.len() > MIGRATIONS.len() {
             let detail = "the database was written by a newer version of vexil; upgrade this one";
             return Err(StoreError::Schema(detail.to_owned()));
+        }
+        if let Tx::Postgres(tx) = &mut tx {
+            history::begin(tx).await?;
         }
         tx.commit().await?;
         Ok(done)

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 /// How long ringing may take; nobody waits longer for a doorbell.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long the largest question may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Failures in a row after which Redis is left alone.
 const FAILURES_MAX: u32 = 5;
 /// How long it is left alone.
@@ -50,6 +52,13 @@ fn unavailable(error: &RedisError) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
 
+fn is_of_connection(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error.is_connection_refusal()
+}
+
 fn no_answer() -> StoreError {
     StoreError::Unavailable("Redis does not answer".to_owned())
 }
@@ -64,10 +73,10 @@ impl Redis {
         let invalid =
             |error: RedisError| StoreError::Schema(format!("the Redis URL is not valid: {error}"));
         let client = redis::Client::open(url.expose_secret()).map_err(invalid)?;
-        // How long an answer may take depends on what is asked.
+        // How long an answer may take depends on what is asked; after this the connection counts as lost.
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
+            .set_response_timeout(Some(ANSWER_TIMEOUT));
         let manager =
             ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(invalid)?;
         Ok(Self { client, manager, breaker: Arc::default() })
@@ -93,12 +102,26 @@ impl Redis {
         self.check()?;
         let mut manager = self.manager.clone();
         let answer = tokio::time::timeout(timeout, question(&mut manager)).await;
-        let answer = match answer {
-            Ok(answer) => answer.map_err(|error| unavailable(&error)),
-            Err(_) => Err(no_answer()),
-        };
-        self.note(answer.is_ok());
-        answer
+        match answer {
+            Ok(Ok(answer)) => {
+                self.note(true);
+                Ok(answer)
+            }
+            // What Redis refuses says nothing against Redis.
+            Ok(Err(error)) if !is_of_connection(&error) => Err(StoreError::Corrupt {
+                table: "redis",
+                key: String::new(),
+                cause: error.to_string(),
+            }),
+            Ok(Err(error)) => {
+                self.note(false);
+                Err(unavailable(&error))
+            }
+            Err(_) => {
+                self.note(false);
+                Err(no_answer())
+            }
+        }
     }
 
     fn check(&self) -> Result<(), StoreError> {

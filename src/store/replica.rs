@@ -19,6 +19,15 @@ pub struct ReplicaRecord {
     pub positions: BTreeMap<EnvId, Position>,
 }
 
+/// A process that has not signed off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenReplica {
+    /// Which, and how far it had come.
+    pub replica: ReplicaRecord,
+    /// Whether it was seen within the last five seconds; each is seen once a second.
+    pub is_live: bool,
+}
+
 /// The number under which the position of the directory stands; no environment has it.
 pub const DIRECTORY: EnvId = 0;
 
@@ -30,9 +39,8 @@ const BEAT: &str = "insert into replica (id, name, positions, seen_at)
 const FORGET_OLD: &str =
     "delete from replica where seen_at < clock_timestamp() - interval '1 hour'";
 const FORGET: &str = "delete from replica where id = $1";
-/// Those that have not been seen for longer are taken for dead; each is seen once a second.
-const LIVE: &str = "select id, name, positions from replica
-    where seen_at > clock_timestamp() - interval '5 seconds' order by name, id";
+const SEEN: &str = "select id, name, positions, seen_at > clock_timestamp() - interval '5 seconds'
+    from replica order by name, id";
 
 impl Store {
     /// Notes that a process lives and how far it has come. On SQLite there is only one, which nobody asks about.
@@ -61,25 +69,27 @@ impl Store {
     ///
     /// Those of the database.
     pub async fn sign_off(&self, id: &str) -> Result<(), StoreError> {
-        let Self::Postgres(pool) = self else { return Ok(()) };
-        sql!(FORGET).bind(id).execute(pool).await?;
+        let Tx::Postgres(mut tx) = self.begin_writing().await? else { return Ok(()) };
+        sql!(FORGET).bind(id).execute(&mut *tx).await?;
+        tx.commit().await?;
         Ok(())
     }
 
-    /// Reads all processes that live; none on SQLite.
+    /// Reads all processes that were seen in the last hour and have not signed off; none on SQLite.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
-        let Self::Postgres(pool) = self else { return Ok(Vec::new()) };
-        let rows = sql!(LIVE => (String, String, String)).fetch_all(pool).await?;
-        let read = |(id, name, positions): (String, String, String)| {
+    pub async fn replicas(&self) -> Result<Vec<SeenReplica>, StoreError> {
+        let Tx::Postgres(mut tx) = self.read().await? else { return Ok(Vec::new()) };
+        let rows = sql!(SEEN => (String, String, String, bool)).fetch_all(&mut *tx).await?;
+        let read = |(id, name, positions, is_live): (String, String, String, bool)| {
             // What cannot be read has confirmed nothing.
             let positions: BTreeMap<EnvId, (i64, i64)> =
                 serde_json::from_str(&positions).unwrap_or_default();
             let position = |(env, (epoch, version))| (env, Position { epoch, version });
-            ReplicaRecord { id, name, positions: positions.into_iter().map(position).collect() }
+            let positions = positions.into_iter().map(position).collect();
+            SeenReplica { replica: ReplicaRecord { id, name, positions }, is_live }
         };
         Ok(rows.into_iter().map(read).collect())
     }

@@ -45,7 +45,10 @@ async fn a_process_starts_from_what_an_earlier_one_kept() {
     let client = server.admin.with_token(&client.token);
     let after = client.evaluate("f", json!({"targetingKey": "u"})).await;
     assert_eq!(after.header("vexil-version"), before.header("vexil-version"));
-    assert_eq!(after.expect(200), before.expect(200));
+    let (after, before) = (after.expect(200), before.expect(200));
+    for what in ["value", "reason", "variant"] {
+        assert_eq!(after[what], before[what]);
+    }
     let write = server.admin.post("/kill/f", json!({})).await;
     assert_eq!(write.expect(503)["code"], "store_unavailable");
     let nobody = server.admin.with_token("nobody's token");
@@ -69,9 +72,9 @@ async fn what_is_damaged_is_set_aside_and_the_generation_before_is_used() {
     let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
     let client = server.with_environment().await;
     server.flag_on("f").await;
-    kept(folder.path(), "\"on\":true").await;
+    kept(folder.path(), r#"\"on\":true"#).await;
     server.admin.post("/kill/f", json!({})).await.expect(200);
-    kept(folder.path(), "\"on\":false").await;
+    kept(folder.path(), r#"\"on\":false"#).await;
     server.kill().await;
     postgres.stop().await;
     let find = |part: &str| {

@@ -15,6 +15,7 @@ use axum::extract::Query;
 use axum::extract::RawPathParams;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
@@ -45,16 +46,23 @@ pub(crate) struct Touched {
 /// Answers a request that writes when every replica serves what was written, if it asks for that.
 pub(crate) async fn confirm(
     State(state): State<AdminState>,
-    params: RawPathParams,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let writes = !request.method().is_safe();
-    let wait = match take_wait(request.uri_mut()) {
-        Ok(wait) => wait.filter(|_| writes),
+    let wait = match request.method().is_safe() {
+        true => Ok(None),
+        false => take_wait(request.uri_mut()),
+    };
+    let wait = match wait {
+        Ok(wait) => wait,
         Err(error) => return error.into_response(),
     };
-    let named = |name| params.iter().find(|(each, _)| *each == name).map(|(_, text)| text);
+    // What cannot be read names nothing, as the handler will say.
+    let named = |name| {
+        let params = params.as_ref().ok()?;
+        params.iter().find(|(each, _)| *each == name).map(|(_, text)| text)
+    };
     let mut project = named("project").and_then(ProjectKey::parse);
     let mut env = named("environment").and_then(EnvKey::parse);
     let mut response = next.run(request).await;
@@ -66,10 +74,10 @@ pub(crate) async fn confirm(
     }
     let confirmation = match wait {
         Some(timeout) => state.control.confirm(project.as_ref(), env.as_ref(), timeout).await,
-        None => Ok(Confirmation { confirmed: Vec::new(), waiting: Vec::new() }),
+        None => Ok(Confirmation { is_complete: true, ..Confirmation::default() }),
     };
     // It is written, whatever is known about replicas.
-    let Ok(Confirmation { confirmed, waiting }) = confirmation else {
+    let Ok(Confirmation { is_complete, confirmed, mut waiting }) = confirmation else {
         return pending(response, vec!["the database cannot be asked".to_owned()]).await;
     };
     if let (Some(project), Some(env)) = (&project, &env) {
@@ -85,7 +93,10 @@ pub(crate) async fn confirm(
     if wait.is_some() {
         response.headers_mut().insert(REPLICAS, HeaderValue::from(confirmed.len()));
     }
-    if waiting.is_empty() { response } else { pending(response, waiting).await }
+    if !is_complete && waiting.is_empty() {
+        waiting.push("no replica has said anything for 5 seconds".to_owned());
+    }
+    if is_complete { response } else { pending(response, waiting).await }
 }
 
 /// Turns an answer into 202, with the names of the replicas that have not confirmed.

@@ -116,16 +116,16 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
     let mut outcomes: Vec<(&CompiledFlag, Outcome<'_>)> = Vec::with_capacity(ruleset.n_flags());
     outcomes.extend(visible.map(|flag| (&**flag, evaluate(&ruleset, flag, &context))));
     data.metrics.evaluations.inc_by(u64::try_from(outcomes.len()).unwrap_or_default());
-    let etag = etag_of(environment.id, ruleset.epoch, &outcomes);
+    let unconfirmed_ms = unconfirmed_ms(&data.snapshots);
+    let is_stale = unconfirmed_ms.is_some();
+    let etag = etag_of(environment.id, ruleset.epoch, is_stale, &outcomes);
     let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let position = Position { epoch: ruleset.epoch, version: ruleset.version };
-    let unconfirmed_ms = unconfirmed_ms(&data.snapshots);
     let is_same = asked.is_some_and(|asked| is_match(asked, &etag));
     let mut response = if is_same {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let version = ruleset.version.to_string();
-        let is_stale = unconfirmed_ms.is_some();
         let flag_set_id = environment.key.as_str();
         let metadata = BulkMetadata { flag_set_id, version: &version, stale: is_stale };
         ([(header::CONTENT_TYPE, "application/json")], write_all(&outcomes, &metadata))
@@ -222,11 +222,17 @@ fn write_all(outcomes: &[(&CompiledFlag, Outcome<'_>)], metadata: &BulkMetadata<
 ///
 /// A flag's version stands for its definition and its configuration, the program's for the way in which they are written. All
 /// replicas of one version compute the same tag.
-fn etag_of(env: i64, epoch: i64, outcomes: &[(&CompiledFlag, Outcome<'_>)]) -> String {
+fn etag_of(
+    env: i64,
+    epoch: i64,
+    is_stale: bool,
+    outcomes: &[(&CompiledFlag, Outcome<'_>)],
+) -> String {
     let mut hashed = Vec::with_capacity((outcomes.len() + 1).saturating_mul(ETAG_INPUT_BYTES));
     hashed.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
     hashed.extend_from_slice(&env.to_be_bytes());
     hashed.extend_from_slice(&epoch.to_be_bytes());
+    hashed.push(u8::from(is_stale));
     for (flag, outcome) in outcomes {
         // Keys have no zero in them, so each ends where its zero is.
         hashed.extend_from_slice(flag.key.as_str().as_bytes());
