@@ -8,6 +8,8 @@ use crate::control::Control;
 use crate::http;
 use crate::http::AdminState;
 use crate::http::DataState;
+use crate::http::Front;
+use crate::http::Sockets;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
 use crate::model::token::Role;
@@ -126,8 +128,11 @@ impl App {
             let listening = follower.clone().listen(doorbell, stop.clone());
             spawn(&tasks, name, &stop, &failed, listening);
         }
-        let front = http::front(data, AdminState { control });
-        let serving = http::serve(listener, front, connections.clone(), stop.clone());
+        let front = Front::new(data, AdminState { control });
+        let service_for = move |peer| front.service(peer);
+        let sockets = Sockets::within_descriptors();
+        let serving =
+            http::serve(listener, service_for, sockets, connections.clone(), stop.clone());
         spawn(&tasks, "accept loop", &stop, &failed, serving);
         let following = {
             let stop = stop.clone();

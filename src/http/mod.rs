@@ -23,8 +23,9 @@ mod router;
 mod serve;
 mod stream;
 
-pub use front::front;
+pub use front::Front;
 pub(crate) use json_body::IMPORT_BODY_BYTES_MAX;
+pub use serve::Sockets;
 pub use serve::serve;
 
 use crate::control::Control;

@@ -34,5 +34,6 @@ mod outage;
 mod replicas;
 mod rollout;
 mod server_sdk;
+mod sockets;
 mod store;
 mod stream;
