@@ -9,6 +9,9 @@ use crate::http;
 use crate::http::AdminState;
 use crate::http::DataState;
 use crate::http::Front;
+use crate::http::LimitSetting;
+use crate::http::LimitSettings;
+use crate::http::Limits;
 use crate::http::Sockets;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
@@ -50,6 +53,7 @@ pub struct App {
     /// Every command.
     pub control: Control,
     listener: TcpListener,
+    limits: Arc<Limits>,
     follower: Follower,
     doorbells: Vec<Doorbell>,
     stop: CancellationToken,
@@ -86,10 +90,12 @@ impl App {
         let of_store = Doorbell::of(&store).filter(|_| config.does_listen);
         let of_redis = redis.clone().map(|redis| Doorbell::Redis(Box::new(redis)));
         let doorbells = of_store.into_iter().chain(of_redis).collect();
+        let limits = Arc::new(Limits::new(limit_settings(config), &metrics));
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
         Ok(Self {
             control,
             listener,
+            limits,
             follower,
             doorbells,
             stop: CancellationToken::new(),
@@ -115,12 +121,14 @@ impl App {
     ///
     /// A task ended early.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { control, listener, follower, doorbells, stop, connections, tasks } = self;
+        let Self { control, listener, limits, follower, doorbells, stop, connections, tasks } =
+            self;
         let store = control.store.clone();
         let failed = CancellationToken::new();
         let data = DataState {
             snapshots: Arc::clone(&control.snapshots),
             metrics: Arc::clone(&control.metrics),
+            limits,
             stop: Arc::new(stop.clone()),
         };
         for doorbell in doorbells {
@@ -223,6 +231,17 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+fn limit_settings(config: &Config) -> LimitSettings {
+    let limit = |rps, is_shadow| LimitSetting { rps, is_shadow };
+    let shadow = config.limit_shadow;
+    LimitSettings {
+        replica: limit(config.limit_replica_rps, shadow.replica),
+        client_address: limit(config.limit_client_address_rps, shadow.client_address),
+        server_token: limit(config.limit_server_token_rps, shadow.server_token),
+        trusted_proxies: config.trusted_proxies.0.clone(),
+    }
 }
 
 fn configured_tokens(config: &Config) -> Vec<(Digest, Grant)> {

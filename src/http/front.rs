@@ -6,6 +6,7 @@
 
 use crate::http::AdminState;
 use crate::http::DataState;
+use crate::http::limit::Arrival;
 use crate::http::ofrep;
 use crate::http::router::router;
 use axum::Router;
@@ -15,6 +16,7 @@ use axum::response::Response;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tower::Service;
 use tower::ServiceExt;
 use tower::service_fn;
@@ -39,7 +41,7 @@ impl Front {
     /// Returns the service that answers every request of one connection.
     pub fn service(
         &self,
-        _peer: IpAddr,
+        peer: IpAddr,
     ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
     + Clone
     + Send
@@ -51,8 +53,10 @@ impl Front {
             async move {
                 collapse_leading_slashes(request.uri_mut());
                 if ofrep::has_path(request.uri().path()) {
-                    return Ok(ofrep::answer(&parts.data, request).await);
+                    return Ok(ofrep::answer(&parts.data, request, peer).await);
                 }
+                let limits = Arc::clone(&parts.data.limits);
+                request.extensions_mut().insert(Arrival { limits, peer, at: Instant::now() });
                 // Boxed, so that the future of the short way stays small.
                 Box::pin(parts.router.clone().oneshot(request)).await
             }

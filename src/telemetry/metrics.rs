@@ -22,6 +22,15 @@ struct RequestLabels {
     status: &'static str,
 }
 
+/// Which limit a figure is of, and whether what is over it is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// The limit's name.
+    pub limit: &'static str,
+    /// `enforced` or `shadow`.
+    pub mode: &'static str,
+}
+
 /// Requests answered, by class of status; counting takes no lock.
 #[derive(Debug)]
 pub struct RequestCounters {
@@ -62,6 +71,8 @@ pub struct Metrics {
     pub evaluations: Counter,
     /// Requests answered, by class of status.
     pub requests: RequestCounters,
+    /// Requests that were over a limit.
+    pub limited: Family<LimitLabels, Counter>,
     /// Streams that are open.
     pub streams: Gauge,
     /// The version of each environment that is served.
@@ -86,6 +97,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             evaluations: Counter::default(),
             requests: RequestCounters::new(&requests),
+            limited: Family::default(),
             streams: Gauge::default(),
             environment_version: Family::default(),
             installs_refused: Counter::default(),
@@ -100,6 +112,11 @@ impl Default for Metrics {
             metrics.evaluations.clone(),
         );
         registry.register("requests", "Requests answered", requests);
+        registry.register(
+            "limited",
+            "Requests that were over a limit, refused unless the limit is in the shadow",
+            metrics.limited.clone(),
+        );
         registry.register("streams", "Streams that are open", metrics.streams.clone());
         registry.register(
             "environment_version",

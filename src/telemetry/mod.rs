@@ -7,4 +7,5 @@ mod metrics;
 
 pub use log::init_log;
 pub use metrics::EnvironmentLabels;
+pub use metrics::LimitLabels;
 pub use metrics::Metrics;

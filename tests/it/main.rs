@@ -30,6 +30,7 @@ mod evaluate_many;
 mod evaluation;
 mod flags;
 mod import;
+mod limits;
 mod outage;
 mod replicas;
 mod rollout;

@@ -5,6 +5,7 @@ mod database;
 mod server;
 mod sse;
 
+pub use client::Answer;
 pub use client::Client;
 pub use database::Database;
 pub use database::PgBouncer;
