@@ -13,6 +13,7 @@ use crate::http::LimitSetting;
 use crate::http::LimitSettings;
 use crate::http::Limits;
 use crate::http::Sockets;
+use crate::http::Tls;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
 use crate::model::token::Role;
@@ -54,6 +55,7 @@ pub struct App {
     pub control: Control,
     listener: TcpListener,
     limits: Arc<Limits>,
+    tls: Option<Arc<Tls>>,
     follower: Follower,
     doorbells: Vec<Doorbell>,
     stop: CancellationToken,
@@ -68,13 +70,17 @@ impl App {
     ///
     /// # Errors
     ///
-    /// The address is taken, a URL is wrong, or another process uses the data directory.
+    /// The address is taken, a URL is wrong, the certificate cannot be used, or another process uses the data directory.
     pub async fn build(config: &Config, refused: Vec<Digest>) -> anyhow::Result<Self> {
         let store = match &config.database_url {
             Some(url) => Store::postgres(url)?,
             None => Store::sqlite(&config.data_dir).await?,
         };
         let redis = config.redis_url.as_ref().map(RedisHints::new).transpose()?;
+        let tls = match &config.tls {
+            Some((certificate, key)) => Some(Tls::new(certificate.clone(), key.clone())?),
+            None => None,
+        };
         let listener = listen(config.listen)
             .with_context(|| format!("could not listen on {}", config.listen))?;
         let snapshots = Arc::new(Snapshots::default());
@@ -96,6 +102,7 @@ impl App {
             control,
             listener,
             limits,
+            tls: tls.map(Arc::new),
             follower,
             doorbells,
             stop: CancellationToken::new(),
@@ -121,7 +128,7 @@ impl App {
     ///
     /// A task ended early.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { control, listener, limits, follower, doorbells, stop, connections, tasks } =
+        let Self { control, listener, limits, tls, follower, doorbells, stop, connections, tasks } =
             self;
         let store = control.store.clone();
         let failed = CancellationToken::new();
@@ -138,7 +145,10 @@ impl App {
         }
         let front = Front::new(data, AdminState { control });
         let service_for = move |peer| front.service(peer);
-        let sockets = Sockets::within_descriptors();
+        if let Some(tls) = tls.clone() {
+            spawn(&tasks, "certificate", &stop, &failed, tls.keep_current(stop.clone()));
+        }
+        let sockets = Sockets { tls, ..Sockets::within_descriptors() };
         let serving =
             http::serve(listener, service_for, sockets, connections.clone(), stop.clone());
         spawn(&tasks, "accept loop", &stop, &failed, serving);

@@ -33,6 +33,8 @@ pub const SETTINGS: &[&str] = &[
     "VEXIL_LIMIT_SERVER_TOKEN_RPS",
     "VEXIL_LIMIT_SHADOW",
     "VEXIL_TRUSTED_PROXIES",
+    "VEXIL_TLS_CERT",
+    "VEXIL_TLS_KEY",
 ];
 
 /// Characters that a configured administrator's token must have, so that it cannot be guessed.
@@ -97,6 +99,12 @@ pub struct Settings {
     /// Proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8,192.0.2.1
     #[arg(long, env = "VEXIL_TRUSTED_PROXIES", value_name = "NETWORKS")]
     pub trusted_proxies: Option<Networks>,
+    /// A PEM file with the certificate and those it was signed by; with it, only TLS is spoken
+    #[arg(long, env = "VEXIL_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the certificate's key
+    #[arg(long, env = "VEXIL_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// For tests: does not listen to the database's doorbell, so that only the poll finds changes
     #[arg(long, env = "VEXIL_TEST_NO_LISTEN", hide = true)]
     pub test_no_listen: bool,
@@ -118,6 +126,8 @@ struct SettingsFile {
     limit_server_token_rps: Option<u32>,
     limit_shadow: Option<ShadowLimits>,
     trusted_proxies: Option<Networks>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
 }
 
 /// The configuration of a server, complete and valid.
@@ -147,6 +157,8 @@ pub struct Config {
     pub limit_shadow: ShadowLimits,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Networks,
+    /// The files of the certificate and its key; `None` is no TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Whether to listen to the database's doorbell.
     pub does_listen: bool,
 }
@@ -156,7 +168,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// The file cannot be read or has an unknown setting, or the administrator's token is too short.
+    /// The file cannot be read or has an unknown setting, the administrator's token is too short, or a certificate has no key.
     pub fn resolve(self) -> anyhow::Result<Config> {
         let file = match &self.config {
             None => SettingsFile::default(),
@@ -178,6 +190,11 @@ impl Settings {
                 "VEXIL_ADMIN_TOKEN must have at least {ADMIN_TOKEN_CHARS_MIN} characters; `openssl rand -hex 32` makes one"
             );
         }
+        let tls = match (self.tls_cert.or(file.tls_cert), self.tls_key.or(file.tls_key)) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => bail!("VEXIL_TLS_CERT and VEXIL_TLS_KEY belong together; one of them is missing"),
+        };
         Ok(Config {
             listen: self.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| "./vexil-data".into()),
@@ -200,6 +217,7 @@ impl Settings {
                 .unwrap_or(LIMIT_SERVER_TOKEN_RPS),
             limit_shadow: self.limit_shadow.or(file.limit_shadow).unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.or(file.trusted_proxies).unwrap_or_default(),
+            tls,
             does_listen: !self.test_no_listen,
         })
     }

@@ -30,6 +30,7 @@ pub use limit::LimitSetting;
 pub use limit::LimitSettings;
 pub use limit::Limits;
 pub use serve::Sockets;
+pub use serve::Tls;
 pub use serve::serve;
 
 use crate::control::Control;

@@ -2,10 +2,13 @@
 //!
 //! `axum::serve` is not used, because its version 0.8 leaves connections open that send nothing, and never finishes a
 //! graceful stop while a stream is open. How many connections there may be is decided here; what one connection may do, in
-//! `connection`; how long a request's head may take, in `pace`.
+//! `connection`; how long a request's head may take, in `pace`; what is encrypted, in `tls`.
 
 mod connection;
 mod pace;
+mod tls;
+
+pub use tls::Tls;
 
 use crate::http::serve::connection::serve_connection;
 use axum::extract::Request;
@@ -42,6 +45,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 const AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long sent bytes may stay unacknowledged before the connection counts as dead; ends streams that nobody reads.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a TLS handshake may take from its first byte to its last.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait when no descriptor is left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
@@ -60,6 +65,10 @@ pub struct Sockets {
     pub age_max: Duration,
     /// How long sent bytes may stay unacknowledged.
     pub unacknowledged_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// The certificate; without one, connections are not encrypted.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Default for Sockets {
@@ -71,6 +80,8 @@ impl Default for Sockets {
             idle_timeout: IDLE_TIMEOUT,
             age_max: AGE_MAX,
             unacknowledged_timeout: UNACKNOWLEDGED_TIMEOUT,
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            tls: None,
         }
     }
 }

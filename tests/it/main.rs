@@ -38,3 +38,4 @@ mod server_sdk;
 mod sockets;
 mod store;
 mod stream;
+mod tls;

@@ -10,7 +10,9 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
@@ -24,9 +26,9 @@ use vexil::http::Sockets;
 use vexil::http::serve;
 
 /// A time that passes quickly, and yet is not over before a busy machine has sent a few bytes.
-const SHORT: Duration = Duration::from_millis(400);
+pub const SHORT: Duration = Duration::from_millis(400);
 /// A time that does not pass in a test.
-const LONG: Duration = Duration::from_secs(600);
+pub const LONG: Duration = Duration::from_secs(600);
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HTTP2_HEADERS: u8 = 1;
@@ -37,7 +39,7 @@ const HTTP2_GOAWAY: u8 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Times that do not pass.
-fn patient() -> Sockets {
+pub fn patient() -> Sockets {
     Sockets {
         first_byte_timeout: LONG,
         head_timeout: LONG,
@@ -49,8 +51,8 @@ fn patient() -> Sockets {
 }
 
 /// A loop that serves `/` and, at `/endless`, a body without an end, until the guard is dropped.
-struct Loop {
-    address: SocketAddr,
+pub struct Loop {
+    pub address: SocketAddr,
     /// Told when an endless body is given up.
     given_up: Arc<Notify>,
     _stop: DropGuard,
@@ -65,7 +67,7 @@ impl Drop for TellsDrop {
     }
 }
 
-async fn start(sockets: Sockets) -> Loop {
+pub async fn start(sockets: Sockets) -> Loop {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let given_up = Arc::new(Notify::new());
@@ -85,11 +87,11 @@ async fn start(sockets: Sockets) -> Loop {
 }
 
 impl Loop {
-    async fn connect(&self) -> TcpStream {
+    pub async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    async fn send(&self, bytes: &[u8]) -> TcpStream {
+    pub async fn send(&self, bytes: &[u8]) -> TcpStream {
         let mut socket = self.connect().await;
         socket.write_all(bytes).await.unwrap();
         socket
@@ -97,7 +99,7 @@ impl Loop {
 }
 
 /// Reads until the server closes the connection; a reset counts as a close.
-async fn read_to_close(socket: &mut TcpStream) -> Vec<u8> {
+pub async fn read_to_close(socket: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut read = Vec::new();
     let reading = socket.read_to_end(&mut read);
     let _ = timeout(PATIENCE, reading).await.expect("the connection stays open");
@@ -105,7 +107,7 @@ async fn read_to_close(socket: &mut TcpStream) -> Vec<u8> {
 }
 
 /// Sends a request on a connection that stays open and reads its answer, which ends in `ok`.
-async fn ask(socket: &mut TcpStream) -> String {
+pub async fn ask(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
     socket.write_all(REQUEST).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nok") {
@@ -142,6 +144,16 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
         bytes = &bytes[end..];
     }
     found
+}
+
+/// Sends a request over HTTP/2 and waits for the head of its answer.
+pub async fn ask_http2(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    socket.write_all(&[http2_start(), http2_request(1)].concat()).await.unwrap();
+    let mut sent = Vec::new();
+    while !frames(&sent).iter().any(|(kind, _)| *kind == HTTP2_HEADERS) {
+        let n_bytes = timeout(PATIENCE, socket.read_buf(&mut sent)).await.unwrap().unwrap();
+        assert_ne!(n_bytes, 0, "closed without an answer");
+    }
 }
 
 /// Reads until the server says GOAWAY or closes the connection.

@@ -101,6 +101,18 @@ where
     S: Clone + Send + 'static,
 {
     set_options(&socket, sockets)?;
+    let Some(tls) = &sockets.tls else {
+        return serve_http(socket, service, sockets, stop).await;
+    };
+    let handshake = async {
+        // Those who send nothing take no place among the handshakes.
+        timeout(sockets.first_byte_timeout, socket.readable()).await??;
+        tls.accept(socket, sockets.handshake_timeout).await
+    };
+    let socket = tokio::select! {
+        socket = handshake => socket?,
+        () = stop.cancelled() => return Ok(()),
+    };
     serve_http(socket, service, sockets, stop).await
 }
 

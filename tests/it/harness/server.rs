@@ -123,11 +123,21 @@ impl Server {
         self
     }
 
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+
+    /// Sends the process a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let args = [format!("-{name}"), self.pid().to_string()];
+        let sent = Command::new("kill").args(args).status().await.unwrap();
+        assert!(sent.success());
+    }
+
     /// Asks the process to end and waits until it has; returns whether it ended well.
     pub async fn stop(&mut self) -> bool {
-        let pid = self.process.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
-        assert!(sent.success());
+        self.signal("TERM").await;
         tokio::time::timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap().success()
     }
 
