@@ -29,6 +29,8 @@ mod emergencies;
 mod evaluate_many;
 mod evaluation;
 mod flags;
+#[cfg(target_os = "linux")]
+mod hostile;
 mod import;
 mod limits;
 mod outage;

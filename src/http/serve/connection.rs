@@ -217,3 +217,28 @@ async fn read_start(io: &mut (impl AsyncRead + Unpin), sockets: &Sockets) -> io:
         n_bytes += n_more;
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::set_options;
+    use crate::http::serve::Sockets;
+    use socket2::SockRef;
+    use std::time::Duration;
+    use tokio::net::TcpListener;
+    use tokio::net::TcpStream;
+
+    #[tokio::test]
+    async fn the_kernel_gives_up_peers_that_are_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        set_options(&socket, &Sockets::default()).unwrap();
+        assert!(socket.nodelay().unwrap());
+        let socket = SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
+    }
+}

@@ -13,6 +13,7 @@ pub use database::Postgres;
 pub use database::redis_url;
 pub use server::Server;
 pub use server::command;
+pub use server::command_with_files;
 pub use sse::Events;
 
 use std::future::Future;
