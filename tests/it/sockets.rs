@@ -35,6 +35,7 @@ const HTTP2_HEADERS: u8 = 1;
 const HTTP2_RESET: u8 = 3;
 const HTTP2_SETTINGS: u8 = 4;
 const HTTP2_GOAWAY: u8 = 7;
+const HTTP2_CONTINUATION: u8 = 9;
 /// Source: RFC 9113, section 7.
 const ENHANCE_YOUR_CALM: u32 = 11;
 
@@ -285,6 +286,52 @@ async fn rapid_resets_end_an_http2_connection() {
         assert_eq!(goodbye[4..8], ENHANCE_YOUR_CALM.to_be_bytes());
     }
     // Others are served as before.
+    ask(&mut server.connect().await).await;
+}
+
+#[tokio::test]
+async fn an_http2_client_is_told_its_bounds() {
+    let server = start(patient()).await;
+    let mut socket = server.send(&http2_start()).await;
+    let mut sent = Vec::new();
+    while frames(&sent).is_empty() {
+        timeout(PATIENCE, socket.read_buf(&mut sent)).await.unwrap().unwrap();
+    }
+    let (kind, settings) = frames(&sent)[0];
+    assert_eq!(kind, HTTP2_SETTINGS);
+    let value_of = |wanted: u16| {
+        let mut settings = settings.chunks(6);
+        let setting = settings.find(|setting| setting[..2] == wanted.to_be_bytes())?;
+        Some(u32::from_be_bytes(setting[2..].try_into().unwrap()))
+    };
+    // Source: RFC 9113, section 6.5.2: streams at once, the window of a stream, bytes of a head.
+    assert_eq!(value_of(3), Some(250));
+    assert_eq!(value_of(4).unwrap_or(65_535), 65_536);
+    assert_eq!(value_of(6), Some(16_384));
+}
+
+#[tokio::test]
+async fn an_http2_head_without_end_ends_the_connection() {
+    let server = start(patient()).await;
+    let (mut reading, mut writing) = server.send(&http2_start()).await.into_split();
+    let flood = async move {
+        // Neither the head nor the stream ends with it.
+        writing.write_all(&frame(HTTP2_HEADERS, 0, 1, &[0x82, 0x86, 0x84])).await.unwrap();
+        // A header without a name in the index, of 1 byte and 1 byte, again and again.
+        let more = frame(HTTP2_CONTINUATION, 0, 1, &[0x00, 0x01, b'a', 0x01, b'b'].repeat(2_000));
+        let mut n_bytes = 0;
+        while writing.write_all(&more).await.is_ok() {
+            n_bytes += more.len();
+        }
+        n_bytes
+    };
+    let closed = async {
+        let mut sent = Vec::new();
+        let _ = reading.read_to_end(&mut sent).await;
+    };
+    let both = futures_util::future::join(flood, closed);
+    let (n_bytes, ()) = timeout(PATIENCE, both).await.expect("the connection stays open");
+    assert!(n_bytes < 64 * 1024 * 1024, "{n_bytes}");
     ask(&mut server.connect().await).await;
 }
 

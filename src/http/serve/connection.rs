@@ -113,7 +113,8 @@ where
         socket = handshake => socket?,
         () = stop.cancelled() => return Ok(()),
     };
-    serve_http(socket, service, sockets, stop).await
+    // Boxed, so that connections without TLS do not keep room for it.
+    Box::pin(serve_http(socket, service, sockets, stop)).await
 }
 
 fn set_options(socket: &TcpStream, sockets: &Sockets) -> io::Result<()> {
@@ -150,15 +151,8 @@ where
     let pace = Arc::new(Pace::new(sockets, start.at));
     let io = TokioIo::new(Paced::new(io, start, Arc::clone(&pace)));
     if start.is_http2() {
-        let connection = http2().serve_connection(io, TowerToHyperService::new(service));
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            result = connection.as_mut() => return Ok(result?),
-            () = tokio::time::sleep(age) => {}
-            () = stop.cancelled() => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        return Ok(connection.await?);
+        // Boxed, so that connections of HTTP/1, of which there are more, do not keep room for it.
+        return Box::pin(serve_http2(io, service, age, stop)).await;
     }
     // The connection closes after an answer, not between two: a request that is on its way then would be lost.
     let closes_at = Instant::now() + age;
@@ -178,6 +172,29 @@ where
         result = connection.as_mut() => return Ok(result?),
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
+    Ok(connection.await?)
+}
+
+async fn serve_http2<IO, S>(
+    io: TokioIo<Paced<IO>>,
+    service: S,
+    age: Duration,
+    stop: CancellationToken,
+) -> Result<(), AnyError>
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
+    S: Clone + Send + 'static,
+{
+    // Boxed, because the task of a request keeps room for its handler as long as its answer is sent.
+    let service = TowerToHyperService::new(service.map_future(Box::pin));
+    let mut connection = std::pin::pin!(http2().serve_connection(io, service));
+    tokio::select! {
+        result = connection.as_mut() => return Ok(result?),
+        () = tokio::time::sleep(age) => {}
+        () = stop.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
     Ok(connection.await?)
 }
 
