@@ -4,6 +4,7 @@
 
 use crate::clock::Ids;
 use crate::http::serve::Sockets;
+use crate::http::serve::Tls;
 use crate::http::serve::pace::HeadTimer;
 use crate::http::serve::pace::Pace;
 use crate::http::serve::pace::Paced;
@@ -101,9 +102,24 @@ where
     S: Clone + Send + 'static,
 {
     set_options(&socket, sockets)?;
-    let Some(tls) = &sockets.tls else {
-        return serve_http(socket, service, sockets, stop).await;
-    };
+    match &sockets.tls {
+        None => serve_http(socket, service, sockets, stop).await,
+        // Boxed, so that connections without TLS do not keep room for it.
+        Some(tls) => Box::pin(serve_tls(socket, tls, service, sockets, stop)).await,
+    }
+}
+
+async fn serve_tls<S>(
+    socket: TcpStream,
+    tls: &Tls,
+    service: S,
+    sockets: &Sockets,
+    stop: CancellationToken,
+) -> Result<(), AnyError>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
+    S: Clone + Send + 'static,
+{
     let handshake = async {
         // Those who send nothing take no place among the handshakes.
         timeout(sockets.first_byte_timeout, socket.readable()).await??;
@@ -113,8 +129,7 @@ where
         socket = handshake => socket?,
         () = stop.cancelled() => return Ok(()),
     };
-    // Boxed, so that connections without TLS do not keep room for it.
-    Box::pin(serve_http(socket, service, sockets, stop)).await
+    serve_http(socket, service, sockets, stop).await
 }
 
 fn set_options(socket: &TcpStream, sockets: &Sockets) -> io::Result<()> {

@@ -94,7 +94,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Paced<IO> {
             let given = start.get(..buffer.remaining()).unwrap_or(start);
             buffer.put_slice(given);
             this.n_given_back += given.len();
-            return Poll::Ready(Ok(()));
+            // The rest of the head with it, if it is there: hyper doubles its buffer to read a second time.
+            return match Pin::new(&mut this.io).poll_read(cx, buffer) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+            };
         }
         let n_before = buffer.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
