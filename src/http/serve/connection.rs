@@ -163,16 +163,16 @@ where
     };
     let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
     let age = sockets.age_max.mul_f64(1.0 - AGE_SPREAD + 2.0 * AGE_SPREAD * Ids.jitter());
-    let pace = Arc::new(Pace::new(sockets, start.at));
+    let pace = Arc::new(Pace::new(sockets, start.at, age));
     let io = TokioIo::new(Paced::new(io, start, Arc::clone(&pace)));
     if start.is_http2() {
         // Boxed, so that connections of HTTP/1, of which there are more, do not keep room for it.
         return Box::pin(serve_http2(io, service, age, stop)).await;
     }
     // The connection closes after an answer, not between two: a request that is on its way then would be lost.
-    let closes_at = Instant::now() + age;
+    let paced = Arc::clone(&pace);
     let service = service.map_response(move |mut response: Response| {
-        if Instant::now() >= closes_at {
+        if paced.is_old() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

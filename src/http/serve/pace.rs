@@ -1,4 +1,4 @@
-//! How long the head of a request may take.
+//! How long the head of a request may take, and when a connection is old.
 //!
 //! hyper has one timer for a head, which runs from the end of the request before it. A connection may be idle for long, but
 //! a head that has begun must be finished soon, or somebody keeps the connection by sending a byte now and then. So hyper is
@@ -13,7 +13,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
 use std::task::Poll;
@@ -24,46 +23,37 @@ use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
-/// No byte of a head has come.
-const NOT_BEGUN: u64 = u64::MAX;
-
-/// When the head that is waited for began. Only the task of the connection writes and reads it.
+/// What the timer, the connection and its answers know of each other; they belong to one task.
+///
+/// It asks for the time only when a head comes in pieces, which is seldom: hyper tells the time when it waits for a head.
 #[derive(Debug)]
 pub(super) struct Pace {
     head_timeout: Duration,
-    opened_at: Instant,
-    /// Milliseconds after the connection was opened.
-    head_begun_ms: AtomicU64,
-    /// Whether the first head, of which bytes were read before hyper got the connection, is still to come.
+    /// When the first head must be complete, of which bytes were read before hyper got the connection.
+    first_head_until: Instant,
+    /// The deadline that hyper gives to the first wait of a connection that is old.
+    old_deadline: Instant,
     is_first: AtomicBool,
+    has_begun: AtomicBool,
+    is_old: AtomicBool,
 }
 
 impl Pace {
-    pub(super) fn new(sockets: &Sockets, opened_at: Instant) -> Self {
-        let head_timeout = sockets.head_timeout;
-        let (head_begun_ms, is_first) = (AtomicU64::new(0), AtomicBool::new(true));
-        Self { head_timeout, opened_at, head_begun_ms, is_first }
-    }
-
-    fn wait_for_head(&self) {
-        if !self.is_first.swap(false, Relaxed) {
-            self.head_begun_ms.store(NOT_BEGUN, Relaxed);
+    /// Of a connection whose first byte came at `begun_at`, and which is to close after `age`.
+    pub(super) fn new(sockets: &Sockets, begun_at: Instant, age: Duration) -> Self {
+        Self {
+            head_timeout: sockets.head_timeout,
+            first_head_until: begun_at + sockets.head_timeout,
+            old_deadline: begun_at + age + sockets.idle_timeout,
+            is_first: AtomicBool::new(true),
+            has_begun: AtomicBool::new(true),
+            is_old: AtomicBool::new(false),
         }
     }
 
-    fn note_read(&self) {
-        if self.head_begun_ms.load(Relaxed) == NOT_BEGUN {
-            let ms = u64::try_from(self.opened_at.elapsed().as_millis()).unwrap_or_default();
-            self.head_begun_ms.store(ms, Relaxed);
-        }
-    }
-
-    /// When the head must be complete, if it has begun.
-    fn head_deadline(&self) -> Option<Instant> {
-        match self.head_begun_ms.load(Relaxed) {
-            NOT_BEGUN => None,
-            ms => Some(self.opened_at + Duration::from_millis(ms) + self.head_timeout),
-        }
+    /// Whether the connection had reached its age when it began to wait for the present request.
+    pub(super) fn is_old(&self) -> bool {
+        self.is_old.load(Relaxed)
     }
 }
 
@@ -103,7 +93,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Paced<IO> {
         let n_before = buffer.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
         if buffer.filled().len() > n_before {
-            this.pace.note_read();
+            this.pace.has_begun.store(true, Relaxed);
         }
         Poll::Ready(Ok(()))
     }
@@ -149,9 +139,15 @@ impl Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn Sleep>> {
-        self.0.wait_for_head();
-        let sleep = tokio::time::sleep_until(deadline.into());
-        Box::pin(HeadSleep { sleep, pace: Arc::clone(&self.0) })
+        let (pace, deadline) = (&self.0, Instant::from(deadline));
+        let is_first = pace.is_first.swap(false, Relaxed);
+        pace.has_begun.store(is_first, Relaxed);
+        if deadline >= pace.old_deadline {
+            pace.is_old.store(true, Relaxed);
+        }
+        let head_until = is_first.then_some(pace.first_head_until);
+        let sleep = tokio::time::sleep_until(deadline);
+        Box::pin(HeadSleep { sleep, head_until, pace: Arc::clone(pace) })
     }
 }
 
@@ -160,6 +156,8 @@ pin_project! {
     struct HeadSleep {
         #[pin]
         sleep: tokio::time::Sleep,
+        // When the head must be complete, if it has begun.
+        head_until: Option<Instant>,
         pace: Arc<Pace>,
     }
 }
@@ -169,10 +167,13 @@ impl Future for HeadSleep {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        if let Some(deadline) = this.pace.head_deadline()
-            && this.sleep.deadline() != deadline
+        if this.head_until.is_none() && this.pace.has_begun.load(Relaxed) {
+            *this.head_until = Some(Instant::now() + this.pace.head_timeout);
+        }
+        if let Some(until) = *this.head_until
+            && this.sleep.deadline() != until
         {
-            this.sleep.as_mut().reset(deadline);
+            this.sleep.as_mut().reset(until);
         }
         this.sleep.poll(cx)
     }
