@@ -8,6 +8,12 @@ use crate::control::Control;
 use crate::http;
 use crate::http::AdminState;
 use crate::http::DataState;
+use crate::http::Front;
+use crate::http::LimitSetting;
+use crate::http::LimitSettings;
+use crate::http::Limits;
+use crate::http::Sockets;
+use crate::http::Tls;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
 use crate::model::token::Role;
@@ -57,6 +63,8 @@ pub struct App {
     /// Every command.
     pub control: Control,
     listener: TcpListener,
+    limits: Arc<Limits>,
+    tls: Option<Arc<Tls>>,
     follower: Follower,
     keeper: Keeper,
     doorbells: Vec<Doorbell>,
@@ -72,13 +80,17 @@ impl App {
     ///
     /// # Errors
     ///
-    /// The address is taken, a URL is wrong, or another process uses the data directory.
+    /// The address is taken, a URL is wrong, the certificate cannot be used, or another process uses the data directory.
     pub async fn build(config: &Config, refused: Vec<Digest>) -> anyhow::Result<Self> {
         let store = match &config.database_url {
             Some(url) => Store::postgres(url)?,
             None => Store::sqlite(&config.data_dir).await?,
         };
         let redis = config.redis_url.as_ref().map(Redis::new).transpose()?;
+        let tls = match &config.tls {
+            Some((certificate, key)) => Some(Tls::new(certificate.clone(), key.clone())?),
+            None => None,
+        };
         let listener = listen(config.listen)
             .with_context(|| format!("could not listen on {}", config.listen))?;
         let snapshots = Arc::new(Snapshots::default());
@@ -112,10 +124,13 @@ impl App {
         let of_store = Doorbell::of(&store).filter(|_| config.does_listen);
         let of_redis = redis.clone().map(|redis| Doorbell::Redis(Box::new(redis)));
         let doorbells = of_store.into_iter().chain(of_redis).collect();
+        let limits = Arc::new(Limits::new(limit_settings(config), &metrics));
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
         Ok(Self {
             control,
             listener,
+            limits,
+            tls: tls.map(Arc::new),
             follower,
             keeper,
             doorbells,
@@ -142,13 +157,24 @@ impl App {
     ///
     /// A task ended early.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { control, listener, follower, keeper, doorbells, stop, connections, tasks } =
-            self;
+        let Self {
+            control,
+            listener,
+            limits,
+            tls,
+            follower,
+            keeper,
+            doorbells,
+            stop,
+            connections,
+            tasks,
+        } = self;
         let store = control.store.clone();
         let failed = CancellationToken::new();
         let data = DataState {
             snapshots: Arc::clone(&control.snapshots),
             metrics: Arc::clone(&control.metrics),
+            limits,
             stop: Arc::new(stop.clone()),
         };
         for doorbell in doorbells {
@@ -158,8 +184,14 @@ impl App {
             spawn(&tasks, name, &stop, &failed, listening);
         }
         spawn(&tasks, "keeper", &stop, &failed, keeper.run(stop.clone()));
-        let front = http::front(data, AdminState { control });
-        let serving = http::serve(listener, front, connections.clone(), stop.clone());
+        let front = Front::new(data, AdminState { control });
+        let service_for = move |peer| front.service(peer);
+        if let Some(tls) = tls.clone() {
+            spawn(&tasks, "certificate", &stop, &failed, tls.keep_current(stop.clone()));
+        }
+        let sockets = Sockets { tls, ..Sockets::within_descriptors() };
+        let serving =
+            http::serve(listener, service_for, sockets, connections.clone(), stop.clone());
         spawn(&tasks, "accept loop", &stop, &failed, serving);
         let following = follow(follower, stop.clone());
         spawn(&tasks, "follower", &stop, &failed, following);
@@ -268,6 +300,17 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+fn limit_settings(config: &Config) -> LimitSettings {
+    let limit = |rps, is_shadow| LimitSetting { rps, is_shadow };
+    let shadow = config.limit_shadow;
+    LimitSettings {
+        replica: limit(config.limit_replica_rps, shadow.replica),
+        client_address: limit(config.limit_client_address_rps, shadow.client_address),
+        server_token: limit(config.limit_server_token_rps, shadow.server_token),
+        trusted_proxies: config.trusted_proxies.0.clone(),
+    }
 }
 
 fn configured_tokens(config: &Config) -> Vec<(Digest, Grant)> {

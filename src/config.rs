@@ -3,6 +3,11 @@
 //! The only place, with the command line itself, that reads the environment. Every setting can be given in all three ways;
 //! the README's table lists them, and a test compares it with [`SETTINGS`].
 
+mod list;
+
+pub use list::Networks;
+pub use list::ShadowLimits;
+
 use anyhow::Context;
 use anyhow::bail;
 use clap::Args;
@@ -23,10 +28,24 @@ pub const SETTINGS: &[&str] = &[
     "VEXIL_ADMIN_TOKEN",
     "VEXIL_LOG",
     "VEXIL_LOG_FORMAT",
+    "VEXIL_LIMIT_REPLICA_RPS",
+    "VEXIL_LIMIT_CLIENT_ADDRESS_RPS",
+    "VEXIL_LIMIT_SERVER_TOKEN_RPS",
+    "VEXIL_LIMIT_SHADOW",
+    "VEXIL_TRUSTED_PROXIES",
+    "VEXIL_TLS_CERT",
+    "VEXIL_TLS_KEY",
 ];
 
 /// Characters that a configured administrator's token must have, so that it cannot be guessed.
 pub const ADMIN_TOKEN_CHARS_MIN: usize = 32;
+
+/// Requests per second to one replica, if nothing else is configured.
+const LIMIT_REPLICA_RPS: u32 = 10_000;
+/// Requests per second from one client's address, if nothing else is configured.
+const LIMIT_CLIENT_ADDRESS_RPS: u32 = 100;
+/// Requests per second with one server token, if nothing else is configured: no limit.
+const LIMIT_SERVER_TOKEN_RPS: u32 = 0;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -65,6 +84,27 @@ pub struct Settings {
     /// How log lines are written [default: text]
     #[arg(long, env = "VEXIL_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Requests per second to this replica, 0 for any number [default: 10000]
+    #[arg(long, env = "VEXIL_LIMIT_REPLICA_RPS", value_name = "N")]
+    pub limit_replica_rps: Option<u32>,
+    /// Requests per second with client and mobile tokens from one address, 0 for any number [default: 100]
+    #[arg(long, env = "VEXIL_LIMIT_CLIENT_ADDRESS_RPS", value_name = "N")]
+    pub limit_client_address_rps: Option<u32>,
+    /// Requests per second with one server token, 0 for any number [default: 0]
+    #[arg(long, env = "VEXIL_LIMIT_SERVER_TOKEN_RPS", value_name = "N")]
+    pub limit_server_token_rps: Option<u32>,
+    /// Limits that only count what is over them: replica, client-address, server-token, all
+    #[arg(long, env = "VEXIL_LIMIT_SHADOW", value_name = "LIMITS")]
+    pub limit_shadow: Option<ShadowLimits>,
+    /// Proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8,192.0.2.1
+    #[arg(long, env = "VEXIL_TRUSTED_PROXIES", value_name = "NETWORKS")]
+    pub trusted_proxies: Option<Networks>,
+    /// A PEM file with the certificate and those it was signed by; with it, only TLS is spoken
+    #[arg(long, env = "VEXIL_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the certificate's key
+    #[arg(long, env = "VEXIL_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// For tests: does not listen to the database's doorbell, so that only the poll finds changes
     #[arg(long, env = "VEXIL_TEST_NO_LISTEN", hide = true)]
     pub test_no_listen: bool,
@@ -81,6 +121,13 @@ struct SettingsFile {
     admin_token: Option<String>,
     log: Option<String>,
     log_format: Option<LogFormat>,
+    limit_replica_rps: Option<u32>,
+    limit_client_address_rps: Option<u32>,
+    limit_server_token_rps: Option<u32>,
+    limit_shadow: Option<ShadowLimits>,
+    trusted_proxies: Option<Networks>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
 }
 
 /// The configuration of a server, complete and valid.
@@ -100,6 +147,18 @@ pub struct Config {
     pub log: String,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// Requests per second to this replica; 0 is any number.
+    pub limit_replica_rps: u32,
+    /// Requests per second with client and mobile tokens from one address; 0 is any number.
+    pub limit_client_address_rps: u32,
+    /// Requests per second with one server token; 0 is any number.
+    pub limit_server_token_rps: u32,
+    /// Limits that only count what is over them.
+    pub limit_shadow: ShadowLimits,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Networks,
+    /// The files of the certificate and its key; `None` is no TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Whether to listen to the database's doorbell.
     pub does_listen: bool,
 }
@@ -109,7 +168,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// The file cannot be read or has an unknown setting, or the administrator's token is too short.
+    /// The file cannot be read or has an unknown setting, the administrator's token is too short, or a certificate has no key.
     pub fn resolve(self) -> anyhow::Result<Config> {
         let file = match &self.config {
             None => SettingsFile::default(),
@@ -131,6 +190,11 @@ impl Settings {
                 "VEXIL_ADMIN_TOKEN must have at least {ADMIN_TOKEN_CHARS_MIN} characters; `openssl rand -hex 32` makes one"
             );
         }
+        let tls = match (self.tls_cert.or(file.tls_cert), self.tls_key.or(file.tls_key)) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => bail!("VEXIL_TLS_CERT and VEXIL_TLS_KEY belong together; one of them is missing"),
+        };
         Ok(Config {
             listen: self.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| "./vexil-data".into()),
@@ -139,6 +203,21 @@ impl Settings {
             admin_token,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
+            limit_replica_rps: self
+                .limit_replica_rps
+                .or(file.limit_replica_rps)
+                .unwrap_or(LIMIT_REPLICA_RPS),
+            limit_client_address_rps: self
+                .limit_client_address_rps
+                .or(file.limit_client_address_rps)
+                .unwrap_or(LIMIT_CLIENT_ADDRESS_RPS),
+            limit_server_token_rps: self
+                .limit_server_token_rps
+                .or(file.limit_server_token_rps)
+                .unwrap_or(LIMIT_SERVER_TOKEN_RPS),
+            limit_shadow: self.limit_shadow.or(file.limit_shadow).unwrap_or_default(),
+            trusted_proxies: self.trusted_proxies.or(file.trusted_proxies).unwrap_or_default(),
+            tls,
             does_listen: !self.test_no_listen,
         })
     }

@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use vexil::http::Sockets;
 
 /// The longest answer.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -39,5 +40,8 @@ async fn main() {
         ([(header::CONTENT_TYPE, "application/json")], answer).into_response()
     };
     let router = Router::new().route("/{n_bytes}", post(handler));
-    vexil::http::serve(listener, router, TaskTracker::new(), CancellationToken::new()).await;
+    let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+    let service_for = move |_| router.clone();
+    vexil::http::serve(listener, service_for, Sockets::within_descriptors(), connections, stop)
+        .await;
 }

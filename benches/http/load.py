@@ -93,6 +93,7 @@ class Server:
 def vexil(program, data_dir):
     """A server with SQLite in `data_dir`."""
     settings = {"VEXIL_DATA_DIR": data_dir, "VEXIL_ADMIN_TOKEN": ADMIN_TOKEN, "VEXIL_LOG": "warn"}
+    settings["VEXIL_LIMIT_REPLICA_RPS"] = "0"  # The server is to be measured, not its limit.
     return Server([program, "serve", "--listen", "{address}"], settings)
 
 

@@ -96,6 +96,18 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
+    /// 429: what may be asked for in a second is used up.
+    pub(crate) fn rate_limited(detail: impl Into<String>, retry_after_secs: u32) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+        Self { retry_after_secs: Some(retry_after_secs), ..error }
+    }
+
+    /// 431: more headers than any client has a use for.
+    pub(crate) fn too_many_headers(max: usize) -> Self {
+        let detail = format!("a request has at most {max} headers");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_headers", detail)
+    }
+
     /// 500: the cause goes to the log, the client gets the request's id.
     pub(crate) fn internal() -> Self {
         let detail = "internal error; the log has the cause under this request's id";

@@ -4,6 +4,7 @@ use crate::auth;
 use crate::auth::Denied;
 use crate::control::Author;
 use crate::http::error::ApiError;
+use crate::http::limit::Arrival;
 use crate::http::middleware::RequestId;
 use crate::model::change::Actor;
 use crate::model::key::is_key;
@@ -45,7 +46,12 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let snapshots = Arc::<Snapshots>::from_ref(state);
-        Self::new(&parts.headers, snapshots, parts.extensions.get::<RequestId>().cloned())
+        let request_id = parts.extensions.get::<RequestId>().cloned();
+        let caller = Self::new(&parts.headers, snapshots, request_id)?;
+        if let Some(arrival) = parts.extensions.get::<Arrival>() {
+            arrival.admit_caller(&caller, &parts.headers)?;
+        }
+        Ok(caller)
     }
 }
 

@@ -6,37 +6,62 @@
 
 use crate::http::AdminState;
 use crate::http::DataState;
+use crate::http::limit::Arrival;
 use crate::http::ofrep;
 use crate::http::router::router;
+use axum::Router;
 use axum::extract::Request;
 use axum::http::Uri;
 use axum::response::Response;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tower::Service;
 use tower::ServiceExt;
 use tower::service_fn;
 
-/// Returns the service that answers every request.
-pub fn front(
+/// Answers the requests of all connections.
+#[derive(Debug, Clone)]
+pub struct Front(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     data: DataState,
-    admin: AdminState,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
-{
-    let router = router(data.clone(), admin);
-    let parts = Arc::new((data, router));
-    service_fn(move |mut request: Request| {
-        let parts = Arc::clone(&parts);
-        async move {
-            let (data, router) = &*parts;
-            collapse_leading_slashes(request.uri_mut());
-            if ofrep::has_path(request.uri().path()) {
-                return Ok(ofrep::answer(data, request).await);
+    router: Router,
+}
+
+impl Front {
+    /// Puts together what answers requests.
+    pub fn new(data: DataState, admin: AdminState) -> Self {
+        let router = router(data.clone(), admin);
+        Self(Arc::new(Parts { data, router }))
+    }
+
+    /// Returns the service that answers every request of one connection.
+    pub fn service(
+        &self,
+        peer: IpAddr,
+    ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+    + use<> {
+        let parts = Arc::clone(&self.0);
+        service_fn(move |mut request: Request| {
+            let parts = Arc::clone(&parts);
+            async move {
+                collapse_leading_slashes(request.uri_mut());
+                if ofrep::has_path(request.uri().path()) {
+                    return Ok(ofrep::answer(&parts.data, request, peer).await);
+                }
+                let limits = Arc::clone(&parts.data.limits);
+                request.extensions_mut().insert(Arrival { limits, peer, at: Instant::now() });
+                // Boxed, so that the future of the short way stays small.
+                Box::pin(parts.router.clone().oneshot(request)).await
             }
-            // Boxed, so that the future of the short way stays small.
-            Box::pin(router.clone().oneshot(request)).await
-        }
-    })
+        })
+    }
 }
 
 /// Takes away doubled slashes at the start of a path: OFREP clients join a base URL that ends in a slash with a path that

@@ -2,10 +2,12 @@
 
 use crate::clock::Ids;
 use crate::http::error::ApiError;
+use crate::http::limit::Arrival;
 use crate::telemetry::Metrics;
 use axum::extract::MatchedPath;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::Method;
@@ -25,6 +27,8 @@ use tracing::error;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters of a request id that a client may choose.
 const REQUEST_ID_CHARS_MAX: usize = 64;
+/// Headers of one request.
+const HEADERS_MAX: usize = 64;
 
 /// The id of a request: the client's own, if it is one, or a new one. Always readable as text.
 #[derive(Debug, Clone)]
@@ -49,7 +53,8 @@ pub(crate) type WriteError = fn(&ApiError, &Uri, &str) -> Response;
 
 /// What is noted about a request until it is answered.
 pub(crate) struct Observed {
-    started: Instant,
+    /// When the request came.
+    pub(crate) started: Instant,
     method: Method,
     uri: Uri,
     id: RequestId,
@@ -99,7 +104,19 @@ impl Observed {
     }
 }
 
-/// Gives the request an id, and writes the body of an error; for the routes of the router.
+/// Refuses requests with more headers than any client has a use for; hyper bounds their bytes.
+///
+/// # Errors
+///
+/// 431 if there are more.
+pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.len() > HEADERS_MAX {
+        return Err(ApiError::too_many_headers(HEADERS_MAX));
+    }
+    Ok(())
+}
+
+/// Gives the request an id, keeps it within the limits, and writes the body of an error; for the routes of the router.
 pub(crate) async fn observe(
     State(metrics): State<Arc<Metrics>>,
     mut request: Request,
@@ -109,7 +126,17 @@ pub(crate) async fn observe(
     request.extensions_mut().insert(observed.id.clone());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("", MatchedPath::as_str);
-    observed.finish(next.run(request), &metrics, ApiError::write_problem, route).await
+    let answering = async {
+        let admitted = check_headers(request.headers()).and_then(|()| {
+            let arrival = request.extensions().get::<Arrival>();
+            arrival.map_or(Ok(()), |arrival| arrival.admit_route(route))
+        });
+        match admitted {
+            Ok(()) => next.run(request).await,
+            Err(error) => error.into_response(),
+        }
+    };
+    observed.finish(answering, &metrics, ApiError::write_problem, route).await
 }
 
 fn is_request_id(id: &str) -> bool {

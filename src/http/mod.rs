@@ -16,6 +16,7 @@ mod evaluate;
 mod extract;
 mod front;
 mod json_body;
+mod limit;
 mod middleware;
 mod ofrep;
 mod ops;
@@ -24,8 +25,13 @@ mod router;
 mod serve;
 mod stream;
 
-pub use front::front;
+pub use front::Front;
 pub(crate) use json_body::IMPORT_BODY_BYTES_MAX;
+pub use limit::LimitSetting;
+pub use limit::LimitSettings;
+pub use limit::Limits;
+pub use serve::Sockets;
+pub use serve::Tls;
 pub use serve::serve;
 
 use crate::control::Control;
@@ -42,6 +48,8 @@ pub struct DataState {
     pub snapshots: Arc<Snapshots>,
     /// Where figures go.
     pub metrics: Arc<Metrics>,
+    /// How many requests are answered.
+    pub limits: Arc<Limits>,
     /// Ends the streams when the process is to stop; shared, because the state is cloned for each request, and cloning a token
     /// takes a lock.
     pub stop: Arc<CancellationToken>,

@@ -54,6 +54,15 @@ impl LoadCounters {
     }
 }
 
+/// Which limit a figure is of, and whether what is over it is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// The limit's name.
+    pub limit: &'static str,
+    /// `enforced` or `shadow`.
+    pub mode: &'static str,
+}
+
 /// Requests answered, by class of status; counting takes no lock.
 #[derive(Debug)]
 pub struct RequestCounters {
@@ -94,6 +103,8 @@ pub struct Metrics {
     pub evaluations: Counter,
     /// Requests answered, by class of status.
     pub requests: RequestCounters,
+    /// Requests that were over a limit.
+    pub limited: Family<LimitLabels, Counter>,
     /// Streams that are open.
     pub streams: Gauge,
     /// The version of each environment that is served.
@@ -128,6 +139,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             evaluations: Counter::default(),
             requests: RequestCounters::new(&requests),
+            limited: Family::default(),
             streams: Gauge::default(),
             environment_version: Family::default(),
             installs_refused: Counter::default(),
@@ -150,6 +162,11 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&self, registry: &mut Registry) {
         registry.register("evaluations", "Flags evaluated for clients", self.evaluations.clone());
+        registry.register(
+            "limited",
+            "Requests that were over a limit, refused unless the limit is in the shadow",
+            self.limited.clone(),
+        );
         registry.register("streams", "Streams that are open", self.streams.clone());
         registry.register(
             "environment_version",

@@ -7,5 +7,6 @@ mod metrics;
 
 pub use log::init_log;
 pub use metrics::EnvironmentLabels;
+pub use metrics::LimitLabels;
 pub use metrics::LoadSource;
 pub use metrics::Metrics;

@@ -40,7 +40,7 @@ async fn replicas_that_have_not_confirmed_are_named() {
     first.flag_on("f").await;
     let second = Server::start_on(folders[1].path(), Some(&database.url), &[]).await;
     first.admin.post("/restore/f?wait=applied", json!({})).await.expect(409);
-    second.signal("-STOP").await;
+    second.signal("STOP").await;
     let answer = first.admin.post("/kill/f?wait=applied&timeout=300ms", json!({})).await;
     let body = answer.expect(202);
     assert_eq!(body["flag"], "f", "it is done all the same");
@@ -56,7 +56,7 @@ async fn replicas_that_have_not_confirmed_are_named() {
         .unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && complaint.contains("have not confirmed"), "{complaint}");
-    second.signal("-CONT").await;
+    second.signal("CONT").await;
     first.admin.post("/kill/f?wait=applied&timeout=20s", json!({})).await.expect(200);
 }
 

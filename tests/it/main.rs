@@ -32,12 +32,17 @@ mod evaluate_many;
 mod evaluation;
 mod flags;
 mod history;
+#[cfg(target_os = "linux")]
+mod hostile;
 mod import;
 mod kept;
 mod lab;
+mod limits;
 mod outage;
 mod replicas;
 mod rollout;
 mod server_sdk;
+mod sockets;
 mod store;
 mod stream;
+mod tls;

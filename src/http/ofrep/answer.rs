@@ -8,6 +8,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::middleware::Observed;
+use crate::http::middleware::check_headers;
 use crate::http::ofrep::evaluate::Asked;
 use crate::http::ofrep::evaluate::evaluate_all_flags;
 use crate::http::ofrep::evaluate::evaluate_flag;
@@ -25,7 +26,9 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 const ALL_FLAGS_PATH: &str = "/ofrep/v1/evaluate/flags";
 const FLAG_ROUTE: &str = "/ofrep/v1/evaluate/flags/{key}";
@@ -56,14 +59,15 @@ pub(crate) fn has_path(path: &str) -> bool {
 }
 
 /// Answers a request to one of OFREP's paths.
-pub(crate) async fn answer(data: &DataState, request: Request) -> Response {
+pub(crate) async fn answer(data: &DataState, request: Request, peer: IpAddr) -> Response {
     let observed = Observed::new(&request);
     let route = match target(request.uri().path()) {
         Some(Target::Flag { .. }) => FLAG_ROUTE,
         _ => ALL_FLAGS_PATH,
     };
     let is_from_page = request.headers().contains_key(header::ORIGIN);
-    let answering = dispatch(data, request).map(IntoResponse::into_response);
+    let answering =
+        dispatch(data, request, peer, observed.started).map(IntoResponse::into_response);
     let mut response = observed.finish(answering, &data.metrics, write_error, route).await;
     if is_from_page {
         // Browsers may evaluate from any page: a client token is public, and no cookie is ever read.
@@ -82,7 +86,14 @@ struct OfrepQuery {
     environment: Option<String>,
 }
 
-async fn dispatch(data: &DataState, request: Request) -> Result<Response, ApiError> {
+async fn dispatch(
+    data: &DataState,
+    request: Request,
+    peer: IpAddr,
+    at: Instant,
+) -> Result<Response, ApiError> {
+    check_headers(request.headers())?;
+    data.limits.admit(at)?;
     match *request.method() {
         Method::POST => {}
         Method::OPTIONS => return Ok(preflight()),
@@ -93,6 +104,7 @@ async fn dispatch(data: &DataState, request: Request) -> Result<Response, ApiErr
     let (parts, body) = request.into_parts();
     let snapshots = Arc::clone(&data.snapshots);
     let caller = Caller::new(&parts.headers, snapshots, None)?;
+    data.limits.admit_caller(&caller, peer, &parts.headers, at)?;
     let wanted = read_query(&parts.uri)?;
     let asked = Asked { data, caller, wanted, headers: &parts.headers, body };
     match target(parts.uri.path()) {

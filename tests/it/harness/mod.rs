@@ -5,6 +5,7 @@ mod database;
 mod server;
 mod sse;
 
+pub use client::Answer;
 pub use client::Client;
 pub use database::Database;
 pub use database::PgBouncer;
@@ -13,6 +14,7 @@ pub use database::free_port;
 pub use database::redis_url;
 pub use server::Server;
 pub use server::command;
+pub use server::command_with_files;
 pub use sse::Events;
 
 use std::future::Future;

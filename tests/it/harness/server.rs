@@ -31,7 +31,18 @@ pub struct Server {
 
 /// The program, with an environment that holds nothing of the tests' own.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vexil"));
+    clean(Command::new(env!("CARGO_BIN_EXE_vexil")))
+}
+
+/// The program with at most so many open files.
+pub fn command_with_files(n: u32) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {n} && exec \"$0\" \"$@\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_vexil")]);
+    clean(command)
+}
+
+fn clean(mut command: Command) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VEXIL_")) {
         command.env_remove(name);
     }
@@ -68,7 +79,16 @@ impl Server {
 
     /// Starts a server and waits only until it listens.
     pub async fn spawn(folder: &Path, database_url: Option<&str>, args: &[&str]) -> Self {
-        let mut command = command();
+        Self::spawn_by(command(), folder, database_url, args).await
+    }
+
+    /// As [`Server::spawn`], by a program that in the end becomes the server.
+    pub async fn spawn_by(
+        mut command: Command,
+        folder: &Path,
+        database_url: Option<&str>,
+        args: &[&str],
+    ) -> Self {
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
             .arg("--data-dir")
@@ -123,18 +143,21 @@ impl Server {
         self
     }
 
-    /// Sends a signal, such as `-STOP`.
-    pub async fn signal(&self, signal: &str) {
-        let pid = self.process.id().unwrap().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().await.unwrap();
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+
+    /// Sends the process a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let args = [format!("-{name}"), self.pid().to_string()];
+        let sent = Command::new("kill").args(args).status().await.unwrap();
         assert!(sent.success());
     }
 
     /// Asks the process to end and waits until it has; returns whether it ended well.
     pub async fn stop(&mut self) -> bool {
-        let pid = self.process.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
-        assert!(sent.success());
+        self.signal("TERM").await;
         tokio::time::timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap().success()
     }
 

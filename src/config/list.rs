@@ -1,0 +1,105 @@
+//! Settings that are lists: items with commas between, the same in a flag, a variable and a file.
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+/// Networks, each as `10.0.0.0/8` or as one address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Networks(pub Vec<IpNet>);
+
+/// Limits that only count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ShadowLimits {
+    /// That of the replica.
+    pub replica: bool,
+    /// That of a client's address.
+    pub client_address: bool,
+    /// That of a server's token.
+    pub server_token: bool,
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+impl FromStr for Networks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let network = |item: &str| {
+            let address = item.parse().ok().map(|address: IpAddr| IpNet::from(address));
+            address.or_else(|| item.parse().ok()).ok_or_else(|| {
+                format!("`{item}` is neither an address nor a network like 10.0.0.0/8")
+            })
+        };
+        items(text).map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl FromStr for ShadowLimits {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut limits = Self::default();
+        for item in items(text) {
+            match item {
+                "replica" => limits.replica = true,
+                "client-address" => limits.client_address = true,
+                "server-token" => limits.server_token = true,
+                "all" => {
+                    limits = Self { replica: true, client_address: true, server_token: true };
+                }
+                _ => {
+                    return Err(format!(
+                        "`{item}` is no limit; there are replica, client-address, server-token and all"
+                    ));
+                }
+            }
+        }
+        Ok(limits)
+    }
+}
+
+impl TryFrom<String> for Networks {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for ShadowLimits {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Networks;
+    use super::ShadowLimits;
+
+    #[test]
+    fn networks_are_read() {
+        let networks: Networks = " 10.0.0.0/8, 192.0.2.1,fd00::/8 ,".parse().unwrap();
+        let texts: Vec<String> = networks.0.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8"]);
+        assert_eq!("".parse(), Ok(Networks::default()));
+        assert!("10.0.0.0/33".parse::<Networks>().is_err());
+        assert!("proxy.internal".parse::<Networks>().is_err());
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let limits: ShadowLimits = "replica, server-token".parse().unwrap();
+        assert!(limits.replica && limits.server_token && !limits.client_address);
+        assert_eq!("".parse(), Ok(ShadowLimits::default()));
+        assert!("replicas".parse::<ShadowLimits>().is_err());
+    }
+}

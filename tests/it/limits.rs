@@ -1,0 +1,167 @@
+//! Limits on how much may be asked: who is counted together, what is answered, and what is never limited.
+
+use crate::harness::Answer;
+use crate::harness::Backend;
+use crate::harness::Client;
+use crate::harness::Folder;
+use crate::harness::Server;
+use reqwest::Method;
+use serde_json::json;
+
+/// A server with these flags of the command line, and the flag `f`, which clients may see.
+async fn start(args: &[&str]) -> (Server, Client) {
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), None, args).await.owning(None, folder);
+    let client = server.with_environment().await;
+    let availability = json!({"usingEnvironmentId": true, "usingMobileKey": true});
+    let flag = json!({"key": "f", "kind": "boolean", "clientSideAvailability": availability});
+    server.admin.post("/api/v1/projects/shop/flags", flag).await.expect(201);
+    (server, client)
+}
+
+/// Evaluates the flag `f`, with what a proxy might have added.
+async fn evaluate(client: &Client, forwarded_for: &str) -> Answer {
+    let path = "/ofrep/v1/evaluate/flags/f";
+    let request = client.request(Method::POST, path).header("X-Forwarded-For", forwarded_for);
+    client.send(request.json(&json!({"context": {"targetingKey": "k"}}))).await
+}
+
+/// Asks `n` times and returns how many were refused.
+async fn refused(client: &Client, n: usize, forwarded_for: &str) -> usize {
+    let mut n_refused = 0;
+    for _ in 0..n {
+        match evaluate(client, forwarded_for).await.status {
+            200 => {}
+            429 => n_refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    n_refused
+}
+
+async fn count(server: &Server, limit: &str, mode: &str) -> u64 {
+    let text = server.admin.get("/metrics").await.text;
+    let start = format!("vexil_limited_total{{limit=\"{limit}\",mode=\"{mode}\"}} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&start));
+    line.unwrap_or_else(|| panic!("no {start}in {text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_asks_too_much_is_told_when_to_come_back() {
+    let (server, backend) = start(&["--limit-client-address-rps", "1"]).await;
+    let browser = server.token("client", None).await;
+    assert!(refused(&browser, 10, "").await > 0);
+    let mut refusal = evaluate(&browser, "").await;
+    while refusal.status == 200 {
+        refusal = evaluate(&browser, "").await;
+    }
+    assert_eq!(refusal.status, 429);
+    let secs: u64 = refusal.header("retry-after").parse().unwrap();
+    assert!((1..=4).contains(&secs), "{secs}");
+    assert_eq!(refusal.body["errorCode"], "GENERAL");
+    assert_eq!(refusal.body["key"], "f");
+    // A forged header opens no other account.
+    assert!(refused(&browser, 5, "198.51.100.9").await > 0);
+    // The other route for clients has the same account, and its own shape of errors.
+    let bulk = json!({"contexts": [{"targetingKey": "k"}]});
+    let mut refusal = browser.post("/api/v1/evaluate", bulk.clone()).await;
+    while refusal.status == 200 {
+        refusal = browser.post("/api/v1/evaluate", bulk.clone()).await;
+    }
+    assert_eq!((refusal.status, &refusal.body["code"]), (429, &json!("rate_limited")));
+    assert!(!refusal.header("retry-after").is_empty());
+    // Servers and administrators are not counted with clients.
+    assert_eq!(refused(&backend, 20, "").await, 0);
+    assert!(count(&server, "client_address", "enforced").await > 0);
+}
+
+#[tokio::test]
+async fn forwarded_addresses_count_behind_a_trusted_proxy_only() {
+    let args = &["--limit-client-address-rps", "1", "--trusted-proxies", "127.0.0.0/8,10.0.0.1"];
+    let (server, _) = start(args).await;
+    let browser = server.token("mobile", None).await;
+    for n in 1..=10 {
+        let path = format!("203.0.113.1, 198.51.100.{n}, 10.0.0.1");
+        assert_eq!(refused(&browser, 1, &path).await, 0, "{path}");
+    }
+    // What a client puts in front of it is not looked at.
+    let mut n_refused = 0;
+    for n in 1..=10 {
+        n_refused += refused(&browser, 1, &format!("203.0.113.{n}, 198.51.100.77")).await;
+    }
+    assert!(n_refused > 0);
+    // One network of IPv6 is one client.
+    let mut n_refused = 0;
+    for n in 1..=10 {
+        n_refused += refused(&browser, 1, &format!("2001:db8:1:2::{n}")).await;
+    }
+    assert!(n_refused > 0);
+}
+
+#[tokio::test]
+async fn a_replica_answers_so_many_and_always_health_and_kills() {
+    let (server, client) = start(&["--limit-replica-rps", "20"]).await;
+    // Together, because one after another they might take longer than what they use up comes back.
+    let asked = (0..200).map(|_| client.evaluate("f", json!({"targetingKey": "k"})));
+    let answers = futures_util::future::join_all(asked).await;
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    let refusal = answers.iter().find(|answer| answer.status == 429).expect("all were answered");
+    assert!(refusal.header("retry-after").parse::<u64>().unwrap() > 0);
+
+    let admin = &server.admin;
+    let asked = (0..200).map(async |_| admin.get("/api/v1/projects").await.status);
+    let flood = futures_util::future::join_all(asked);
+    let needed = async {
+        for path in ["/livez", "/readyz", "/health"] {
+            admin.get(path).await.expect(200);
+        }
+        admin.post("/kill/f", json!({"comment": "now"})).await.expect(200);
+        admin.post("/restore/f", json!({"comment": "now"})).await.expect(200);
+    };
+    let (statuses, ()) = futures_util::future::join(flood, needed).await;
+    assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_limit_in_the_shadow_only_counts() {
+    let shadow = &["--limit-shadow", "server-token,client-address"];
+    let limits = &["--limit-server-token-rps", "1", "--limit-client-address-rps", "1"];
+    let (server, backend) = start(&[&shadow[..], limits].concat()).await;
+    let browser = server.token("client", None).await;
+    assert_eq!(refused(&backend, 20, "").await, 0);
+    assert_eq!(refused(&browser, 20, "").await, 0);
+    assert!(count(&server, "server_token", "shadow").await > 0);
+    assert!(count(&server, "client_address", "shadow").await > 0);
+}
+
+#[tokio::test]
+async fn a_server_token_has_its_own_limit() {
+    let (server, noisy) = start(&["--limit-server-token-rps", "1"]).await;
+    let quiet = server.token("server", None).await;
+    assert!(refused(&noisy, 20, "").await > 0);
+    assert_eq!(refused(&quiet, 1, "").await, 0);
+    assert!(count(&server, "server_token", "enforced").await > 0);
+}
+
+#[tokio::test]
+async fn a_request_has_so_many_headers() {
+    let server = Server::start(Backend::Sqlite).await;
+    for path in ["/ofrep/v1/evaluate/flags/f", "/api/v1/projects", "/livez"] {
+        let flooded = |n_headers: usize| {
+            let request = server.admin.request(Method::POST, path);
+            (0..n_headers).fold(request, |request, n| request.header(format!("x-flood-{n}"), "1"))
+        };
+        let answer = server.admin.send(flooded(65)).await;
+        assert_eq!(answer.status, 431, "{path}: {}", answer.text);
+        assert_ne!(server.admin.send(flooded(50)).await.status, 431, "{path}");
+        // More than hyper takes at all.
+        assert_eq!(server.admin.send(flooded(200)).await.status, 431, "{path}");
+    }
+    let long = format!("/ofrep/v1/evaluate/flags/{}", "x".repeat(17 * 1024));
+    let status = server.admin.get(&long).await.status;
+    assert!(matches!(status, 414 | 431), "{status}");
+    let request =
+        server.admin.request(Method::GET, "/livez").header("x-fill", "x".repeat(17 * 1024));
+    assert_eq!(server.admin.send(request).await.status, 431);
+    server.admin.get("/livez").await.expect(200);
+}
