@@ -1,5 +1,7 @@
 //! The composition root: builds everything from the configuration, owns the tasks, and knows in which order to stop.
 
+mod capacity;
+
 use crate::auth;
 use crate::clock::Clock;
 use crate::clock::Ids;
@@ -8,6 +10,7 @@ use crate::control::Control;
 use crate::http;
 use crate::http::AdminState;
 use crate::http::DataState;
+use crate::http::Streams;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
 use crate::model::token::Role;
@@ -27,14 +30,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::signal::unix;
+use tokio::signal::unix::SignalKind;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
 
-/// How long requests may go on after the process was told to stop.
-const GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// How long requests and tasks may go on when the time to drain is over.
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
+/// How long they may go on when the process was told twice to stop.
+const SHORT_GRACE_PERIOD: Duration = Duration::from_secs(1);
 /// The first wait before the database is tried again at start.
 const START_DELAY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait before the database is tried again at start.
@@ -50,6 +57,8 @@ pub struct App {
     listener: TcpListener,
     follower: Follower,
     doorbells: Vec<Doorbell>,
+    streams: Arc<Streams>,
+    drain_time: Duration,
     stop: CancellationToken,
     /// Connections in progress.
     connections: TaskTracker,
@@ -84,12 +93,16 @@ impl App {
         let of_store = Doorbell::of(&store).filter(|_| config.does_listen);
         let of_redis = redis.clone().map(|redis| Doorbell::Redis(Box::new(redis)));
         let doorbells = of_store.into_iter().chain(of_redis).collect();
+        let streams_max = config.streams_max.unwrap_or_else(capacity::streams);
+        let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
         Ok(Self {
             control,
             listener,
             follower,
             doorbells,
+            streams: Arc::new(streams),
+            drain_time: config.drain_time,
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -113,19 +126,22 @@ impl App {
     ///
     /// A task ended early.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { control, listener, follower, doorbells, stop, connections, tasks } = self;
+        let Self { control, listener, follower, doorbells, streams, drain_time, .. } = self;
+        let (stop, connections, tasks) = (self.stop, self.connections, self.tasks);
         let store = control.store.clone();
         let failed = CancellationToken::new();
         let data = DataState {
             snapshots: Arc::clone(&control.snapshots),
             metrics: Arc::clone(&control.metrics),
-            stop: Arc::new(stop.clone()),
+            streams: Arc::clone(&streams),
         };
+        let mut signals = Signals::new()?;
         for doorbell in doorbells {
             let name = doorbell.name();
             let listening = follower.clone().listen(doorbell, stop.clone());
             spawn(&tasks, name, &stop, &failed, listening);
         }
+        spawn(&tasks, "streams", &stop, &failed, Arc::clone(&streams).run(stop.clone()));
         let front = http::front(data, AdminState { control });
         let serving = http::serve(listener, front, connections.clone(), stop.clone());
         spawn(&tasks, "accept loop", &stop, &failed, serving);
@@ -144,21 +160,33 @@ impl App {
             }
         };
         spawn(&tasks, "follower", &stop, &failed, following);
+        let mut grace_period = GRACE_PERIOD;
         tokio::select! {
-            () = told_to_stop() => info!("stopping"),
+            signal = signals.next() => {
+                info!(?signal, "stopping");
+                if signal == Signal::Terminate && !drain_time.is_zero() {
+                    grace_period = drain(&streams, &connections, drain_time, &mut signals, &failed).await;
+                }
+            }
             () = failed.cancelled() => {}
         }
-        // Ends the accept loop, the streams and the followers; requests that are in progress go on for a while.
+        // Ends the streams, the accept loop and the followers; requests that are in progress go on for a while.
+        streams.close_all();
         stop.cancel();
         connections.close();
         tasks.close();
-        if tokio::time::timeout(GRACE_PERIOD, connections.wait()).await.is_err() {
-            warn!("requests were still in progress when the grace period ended");
+        let finished = async {
+            connections.wait().await;
+            tasks.wait().await;
+            store.close().await;
+        };
+        tokio::select! {
+            () = finished => {}
+            () = tokio::time::sleep(grace_period) => {
+                warn!("requests or tasks were still in progress when the grace period ended");
+            }
+            _ = signals.next() => warn!("told again to stop"),
         }
-        if tokio::time::timeout(GRACE_PERIOD, tasks.wait()).await.is_err() {
-            warn!("tasks were still running when the grace period ended");
-        }
-        store.close().await;
         if failed.is_cancelled() {
             anyhow::bail!("a task that must go on has ended; the log has the cause");
         }
@@ -232,23 +260,57 @@ fn configured_tokens(config: &Config) -> Vec<(Digest, Grant)> {
     token.map(|token| (auth::digest(token.expose_secret()), grant())).collect()
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn told_to_stop() {
-    use tokio::signal::unix::SignalKind;
-    use tokio::signal::unix::signal;
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => {
-                signals.recv().await;
-            }
-            Err(error) => {
-                warn!(%error, "cannot hear SIGTERM");
-                std::future::pending::<()>().await;
-            }
-        }
-    };
+/// Closes the streams evenly over `time` while everything goes on being answered, so that clients and load balancers turn to
+/// other replicas; ends early when nobody is connected any more, or when the process is told again to stop. Returns how long
+/// what is then in progress may take.
+async fn drain(
+    streams: &Streams,
+    connections: &TaskTracker,
+    time: Duration,
+    signals: &mut Signals,
+    failed: &CancellationToken,
+) -> Duration {
+    // The tracker tells that it is empty only if it is closed; the accept loop may still add to it.
+    connections.close();
     tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
+        () = streams.drain(time) => GRACE_PERIOD,
+        () = connections.wait() => GRACE_PERIOD,
+        () = failed.cancelled() => GRACE_PERIOD,
+        _ = signals.next() => {
+            info!("told again to stop");
+            SHORT_GRACE_PERIOD
+        }
+    }
+}
+
+/// What the process was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    /// SIGTERM, from whoever runs the process: there is time to take leave.
+    Terminate,
+    /// SIGINT, as from Ctrl-C: somebody waits.
+    Interrupt,
+}
+
+/// Hears SIGTERM and SIGINT from its making on, so that none is lost between two waits.
+struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate()).context("cannot hear SIGTERM")?,
+            interrupt: unix::signal(SignalKind::interrupt()).context("cannot hear SIGINT")?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+        }
     }
 }

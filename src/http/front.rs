@@ -6,10 +6,14 @@
 
 use crate::http::AdminState;
 use crate::http::DataState;
+use crate::http::Phase;
 use crate::http::ofrep;
 use crate::http::router::router;
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use axum::http::Uri;
+use axum::http::Version;
+use axum::http::header;
 use axum::response::Response;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,14 +33,30 @@ pub fn front(
         let parts = Arc::clone(&parts);
         async move {
             let (data, router) = &*parts;
+            let version = request.version();
             collapse_leading_slashes(request.uri_mut());
-            if ofrep::has_path(request.uri().path()) {
-                return Ok(ofrep::answer(data, request).await);
+            let mut response = if ofrep::has_path(request.uri().path()) {
+                ofrep::answer(data, request).await
+            } else {
+                // Boxed, so that the future of the short way stays small.
+                Box::pin(router.clone().oneshot(request)).await?
+            };
+            let phase = data.streams.phase();
+            if phase != Phase::Serving && version <= Version::HTTP_11 {
+                close_behind(&mut response, phase);
             }
-            // Boxed, so that the future of the short way stays small.
-            Box::pin(router.clone().oneshot(request)).await
+            Ok(response)
         }
     })
+}
+
+/// Asks the client to use another connection from here on; later HTTP versions have a message of their own for that.
+fn close_behind(response: &mut Response, phase: Phase) {
+    // What is refused would be refused again on the same connection.
+    if phase == Phase::Leaving || response.status().is_server_error() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
 }
 
 /// Takes away doubled slashes at the start of a path: OFREP clients join a base URL that ends in a slash with a path that

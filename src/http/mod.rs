@@ -26,13 +26,14 @@ mod stream;
 pub use front::front;
 pub(crate) use json_body::IMPORT_BODY_BYTES_MAX;
 pub use serve::serve;
+pub use stream::Phase;
+pub use stream::Streams;
 
 use crate::control::Control;
 use crate::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 use axum::extract::FromRef;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 /// What the data plane is given: memory, and nothing that could wait.
 #[derive(Debug, Clone)]
@@ -41,9 +42,8 @@ pub struct DataState {
     pub snapshots: Arc<Snapshots>,
     /// Where figures go.
     pub metrics: Arc<Metrics>,
-    /// Ends the streams when the process is to stop; shared, because the state is cloned for each request, and cloning a token
-    /// takes a lock.
-    pub stop: Arc<CancellationToken>,
+    /// All streams, which also know whether the process is about to stop.
+    pub streams: Arc<Streams>,
 }
 
 /// What the control plane is given.

@@ -54,6 +54,23 @@ impl RequestCounters {
     }
 }
 
+/// Why something was refused or has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// What happened, by reason.
+#[derive(Debug, Default)]
+pub struct ReasonCounters(Family<ReasonLabels, Counter>);
+
+impl ReasonCounters {
+    /// Counts one more for this reason.
+    pub fn count(&self, reason: &'static str) {
+        self.0.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -64,6 +81,10 @@ pub struct Metrics {
     pub requests: RequestCounters,
     /// Streams that are open.
     pub streams: Gauge,
+    /// Streams that were not opened, by reason.
+    pub streams_refused: ReasonCounters,
+    /// Streams that have ended, by reason.
+    pub streams_closed: ReasonCounters,
     /// The version of each environment that is served.
     pub environment_version: Family<EnvironmentLabels, Gauge>,
     /// Rulesets that were refused because they were not newer.
@@ -87,6 +108,8 @@ impl Default for Metrics {
             evaluations: Counter::default(),
             requests: RequestCounters::new(&requests),
             streams: Gauge::default(),
+            streams_refused: ReasonCounters::default(),
+            streams_closed: ReasonCounters::default(),
             environment_version: Family::default(),
             installs_refused: Counter::default(),
             corrupt_rows: Counter::default(),
@@ -101,6 +124,16 @@ impl Default for Metrics {
         );
         registry.register("requests", "Requests answered", requests);
         registry.register("streams", "Streams that are open", metrics.streams.clone());
+        registry.register(
+            "streams_refused",
+            "Streams that were not opened",
+            metrics.streams_refused.0.clone(),
+        );
+        registry.register(
+            "streams_closed",
+            "Streams that have ended",
+            metrics.streams_closed.0.clone(),
+        );
         registry.register(
             "environment_version",
             "Version of the environment that is served",

@@ -75,6 +75,7 @@ impl Server {
             .arg(folder)
             .args(args)
             .env("VEXIL_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("VEXIL_DRAIN_SECS", "0")
             .stderr(Stdio::piped());
         if let Some(url) = database_url {
             command.env("VEXIL_DATABASE_URL", url);

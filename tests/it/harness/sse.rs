@@ -12,6 +12,8 @@ pub struct Events {
     pub headers: reqwest::header::HeaderMap,
     /// The last `id:` that arrived, with an event or without.
     pub last_id: String,
+    /// What the greeting said about connecting again.
+    pub retry_ms: u32,
 }
 
 impl Events {
@@ -24,22 +26,30 @@ impl Events {
         let response = request.send().await.unwrap();
         assert_eq!(response.status().as_u16(), 200);
         let headers = response.headers().clone();
-        let mut events = Self { response, buffer: String::new(), headers, last_id: String::new() };
+        let mut events =
+            Self { response, buffer: String::new(), headers, last_id: String::new(), retry_ms: 0 };
         // The greeting, which has an id and no data.
         let greeting = events.block().await.expect("a greeting");
+        let retry = greeting.lines().find_map(|line| line.strip_prefix("retry: "));
+        events.retry_ms = retry.unwrap().parse().unwrap();
         events.note_id(&greeting);
         events
     }
 
-    /// The next event's data; `None` when the stream has ended.
+    /// The next change's data; `None` when the stream has ended or said goodbye.
     pub async fn next(&mut self) -> Option<Value> {
+        let (name, data) = self.event().await?;
+        (name == "change").then_some(data)
+    }
+
+    /// The name and the data of the next event of any name; `None` when the stream has ended.
+    pub async fn event(&mut self) -> Option<(String, Value)> {
         loop {
             let block = self.block().await?;
             self.note_id(&block);
-            let data = block.lines().find_map(|line| line.strip_prefix("data: "));
-            if let Some(data) = data {
-                assert!(block.lines().any(|line| line == "event: change"), "{block}");
-                return Some(serde_json::from_str(data).unwrap());
+            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+            if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
+                return Some((name.to_owned(), serde_json::from_str(data).unwrap()));
             }
         }
     }
@@ -50,7 +60,8 @@ impl Events {
         }
     }
 
-    async fn block(&mut self) -> Option<String> {
+    /// The next block as it stands on the wire, be it an event, a comment or the greeting.
+    pub async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
