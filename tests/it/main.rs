@@ -24,6 +24,7 @@ mod bad_requests;
 mod command_line;
 mod demonstration;
 mod documents;
+mod drain;
 mod durability;
 mod emergencies;
 mod evaluate_many;

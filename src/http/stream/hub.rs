@@ -263,9 +263,10 @@ impl Watched {
 
 /// Why a stream has to end, as bits; zero if it has not.
 fn end_of(directory: &Directory, environment: EnvId, seat: &Seat) -> u8 {
-    match (directory.token(&seat.token), directory.environment(environment)) {
-        (None, _) => END_TOKEN,
-        (_, None) => END_ENVIRONMENT,
+    // In this order, because the tokens of an environment go with it.
+    match (directory.environment(environment), directory.token(&seat.token)) {
+        (None, _) => END_ENVIRONMENT,
+        (_, None) => END_TOKEN,
         _ => 0,
     }
 }

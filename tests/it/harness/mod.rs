@@ -2,6 +2,7 @@
 
 mod client;
 mod database;
+mod raw_stream;
 mod server;
 mod sse;
 
@@ -10,6 +11,7 @@ pub use database::Database;
 pub use database::PgBouncer;
 pub use database::Postgres;
 pub use database::redis_url;
+pub use raw_stream::RawStream;
 pub use server::Server;
 pub use server::command;
 pub use sse::Events;

@@ -126,10 +126,35 @@ impl Server {
 
     /// Asks the process to end and waits until it has; returns whether it ended well.
     pub async fn stop(&mut self) -> bool {
+        self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// Sends the process a signal.
+    pub async fn signal(&self, name: &str) {
         let pid = self.process.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().await.unwrap();
         assert!(sent.success());
+    }
+
+    /// Waits until the process has ended; returns whether it ended well.
+    pub async fn ended(&mut self) -> bool {
         tokio::time::timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap().success()
+    }
+
+    /// The memory that the process has resident, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id().unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// The value of a metric, with its labels as they are written; zero if it is not there yet.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = self.admin.get("/metrics").await.text;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        lines.next().map_or(0, |value| value.parse().unwrap())
     }
 
     /// Creates the project `shop` with the environment `production`, and returns a backend's client of it.

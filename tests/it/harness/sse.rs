@@ -4,6 +4,10 @@ use super::Client;
 use super::PATIENCE;
 use reqwest::Method;
 use serde_json::Value;
+use std::time::Duration;
+
+/// How long a stream may be silent: longer than from one heartbeat to the next.
+const SILENCE_MAX: Duration = PATIENCE.saturating_add(Duration::from_secs(10));
 
 #[derive(Debug)]
 pub struct Events {
@@ -19,7 +23,12 @@ pub struct Events {
 impl Events {
     /// Opens a stream; `last_event_id` continues an earlier one.
     pub async fn open(client: &Client, last_event_id: Option<&str>) -> Self {
-        let mut request = client.request(Method::GET, "/api/v1/stream");
+        Self::open_at(client, "/api/v1/stream", last_event_id).await
+    }
+
+    /// Opens a stream at a path with a query.
+    pub async fn open_at(client: &Client, path: &str, last_event_id: Option<&str>) -> Self {
+        let mut request = client.request(Method::GET, path);
         if let Some(id) = last_event_id {
             request = request.header("Last-Event-ID", id);
         }
@@ -68,7 +77,7 @@ impl Events {
                 self.buffer = rest;
                 return Some(block);
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.unwrap();
+            let chunk = tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await.unwrap();
             let chunk = chunk.ok()??;
             self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
         }
