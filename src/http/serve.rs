@@ -105,7 +105,9 @@ where
         () = stop.cancelled() => return Ok(()),
     };
     let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
-    let service = TowerToHyperService::new(service);
+    // Boxed, because a stream keeps the room of its handler as long as it is open; and so is each connection, because the
+    // task would have room for one of either protocol, twice.
+    let service = TowerToHyperService::new(service.map_future(Box::pin));
     let io = TokioIo::new(socket);
     if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -113,7 +115,7 @@ where
             .max_concurrent_streams(HTTP2_STREAMS_MAX)
             .keep_alive_interval(UNACKNOWLEDGED_TIMEOUT)
             .serve_connection(io, service);
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = Box::pin(connection);
         tokio::select! {
             result = connection.as_mut() => return Ok(result?),
             () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
@@ -125,7 +127,7 @@ where
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(io, service);
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = Box::pin(connection);
     tokio::select! {
         result = connection.as_mut() => return Ok(result?),
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
