@@ -1,5 +1,7 @@
 //! The composition root: builds everything from the configuration, owns the tasks, and knows in which order to stop.
 
+mod capacity;
+
 use crate::auth;
 use crate::clock::Clock;
 use crate::clock::Ids;
@@ -13,6 +15,7 @@ use crate::http::LimitSetting;
 use crate::http::LimitSettings;
 use crate::http::Limits;
 use crate::http::Sockets;
+use crate::http::Streams;
 use crate::http::Tls;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
@@ -32,20 +35,25 @@ use crate::store::StoreError;
 use crate::store::within_timeout;
 use crate::telemetry::Metrics;
 use anyhow::Context;
+use futures_util::FutureExt;
 use secrecy::ExposeSecret;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::signal::unix;
+use tokio::signal::unix::SignalKind;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
 
-/// How long requests may go on after the process was told to stop.
-const GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// How long requests and tasks may go on when the time to drain is over.
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
+/// How long they may go on when the process was told twice to stop.
+const SHORT_GRACE_PERIOD: Duration = Duration::from_secs(1);
 /// The first wait before the database is tried again at start.
 const START_DELAY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait before the database is tried again at start.
@@ -68,6 +76,8 @@ pub struct App {
     follower: Follower,
     keeper: Keeper,
     doorbells: Vec<Doorbell>,
+    streams: Arc<Streams>,
+    drain_time: Duration,
     stop: CancellationToken,
     /// Connections in progress.
     connections: TaskTracker,
@@ -125,6 +135,8 @@ impl App {
         let of_redis = redis.clone().map(|redis| Doorbell::Redis(Box::new(redis)));
         let doorbells = of_store.into_iter().chain(of_redis).collect();
         let limits = Arc::new(Limits::new(limit_settings(config), &metrics));
+        let streams_max = config.streams_max.unwrap_or_else(capacity::streams);
+        let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
         Ok(Self {
             control,
@@ -134,6 +146,8 @@ impl App {
             follower,
             keeper,
             doorbells,
+            streams: Arc::new(streams),
+            drain_time: config.drain_time,
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -165,6 +179,8 @@ impl App {
             follower,
             keeper,
             doorbells,
+            streams,
+            drain_time,
             stop,
             connections,
             tasks,
@@ -175,46 +191,61 @@ impl App {
             snapshots: Arc::clone(&control.snapshots),
             metrics: Arc::clone(&control.metrics),
             limits,
-            stop: Arc::new(stop.clone()),
+            streams: Arc::clone(&streams),
         };
+        let mut signals = Signals::new()?;
+        let run = |name, task| spawn(&tasks, name, &stop, &failed, task);
         for doorbell in doorbells {
             let name = doorbell.name();
             let (snapshots, stopped) = (Arc::clone(&control.snapshots), stop.clone());
-            let listening = async move { snapshots.listen(doorbell, Ids, stopped).await };
-            spawn(&tasks, name, &stop, &failed, listening);
+            run(name, async move { snapshots.listen(doorbell, Ids, stopped).await }.boxed());
         }
-        spawn(&tasks, "keeper", &stop, &failed, keeper.run(stop.clone()));
+        run("keeper", keeper.run(stop.clone()).boxed());
+        run("streams", Arc::clone(&streams).run(stop.clone()).boxed());
         let front = Front::new(data, AdminState { control });
         let service_for = move |peer| front.service(peer);
         if let Some(tls) = tls.clone() {
-            spawn(&tasks, "certificate", &stop, &failed, tls.keep_current(stop.clone()));
+            run("certificate", tls.keep_current(stop.clone()).boxed());
         }
         let sockets = Sockets { tls, ..Sockets::within_descriptors() };
         let serving =
             http::serve(listener, service_for, sockets, connections.clone(), stop.clone());
-        spawn(&tasks, "accept loop", &stop, &failed, serving);
-        let following = follow(follower, stop.clone());
-        spawn(&tasks, "follower", &stop, &failed, following);
+        run("accept loop", serving.boxed());
+        run("follower", follow(follower, stop.clone()).boxed());
+        let mut grace_period = GRACE_PERIOD;
         tokio::select! {
-            () = told_to_stop() => info!("stopping"),
+            signal = signals.next() => {
+                info!(?signal, "stopping");
+                if signal == Signal::Terminate && !drain_time.is_zero() {
+                    grace_period = drain(&streams, &connections, drain_time, &mut signals, &failed).await;
+                }
+            }
             () = failed.cancelled() => {}
         }
-        // Ends the accept loop, the streams and the followers; requests that are in progress go on for a while.
+        // Ends the streams, the accept loop and the followers; requests that are in progress go on for a while.
+        streams.close_all();
         stop.cancel();
         connections.close();
         tasks.close();
-        if tokio::time::timeout(GRACE_PERIOD, connections.wait()).await.is_err() {
-            warn!("requests were still in progress when the grace period ended");
+        tokio::select! {
+            () = finished(&connections, &tasks, &store) => {}
+            () = tokio::time::sleep(grace_period) => {
+                warn!("requests or tasks were still in progress when the grace period ended");
+            }
+            _ = signals.next() => warn!("told again to stop"),
         }
-        if tokio::time::timeout(GRACE_PERIOD, tasks.wait()).await.is_err() {
-            warn!("tasks were still running when the grace period ended");
-        }
-        store.close().await;
         if failed.is_cancelled() {
             anyhow::bail!("a task that must go on has ended; the log has the cause");
         }
         Ok(())
     }
+}
+
+/// Waits until everything has ended, and closes the store.
+async fn finished(connections: &TaskTracker, tasks: &TaskTracker, store: &Store) {
+    connections.wait().await;
+    tasks.wait().await;
+    store.close().await;
 }
 
 /// Runs a task that must go on until the process stops; if it ends early, by a panic too, the process stops.
@@ -325,23 +356,57 @@ fn configured_tokens(config: &Config) -> Vec<(Digest, Grant)> {
     token.map(|token| (auth::digest(token.expose_secret()), grant())).collect()
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn told_to_stop() {
-    use tokio::signal::unix::SignalKind;
-    use tokio::signal::unix::signal;
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => {
-                signals.recv().await;
-            }
-            Err(error) => {
-                warn!(%error, "cannot hear SIGTERM");
-                std::future::pending::<()>().await;
-            }
-        }
-    };
+/// Closes the streams evenly over `time` while everything goes on being answered, so that clients and load balancers turn to
+/// other replicas; ends early when nobody is connected any more, or when the process is told again to stop. Returns how long
+/// what is then in progress may take.
+async fn drain(
+    streams: &Streams,
+    connections: &TaskTracker,
+    time: Duration,
+    signals: &mut Signals,
+    failed: &CancellationToken,
+) -> Duration {
+    // The tracker tells that it is empty only if it is closed; the accept loop may still add to it.
+    connections.close();
     tokio::select! {
-        () = terminate => {}
-        _ = tokio::signal::ctrl_c() => {}
+        () = streams.drain(time) => GRACE_PERIOD,
+        () = connections.wait() => GRACE_PERIOD,
+        () = failed.cancelled() => GRACE_PERIOD,
+        _ = signals.next() => {
+            info!("told again to stop");
+            SHORT_GRACE_PERIOD
+        }
+    }
+}
+
+/// What the process was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    /// SIGTERM, from whoever runs the process: there is time to take leave.
+    Terminate,
+    /// SIGINT, as from Ctrl-C: somebody waits.
+    Interrupt,
+}
+
+/// Hears SIGTERM and SIGINT from its making on, so that none is lost between two waits.
+struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate()).context("cannot hear SIGTERM")?,
+            interrupt: unix::signal(SignalKind::interrupt()).context("cannot hear SIGINT")?,
+        })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+        }
     }
 }

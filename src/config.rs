@@ -17,6 +17,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The environment variables of all settings, as the README lists them.
 pub const SETTINGS: &[&str] = &[
@@ -26,6 +27,8 @@ pub const SETTINGS: &[&str] = &[
     "VEXIL_DATABASE_URL",
     "VEXIL_REDIS_URL",
     "VEXIL_ADMIN_TOKEN",
+    "VEXIL_STREAMS_MAX",
+    "VEXIL_DRAIN_SECS",
     "VEXIL_LOG",
     "VEXIL_LOG_FORMAT",
     "VEXIL_LIMIT_REPLICA_RPS",
@@ -46,6 +49,10 @@ const LIMIT_REPLICA_RPS: u32 = 10_000;
 const LIMIT_CLIENT_ADDRESS_RPS: u32 = 100;
 /// Requests per second with one server token, if nothing else is configured: no limit.
 const LIMIT_SERVER_TOKEN_RPS: u32 = 0;
+/// Seconds over which clients are sent elsewhere; with the 5 that requests may still take, the process ends within 30.
+const DEFAULT_DRAIN_SECS: u32 = 25;
+/// The longest time to drain, in seconds.
+const DRAIN_SECS_MAX: u32 = 3_600;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -78,6 +85,12 @@ pub struct Settings {
     /// Accepted as an administrator's token; at least 32 characters
     #[arg(long, env = "VEXIL_ADMIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub admin_token: Option<SecretString>,
+    /// Streams that may be open at once [default: what descriptors and memory allow]
+    #[arg(long, env = "VEXIL_STREAMS_MAX", value_name = "COUNT")]
+    pub streams_max: Option<usize>,
+    /// Seconds over which clients are sent elsewhere when the process is to stop; 0 is at once [default: 25]
+    #[arg(long, env = "VEXIL_DRAIN_SECS", value_name = "SECONDS")]
+    pub drain_secs: Option<u32>,
     /// Which log lines are written, e.g. info or vexil=debug [default: info]
     #[arg(long, env = "VEXIL_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -119,6 +132,8 @@ struct SettingsFile {
     database_url: Option<String>,
     redis_url: Option<String>,
     admin_token: Option<String>,
+    streams_max: Option<usize>,
+    drain_secs: Option<u32>,
     log: Option<String>,
     log_format: Option<LogFormat>,
     limit_replica_rps: Option<u32>,
@@ -143,6 +158,10 @@ pub struct Config {
     pub redis_url: Option<SecretString>,
     /// A token that is accepted as an administrator's without being in the store.
     pub admin_token: Option<SecretString>,
+    /// Streams that may be open at once; `None` is what the machine allows.
+    pub streams_max: Option<usize>,
+    /// Over how long clients are sent elsewhere when the process is to stop.
+    pub drain_time: Duration,
     /// Which log lines are written.
     pub log: String,
     /// How log lines are written.
@@ -195,12 +214,18 @@ impl Settings {
             (None, None) => None,
             _ => bail!("VEXIL_TLS_CERT and VEXIL_TLS_KEY belong together; one of them is missing"),
         };
+        let drain_secs = self.drain_secs.or(file.drain_secs).unwrap_or(DEFAULT_DRAIN_SECS);
+        if drain_secs > DRAIN_SECS_MAX {
+            bail!("VEXIL_DRAIN_SECS must be at most {DRAIN_SECS_MAX}");
+        }
         Ok(Config {
             listen: self.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| "./vexil-data".into()),
             database_url: self.database_url.filter(is_given).or(secret(file.database_url)),
             redis_url: self.redis_url.filter(is_given).or(secret(file.redis_url)),
             admin_token,
+            streams_max: self.streams_max.or(file.streams_max),
+            drain_time: Duration::from_secs(u64::from(drain_secs)),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
             limit_replica_rps: self

@@ -1,6 +1,6 @@
-"""Makes tables of the benchmarks' figures, for `docs/performance.md`.
+"""Makes tables of the benchmarks' figures, for `docs/performance.md` and `docs/reliability.md`.
 
-Where the figures come from is in `scripts/bench`.
+Where the figures come from is in `scripts/bench` and `scripts/bench-streams`.
 """
 
 import datetime
@@ -97,6 +97,54 @@ def http_row(workload, bare, vexil):
         f"{vexil.p99_micros / bare.p99_micros:.2f}",
         f"{vexil.per_second * workload.evaluations * 60 / 1e6:,.1f} million",
     )
+
+
+def streams(held):
+    heads = (
+        "streams", "of them stalled, cut off", "changes", "memory of one", "and after the changes",
+        "to each client: p50", "p99", "max", "processor time of a change", "lost, repeated, backwards",
+    )
+    return table(heads, [streams_row(*each) for each in held])
+
+
+def streams_row(part, figures):
+    delivery, after = figures["delivery"], (figures["endKib"] - figures["emptyKib"]) * 1024 / figures["streams"]
+    name = {"http1": "HTTP/1.1", "http2": "HTTP/2", "burst": "HTTP/1.1, burst"}[part]
+    return (
+        f"{figures['streams']:,} {name}",
+        f"{figures['stalled']:,}, {figures['killed']:,}",
+        figures["changes"],
+        f"{figures['bytesPerStream'] / 1e3:.1f} KB",
+        f"{after / 1e3:.1f} KB",
+        *latencies(delivery),
+        f"{figures['cpuMillisPerChange']:,.0f} ms",
+        f"{delivery['lost']}, {delivery['repeated']}, {delivery['backwards']}",
+    )
+
+
+def streams_failover(failed_over):
+    heads = (
+        "streams of the killed server", "already at the other", "all back after", "refused meanwhile",
+        "to those already there: p50", "p99", "max", "at the last version in the end", "lost, repeated, backwards",
+    )
+    return table(heads, [streams_failover_row(figures) for _, figures in failed_over])
+
+
+def streams_failover_row(figures):
+    delivery = figures["delivery"]
+    return (
+        f"{figures['streams']:,}",
+        f"{figures['staying']:,}",
+        f"{figures['backSecs']:.1f} s",
+        f"{figures['refusals']:,}",
+        *latencies(delivery),
+        f"{figures['atLastVersion']:,} of {figures['all']:,}",
+        f"{delivery['lost']}, {delivery['repeated']}, {delivery['backwards']}",
+    )
+
+
+def latencies(delivery):
+    return (f"{delivery['sinceAnswerMs'][quantile]:,.0f} ms" for quantile in ("p50", "p99", "max"))
 
 
 def table(heads, rows):

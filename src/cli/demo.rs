@@ -86,6 +86,8 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<()> {
     let settings = Settings {
         listen: Some(args.listen),
         data_dir: Some(args.data_dir),
+        // Somebody waits for it to end.
+        drain_secs: Some(0),
         ..Settings::default()
     };
     let app = App::build(&settings.resolve()?, Vec::new()).await?;

@@ -6,12 +6,16 @@
 
 use crate::http::AdminState;
 use crate::http::DataState;
+use crate::http::Phase;
 use crate::http::limit::Arrival;
 use crate::http::ofrep;
 use crate::http::router::router;
 use axum::Router;
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use axum::http::Uri;
+use axum::http::Version;
+use axum::http::header;
 use axum::response::Response;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -51,16 +55,32 @@ impl Front {
         service_fn(move |mut request: Request| {
             let parts = Arc::clone(&parts);
             async move {
+                let version = request.version();
                 collapse_leading_slashes(request.uri_mut());
-                if ofrep::has_path(request.uri().path()) {
-                    return Ok(ofrep::answer(&parts.data, request, peer).await);
+                let mut response = if ofrep::has_path(request.uri().path()) {
+                    ofrep::answer(&parts.data, request, peer).await
+                } else {
+                    let limits = Arc::clone(&parts.data.limits);
+                    request.extensions_mut().insert(Arrival { limits, peer, at: Instant::now() });
+                    // Boxed, so that the future of the short way stays small.
+                    Box::pin(parts.router.clone().oneshot(request)).await?
+                };
+                let phase = parts.data.streams.phase();
+                if phase != Phase::Serving && version <= Version::HTTP_11 {
+                    close_behind(&mut response, phase);
                 }
-                let limits = Arc::clone(&parts.data.limits);
-                request.extensions_mut().insert(Arrival { limits, peer, at: Instant::now() });
-                // Boxed, so that the future of the short way stays small.
-                Box::pin(parts.router.clone().oneshot(request)).await
+                Ok(response)
             }
         })
+    }
+}
+
+/// Asks the client to use another connection from here on; later HTTP versions have a message of their own for that.
+fn close_behind(response: &mut Response, phase: Phase) {
+    // What is refused would be refused again on the same connection.
+    if phase == Phase::Leaving || response.status().is_server_error() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
 }
 

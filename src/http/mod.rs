@@ -33,13 +33,14 @@ pub use limit::Limits;
 pub use serve::Sockets;
 pub use serve::Tls;
 pub use serve::serve;
+pub use stream::Phase;
+pub use stream::Streams;
 
 use crate::control::Control;
 use crate::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 use axum::extract::FromRef;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 /// What the data plane is given: memory, and nothing that could wait.
 #[derive(Debug, Clone)]
@@ -50,9 +51,8 @@ pub struct DataState {
     pub metrics: Arc<Metrics>,
     /// How many requests are answered.
     pub limits: Arc<Limits>,
-    /// Ends the streams when the process is to stop; shared, because the state is cloned for each request, and cloning a token
-    /// takes a lock.
-    pub stop: Arc<CancellationToken>,
+    /// All streams, which also know whether the process is about to stop.
+    pub streams: Arc<Streams>,
 }
 
 /// What the control plane is given.

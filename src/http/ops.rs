@@ -3,6 +3,7 @@
 use crate::auth;
 use crate::auth::Denied;
 use crate::http::DataState;
+use crate::http::Phase;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::openapi;
@@ -66,10 +67,10 @@ pub(crate) async fn find_liveness() -> Json<Liveness> {
     (status = 503, description = "Nothing is loaded yet, or the process is stopping.", body = Readiness)))]
 pub(crate) async fn find_readiness(State(state): State<DataState>) -> Response {
     let freshness = state.snapshots.freshness();
-    let (code, status) = match (freshness.is_ready, state.stop.is_cancelled()) {
-        (true, false) => (StatusCode::OK, "ready"),
-        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-        (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+    let (code, status) = match (freshness.is_ready, state.streams.phase()) {
+        (true, Phase::Serving) => (StatusCode::OK, "ready"),
+        (false, Phase::Serving) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        (_, Phase::Draining | Phase::Leaving) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
     let confirmed_ms_ago = freshness.confirmed_ago.map(|ago| ago.as_millis());
     let confirmed_ms_ago = confirmed_ms_ago.and_then(|ms| u64::try_from(ms).ok());

@@ -95,6 +95,23 @@ impl RequestCounters {
     }
 }
 
+/// Why something was refused or has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// What happened, by reason.
+#[derive(Debug, Default)]
+pub struct ReasonCounters(Family<ReasonLabels, Counter>);
+
+impl ReasonCounters {
+    /// Counts one more for this reason.
+    pub fn count(&self, reason: &'static str) {
+        self.0.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -107,6 +124,10 @@ pub struct Metrics {
     pub limited: Family<LimitLabels, Counter>,
     /// Streams that are open.
     pub streams: Gauge,
+    /// Streams that were not opened, by reason.
+    pub streams_refused: ReasonCounters,
+    /// Streams that have ended, by reason.
+    pub streams_closed: ReasonCounters,
     /// The version of each environment that is served.
     pub environment_version: Family<EnvironmentLabels, Gauge>,
     /// Rulesets that were refused because they were not newer.
@@ -141,6 +162,8 @@ impl Default for Metrics {
             requests: RequestCounters::new(&requests),
             limited: Family::default(),
             streams: Gauge::default(),
+            streams_refused: ReasonCounters::default(),
+            streams_closed: ReasonCounters::default(),
             environment_version: Family::default(),
             installs_refused: Counter::default(),
             corrupt_rows: Counter::default(),
@@ -168,6 +191,16 @@ impl Metrics {
             self.limited.clone(),
         );
         registry.register("streams", "Streams that are open", self.streams.clone());
+        registry.register(
+            "streams_refused",
+            "Streams that were not opened",
+            self.streams_refused.0.clone(),
+        );
+        registry.register(
+            "streams_closed",
+            "Streams that have ended",
+            self.streams_closed.0.clone(),
+        );
         registry.register(
             "environment_version",
             "Version of the environment that is served",

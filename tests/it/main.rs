@@ -26,6 +26,7 @@ mod cache;
 mod command_line;
 mod demonstration;
 mod documents;
+mod drain;
 mod durability;
 mod emergencies;
 mod evaluate_many;

@@ -1,9 +1,36 @@
 //! The stream of changes.
 
 use crate::harness::Backend;
+use crate::harness::Client;
 use crate::harness::Events;
+use crate::harness::Folder;
+use crate::harness::PATIENCE;
+use crate::harness::Postgres;
+use crate::harness::RawStream;
 use crate::harness::Server;
+use crate::harness::eventually;
+use serde_json::Value;
 use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const TOKENS: &str = "/api/v1/projects/shop/environments/production/tokens";
+
+/// Opens many streams at once.
+async fn open_many(client: &Client, n: usize) -> Vec<RawStream> {
+    let opening: Vec<_> = (0..n)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { RawStream::open(&client).await })
+        })
+        .collect();
+    let mut streams = Vec::new();
+    for stream in opening {
+        streams.push(stream.await.unwrap());
+    }
+    streams
+}
 
 #[tokio::test]
 async fn a_kill_arrives_and_what_it_says_is_served_already() {
@@ -89,5 +116,220 @@ async fn streams_end_when_the_server_is_asked_to_stop() {
     let client = server.with_environment().await;
     let mut events = Events::open(&client, None).await;
     assert!(server.stop().await, "it ends well although a stream was open");
-    assert_eq!(events.next().await, None);
+    assert_eq!(events.event().await.unwrap().0, "goodbye");
+    assert_eq!(events.event().await, None);
+}
+
+#[tokio::test]
+async fn clients_are_told_to_come_back_at_different_times() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    let mut seen = BTreeSet::new();
+    for _ in 0..20 {
+        seen.insert(Events::open(&client, None).await.retry_ms);
+    }
+    assert!(seen.len() > 15, "{seen:?}");
+    assert!(seen.iter().all(|ms| (3_000..=8_000).contains(ms)), "{seen:?}");
+    assert!(seen.first().unwrap() + 3_000 < *seen.last().unwrap(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_last_id_may_stand_in_the_query() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    server.flag("a").await;
+    let seen = Events::open(&client, None).await.last_id;
+    server.flag("b").await;
+    let path = format!("/api/v1/stream?lastEventId={seen}");
+    let mut events = Events::open_at(&client, &path, None).await;
+    assert_eq!(events.next().await.unwrap()["flags"], json!(["b"]));
+    let mut events = Events::open_at(&client, &path, Some("1-999999")).await;
+    assert_eq!(events.next().await.unwrap()["full"], true, "the header wins");
+}
+
+#[tokio::test]
+async fn bursts_become_few_events_and_lose_nothing() {
+    const CHANGES: usize = 60;
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    let mut events = Events::open(&client, None).await;
+    let started = Instant::now();
+    let changing = async {
+        for i in 0..CHANGES {
+            server.flag(&format!("flag-{i}")).await;
+        }
+    };
+    let reading = async {
+        let (mut flags, mut last, mut n_events) = (BTreeSet::new(), 0, 0_u128);
+        while flags.len() < CHANGES {
+            let event = events.next().await.unwrap();
+            let version = event["version"].as_i64().unwrap();
+            assert!(version > last, "{version} after {last}");
+            assert_ne!(event["full"], true);
+            flags.extend(event["flags"].as_array().unwrap().iter().map(ToString::to_string));
+            (last, n_events) = (version, n_events + 1);
+        }
+        n_events
+    };
+    let ((), n_events) = tokio::join!(changing, reading);
+    let n_allowed = started.elapsed().as_millis() / 100 + 2;
+    assert!(n_events <= n_allowed, "{n_events} events, {n_allowed} allowed");
+}
+
+#[tokio::test]
+async fn readers_that_stall_cost_nothing_and_hold_up_nobody() {
+    const STALLED: usize = 200;
+    const FLAGS: usize = 400;
+    const IMPORTS: usize = 8;
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let environments = "/api/v1/projects/shop/environments";
+    let body = json!({"key": "imported", "serverSdk": "launchdarkly"});
+    server.admin.post(environments, body).await.expect(201);
+    let imported = format!("{environments}/imported");
+    let body = json!({"name": "backend", "kind": "server"});
+    let made = server.admin.post(&format!("{imported}/tokens"), body).await.expect(201);
+    let client = server.admin.with_token(made["token"].as_str().unwrap());
+    let import = format!("{imported}/import/launchdarkly?replace=true");
+    let file = |is_on: bool| {
+        let flag = |i: usize| {
+            let key = format!("{i:0>120}");
+            let flag = json!({"key": key, "version": 1, "on": is_on, "salt": "s",
+                "variations": [true, false], "offVariation": 1, "fallthrough": {"variation": 0}});
+            (key, flag)
+        };
+        let flags: serde_json::Map<String, Value> = (0..FLAGS).map(flag).collect();
+        json!({"flags": flags, "segments": {}})
+    };
+    server.admin.post(&import, file(false)).await.expect(200);
+    let mut readers = open_many(&client, 20).await;
+    // Everything at first and a large event for each import, all of it unread.
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        stalled.push(RawStream::send(&client, "9-9").await);
+    }
+    eventually("all streams are open", || async { server.metric("vexil_streams").await == 220 })
+        .await;
+    // The first import grows what every server has; only what comes after it counts.
+    server.admin.post(&import, file(true)).await.expect(200);
+    let before_kib = server.resident_kib();
+    let mut version = Value::Null;
+    for i in 0..IMPORTS {
+        let changed = server.admin.post(&import, file(i % 2 == 1)).await.expect(200);
+        version = changed["version"].clone();
+    }
+    for reader in &mut readers {
+        assert!(reader.sees(&format!("\"version\":{version}")).await, "a reader is up to date");
+    }
+    let grown_kib = server.resident_kib().saturating_sub(before_kib);
+    // Unshared, it would be more than 50 KB for each event and stream.
+    assert!(grown_kib < 24 * 1024, "the server has grown by {grown_kib} KiB");
+    assert_eq!(client.get("/livez").await.status, 200);
+    drop(stalled);
+    eventually("streams of those who left are gone", || async {
+        server.metric("vexil_streams").await == 20
+    })
+    .await;
+    assert_eq!(server.metric("vexil_streams_closed_total{reason=\"client\"}").await, 200);
+}
+
+#[tokio::test]
+async fn a_token_has_its_share_of_streams() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    let other = server.token("server", None).await;
+    let mut streams = open_many(&client, 1_000).await;
+    let refused = client.get("/api/v1/stream").await;
+    let secs: u32 = refused.header("retry-after").parse().unwrap();
+    assert!((10..=60).contains(&secs), "{secs}");
+    assert_eq!(refused.expect(429)["code"], "too_many_streams");
+    assert_eq!(server.metric("vexil_streams_refused_total{reason=\"token\"}").await, 1);
+    Events::open(&other, None).await;
+    streams.truncate(999);
+    let opened = || async {
+        let stream = client.request(reqwest::Method::GET, "/api/v1/stream").send().await.unwrap();
+        stream.status() == 200
+    };
+    eventually("the place of a stream that has ended is given away", opened).await;
+}
+
+#[tokio::test]
+async fn a_replica_has_an_end_of_streams() {
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), None, &["--streams-max", "3"]).await;
+    let client = server.with_environment().await;
+    let open = open_many(&client, 3).await;
+    let mut waits = BTreeSet::new();
+    for _ in 0..10 {
+        let refused = client.get("/api/v1/stream").await;
+        waits.insert(refused.header("retry-after").parse::<u32>().unwrap());
+        assert_eq!(refused.expect(503)["code"], "streams_full");
+    }
+    assert!(waits.len() > 5 && waits.iter().all(|secs| (5..=30).contains(secs)), "{waits:?}");
+    assert_eq!(server.metric("vexil_streams_refused_total{reason=\"replica\"}").await, 10);
+    assert_eq!(open.len(), 3);
+}
+
+#[tokio::test]
+async fn revoked_tokens_and_deleted_environments_end_their_streams_and_no_others() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    let (revoked, other) = (server.token("server", None).await, server.token("server", None).await);
+    let (mut ending, mut going_on) = (open_many(&revoked, 100).await, open_many(&other, 20).await);
+    let listed = server.admin.get(TOKENS).await.expect(200);
+    let id = listed["items"][1]["id"].as_str().unwrap();
+    let started = Instant::now();
+    server.admin.delete(&format!("{TOKENS}/{id}")).await.expect(204);
+    // Directory changes that concern no stream.
+    for _ in 0..10 {
+        server.token("server", None).await;
+    }
+    for stream in &mut ending {
+        assert!(stream.ends().await);
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    server.flag("f").await;
+    for stream in &mut going_on {
+        assert!(stream.sees("\"flags\":[\"f\"]").await, "streams of other tokens go on");
+    }
+    server.admin.delete("/api/v1/projects/shop/environments/production").await.expect(204);
+    for stream in &mut going_on {
+        assert!(stream.ends().await);
+    }
+    assert_eq!(client.get("/api/v1/stream").await.status, 401);
+    for (reason, n) in [("token", 100), ("environment", 20)] {
+        let metric = format!("vexil_streams_closed_total{{reason=\"{reason}\"}}");
+        eventually(reason, || async { server.metric(&metric).await == n }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_says_when_the_database_does_not_confirm() {
+    let mut postgres = Postgres::start().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.with_environment().await;
+    let mut events = Events::open(&client, None).await;
+    postgres.stop().await;
+    let (name, data) = events.event().await.unwrap();
+    assert_eq!((name.as_str(), &data["stale"]), ("status", &json!(true)));
+    assert!((10_000..15_000).contains(&data["unconfirmedMs"].as_u64().unwrap()), "{data}");
+    // One who comes now is told at once.
+    let mut late = Events::open(&client, None).await;
+    assert_eq!(late.event().await.unwrap().1["stale"], true);
+    postgres.resume().await;
+    for events in [&mut events, &mut late] {
+        assert_eq!(events.event().await.unwrap(), ("status".to_owned(), json!({"stale": false})));
+    }
+    server.flag("f").await;
+    assert_eq!(events.next().await.unwrap()["flags"], json!(["f"]), "and each was said once");
+}
+
+#[tokio::test]
+async fn a_silent_stream_has_a_heartbeat() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    let mut events = Events::open(&client, None).await;
+    let beat = tokio::time::timeout(PATIENCE + Duration::from_secs(5), events.block()).await;
+    assert_eq!(beat.unwrap().unwrap(), ": hb");
 }

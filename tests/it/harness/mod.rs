@@ -2,6 +2,7 @@
 
 mod client;
 mod database;
+mod raw_stream;
 mod server;
 mod sse;
 
@@ -12,6 +13,7 @@ pub use database::PgBouncer;
 pub use database::Postgres;
 pub use database::free_port;
 pub use database::redis_url;
+pub use raw_stream::RawStream;
 pub use server::Server;
 pub use server::command;
 pub use server::command_with_files;

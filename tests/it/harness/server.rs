@@ -95,6 +95,7 @@ impl Server {
             .arg(folder)
             .args(args)
             .env("VEXIL_ADMIN_TOKEN", ADMIN_TOKEN)
+            .env("VEXIL_DRAIN_SECS", "0")
             .stderr(Stdio::piped());
         if let Some(url) = database_url {
             command.env("VEXIL_DATABASE_URL", url);
@@ -158,7 +159,27 @@ impl Server {
     /// Asks the process to end and waits until it has; returns whether it ended well.
     pub async fn stop(&mut self) -> bool {
         self.signal("TERM").await;
+        self.ended().await
+    }
+
+    /// Waits until the process has ended; returns whether it ended well.
+    pub async fn ended(&mut self) -> bool {
         tokio::time::timeout(PATIENCE, self.process.wait()).await.unwrap().unwrap().success()
+    }
+
+    /// The memory that the process has resident, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id().unwrap());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// The value of a metric, with its labels as they are written; zero if it is not there yet.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = self.admin.get("/metrics").await.text;
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        lines.next().map_or(0, |value| value.parse().unwrap())
     }
 
     /// Creates the project `shop` with the environment `production`, and returns a backend's client of it.

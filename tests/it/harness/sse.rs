@@ -4,6 +4,10 @@ use super::Client;
 use super::PATIENCE;
 use reqwest::Method;
 use serde_json::Value;
+use std::time::Duration;
+
+/// How long a stream may be silent: longer than from one heartbeat to the next.
+const SILENCE_MAX: Duration = PATIENCE.saturating_add(Duration::from_secs(10));
 
 #[derive(Debug)]
 pub struct Events {
@@ -12,34 +16,49 @@ pub struct Events {
     pub headers: reqwest::header::HeaderMap,
     /// The last `id:` that arrived, with an event or without.
     pub last_id: String,
+    /// What the greeting said about connecting again.
+    pub retry_ms: u32,
 }
 
 impl Events {
     /// Opens a stream; `last_event_id` continues an earlier one.
     pub async fn open(client: &Client, last_event_id: Option<&str>) -> Self {
-        let mut request = client.request(Method::GET, "/api/v1/stream");
+        Self::open_at(client, "/api/v1/stream", last_event_id).await
+    }
+
+    /// Opens a stream at a path with a query.
+    pub async fn open_at(client: &Client, path: &str, last_event_id: Option<&str>) -> Self {
+        let mut request = client.request(Method::GET, path);
         if let Some(id) = last_event_id {
             request = request.header("Last-Event-ID", id);
         }
         let response = request.send().await.unwrap();
         assert_eq!(response.status().as_u16(), 200);
         let headers = response.headers().clone();
-        let mut events = Self { response, buffer: String::new(), headers, last_id: String::new() };
+        let mut events =
+            Self { response, buffer: String::new(), headers, last_id: String::new(), retry_ms: 0 };
         // The greeting, which has an id and no data.
         let greeting = events.block().await.expect("a greeting");
+        let retry = greeting.lines().find_map(|line| line.strip_prefix("retry: "));
+        events.retry_ms = retry.unwrap().parse().unwrap();
         events.note_id(&greeting);
         events
     }
 
-    /// The next event's data; `None` when the stream has ended.
+    /// The next change's data; `None` when the stream has ended or said goodbye.
     pub async fn next(&mut self) -> Option<Value> {
+        let (name, data) = self.event().await?;
+        (name == "change").then_some(data)
+    }
+
+    /// The name and the data of the next event of any name; `None` when the stream has ended.
+    pub async fn event(&mut self) -> Option<(String, Value)> {
         loop {
             let block = self.block().await?;
             self.note_id(&block);
-            let data = block.lines().find_map(|line| line.strip_prefix("data: "));
-            if let Some(data) = data {
-                assert!(block.lines().any(|line| line == "event: change"), "{block}");
-                return Some(serde_json::from_str(data).unwrap());
+            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+            if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
+                return Some((name.to_owned(), serde_json::from_str(data).unwrap()));
             }
         }
     }
@@ -50,14 +69,15 @@ impl Events {
         }
     }
 
-    async fn block(&mut self) -> Option<String> {
+    /// The next block as it stands on the wire, be it an event, a comment or the greeting.
+    pub async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
                 self.buffer = rest;
                 return Some(block);
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.unwrap();
+            let chunk = tokio::time::timeout(SILENCE_MAX, self.response.chunk()).await.unwrap();
             let chunk = chunk.ok()??;
             self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
         }

@@ -140,13 +140,13 @@ async fn replicas_and_postgres_are_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_by_all_means_served_by_all() {
     let lab = Lab::start("wait=applied with random delays").await;
-    lab.links(|replica| &replica.to_postgres, Fault::Delay(20));
     let clients: Vec<Client> =
         lab.replicas.iter().map(|replica| replica.admin().with_token(&lab.token)).collect();
     let admin = lab.replicas[0].admin().clone();
     // A flag of its own, so that nobody else changes it.
     let flag = json!({"key": "own", "kind": "boolean"});
     admin.post("/api/v1/projects/shop/flags?wait=applied&timeout=20s", flag).await.expect(201);
+    lab.links(|replica| &replica.to_postgres, Fault::Delay(20));
     let mut n_confirmed = 0;
     for i in 0..15 * scale() {
         let kind = if i % 2 == 0 { "turnFlagOn" } else { "turnFlagOff" };

@@ -1,0 +1,178 @@
+//! One client's stream, as the body of a response.
+//!
+//! It has no queue: it has the position that its client has seen, and when it is polled and there is a newer one, what lies
+//! between is its next block. A client that reads slowly polls less often, so it gets fewer, larger events and never a wrong
+//! one. Who wakes it is in `hub`.
+// HOT: tens of thousands are open at once, so every field counts.
+
+use crate::http::position::parse_position;
+use crate::http::stream::admission::Holder;
+use crate::http::stream::channel::END_DRAIN;
+use crate::http::stream::channel::END_ENVIRONMENT;
+use crate::http::stream::channel::END_TOKEN;
+use crate::http::stream::drain::RETRY_AFTER_GOODBYE_MS;
+use crate::http::stream::frame;
+use crate::http::stream::hub::Place;
+use crate::http::stream::hub::Streams;
+use crate::model::change::Position;
+use crate::model::token::TokenKind;
+use bytes::Bytes;
+use hyper::body::Body;
+use hyper::body::Frame;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+
+/// Milliseconds after which a client should connect again when its connection breaks; spread, so that those of a replica
+/// that was lost do not come to the next one together.
+const RETRY_MS: RangeInclusive<u32> = 3_000..=8_000;
+
+/// One client's stream.
+#[derive(Debug)]
+pub(super) struct StreamBody {
+    streams: Arc<Streams>,
+    place: Place,
+    /// What the client has seen.
+    cursor: Position,
+    kind: TokenKind,
+    address: Option<IpAddr>,
+    /// Whether the client's own position was none of this history.
+    must_send_all: bool,
+    has_greeted: bool,
+    /// Whether it has looked once for what the client missed.
+    has_caught_up: bool,
+    /// Whether the client was told last that the store does not confirm.
+    knows_stale: bool,
+    end: End,
+}
+
+/// Whether and why a stream has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It has not; if it is dropped, the client has gone.
+    Open,
+    Token,
+    Environment,
+    Drain,
+}
+
+impl StreamBody {
+    /// Takes a place; `last_event_id` is where the client says that it stands.
+    pub(super) fn new(
+        streams: Arc<Streams>,
+        place: Place,
+        holder: &Holder,
+        last_event_id: Option<&str>,
+    ) -> Self {
+        let current = place.channel.environment.position();
+        let (cursor, must_send_all) = match last_event_id.filter(|id| !id.is_empty()) {
+            None => (current, false),
+            Some(id) => match parse_position(id).filter(|position| *position <= current) {
+                Some(position) => (position, false),
+                None => (current, true),
+            },
+        };
+        Self {
+            streams,
+            place,
+            cursor,
+            kind: holder.kind,
+            address: holder.address,
+            must_send_all,
+            has_greeted: false,
+            has_caught_up: false,
+            knows_stale: false,
+            end: End::Open,
+        }
+    }
+
+    /// The next block, if there is something to say.
+    fn next_block(&mut self) -> Option<Bytes> {
+        if !self.has_greeted {
+            self.has_greeted = true;
+            // No id before the full event: a client that is cut off in between must ask for it again.
+            let cursor = (!self.must_send_all).then_some(self.cursor);
+            return Some(frame::greeting(self.streams.spread.pick(&RETRY_MS), cursor));
+        }
+        let since = (!self.must_send_all).then_some(self.cursor);
+        let has_just_come = !std::mem::replace(&mut self.has_caught_up, true);
+        if let Some((to, block)) = self.place.channel.block_since(since, has_just_come) {
+            self.must_send_all = false;
+            self.cursor = to;
+            return Some(block);
+        }
+        let status = self.streams.status();
+        if status.is_stale != self.knows_stale {
+            self.knows_stale = status.is_stale;
+            return Some(status.block.clone());
+        }
+        self.place.seat.take_beat().then_some(Bytes::from_static(frame::HEARTBEAT))
+    }
+
+    /// Takes note of why the stream has to end; returns the last block, if there is one.
+    fn finish(&mut self, wanted: u8) -> Option<Bytes> {
+        if wanted & END_TOKEN != 0 {
+            self.end = End::Token;
+        } else if wanted & END_ENVIRONMENT != 0 {
+            self.end = End::Environment;
+        } else {
+            self.end = End::Drain;
+            return Some(frame::goodbye(self.streams.spread.pick(&RETRY_AFTER_GOODBYE_MS)));
+        }
+        None
+    }
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        if this.end != End::Open {
+            return Poll::Ready(None);
+        }
+        // Before anything is looked at, so that what comes afterwards wakes.
+        this.place.seat.register(context.waker());
+        let wanted = this.place.seat.wanted();
+        let block = match wanted & (END_TOKEN | END_ENVIRONMENT | END_DRAIN) {
+            0 => this.next_block(),
+            end => match this.finish(end) {
+                None => return Poll::Ready(None),
+                last => last,
+            },
+        };
+        block.map_or(Poll::Pending, |block| Poll::Ready(Some(Ok(Frame::data(block)))))
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        let token = self.place.seat.token;
+        let holder = Holder { token, kind: self.kind, address: self.address };
+        let reason = match self.end {
+            End::Open => "client",
+            End::Token => "token",
+            End::Environment => "environment",
+            End::Drain => "stopping",
+        };
+        self.streams.close(&self.place, &holder, reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_small() {
+        assert!(size_of::<StreamBody>() <= 96, "{}", size_of::<StreamBody>());
+    }
+}

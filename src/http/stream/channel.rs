@@ -1,0 +1,316 @@
+//! One environment's streams: where they sit, and the blocks that they share.
+//!
+//! When they are woken is decided in `hub`; what each sends in `body`.
+// HOT: every stream passes here for every change.
+
+use crate::http::stream::frame;
+use crate::model::change::Position;
+use crate::model::token::Digest;
+use crate::snapshot::Environment;
+use crate::snapshot::Missed;
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use tokio::sync::Notify;
+
+/// Rows in which an environment's streams sit; one row after the other is sent its heartbeat.
+pub(super) const ROWS: usize = 20;
+/// Blocks that are kept for streams which ask for the same; streams that were awake before a change all do.
+const SHARED_MAX: usize = 4;
+
+/// A stream is to send a heartbeat.
+pub(super) const BEAT: u8 = 1;
+/// A stream is to end because its token was revoked.
+pub(super) const END_TOKEN: u8 = 1 << 1;
+/// A stream is to end because its environment is gone.
+pub(super) const END_ENVIRONMENT: u8 = 1 << 2;
+/// A stream is to say goodbye and end because the process is about to stop.
+pub(super) const END_DRAIN: u8 = 1 << 3;
+
+/// Where one stream can be reached.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// The token that opened it.
+    pub(super) token: Digest,
+    waker: AtomicWaker,
+    /// What it is to do when it wakes, as bits.
+    wanted: AtomicU8,
+    row: u8,
+    /// Its place in the row; changes under the row's lock.
+    place: AtomicUsize,
+}
+
+impl Seat {
+    /// Takes note of who polls the stream; what is wanted must be looked at afterwards.
+    pub(super) fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    /// What the stream is to do.
+    pub(super) fn wanted(&self) -> u8 {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// Returns whether a heartbeat is wanted, and takes the wish away.
+    pub(super) fn take_beat(&self) -> bool {
+        self.wanted.fetch_and(!BEAT, Ordering::AcqRel) & BEAT != 0
+    }
+
+    /// Wakes the stream; `wanted` is what it is to do besides looking for changes.
+    pub(super) fn wake(&self, wanted: u8) {
+        self.wanted.fetch_or(wanted, Ordering::AcqRel);
+        self.waker.wake();
+    }
+}
+
+/// One environment's streams.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) environment: Arc<Environment>,
+    /// Told when the environment is gone.
+    pub(super) gone: Notify,
+    rows: [Mutex<Vec<Arc<Seat>>>; ROWS],
+    next_row: AtomicUsize,
+    shared: Mutex<Shared>,
+}
+
+/// What an environment's streams share.
+#[derive(Debug)]
+struct Shared {
+    /// Up to where streams send; behind the environment's own position for a moment, so that bursts become one event.
+    announced: Position,
+    /// The latest blocks, oldest first.
+    blocks: VecDeque<Block>,
+}
+
+/// A block that was rendered once.
+#[derive(Debug)]
+struct Block {
+    /// What its receivers had seen before; `None` if that does not matter.
+    since: Option<Position>,
+    to: Position,
+    bytes: Bytes,
+}
+
+impl Channel {
+    /// Returns a channel without streams.
+    pub(super) fn new(environment: Arc<Environment>) -> Self {
+        let shared = Shared { announced: environment.position(), blocks: VecDeque::new() };
+        Self {
+            environment,
+            gone: Notify::new(),
+            rows: std::array::from_fn(|_| Mutex::default()),
+            next_row: AtomicUsize::new(0),
+            shared: Mutex::new(shared),
+        }
+    }
+
+    /// Gives a stream a seat; streams are spread evenly over the rows.
+    pub(super) fn sit(&self, token: Digest) -> Arc<Seat> {
+        let row = self.next_row.fetch_add(1, Ordering::Relaxed) % ROWS;
+        let mut seats = self.row(row);
+        let seat = Arc::new(Seat {
+            token,
+            waker: AtomicWaker::new(),
+            wanted: AtomicU8::new(0),
+            row: u8::try_from(row).unwrap_or_default(),
+            place: AtomicUsize::new(seats.len()),
+        });
+        seats.push(Arc::clone(&seat));
+        seat
+    }
+
+    /// Takes a seat away.
+    pub(super) fn leave(&self, seat: &Seat) {
+        let mut seats = self.row(usize::from(seat.row));
+        let place = seat.place.load(Ordering::Relaxed);
+        if place < seats.len() {
+            seats.swap_remove(place);
+        }
+        if let Some(moved) = seats.get(place) {
+            moved.place.store(place, Ordering::Relaxed);
+        }
+    }
+
+    /// The seats of one row.
+    pub(super) fn seats(&self, row: usize) -> Vec<Arc<Seat>> {
+        // Copied, because a stream that is woken may leave at once, for which it needs the lock.
+        self.row(row).clone()
+    }
+
+    /// Lets streams send everything up to `position`.
+    pub(super) fn announce(&self, position: Position) {
+        self.shared().announced = position;
+    }
+
+    /// What was announced last.
+    pub(super) fn announced(&self) -> Position {
+        self.shared().announced
+    }
+
+    /// What somebody has not seen who is at `since`, if there is anything, and where that leads; `None` is nowhere.
+    ///
+    /// Ends at what was announced, or, for one who has just come, at what is served.
+    ///
+    /// # Cost
+    ///
+    /// The first who asks for a range renders it under the lock, so that the others wait instead of doing the same.
+    pub(super) fn block_since(
+        &self,
+        since: Option<Position>,
+        has_just_come: bool,
+    ) -> Option<(Position, Bytes)> {
+        let mut shared = self.shared();
+        let end = if has_just_come { self.environment.position() } else { shared.announced };
+        if since.is_some_and(|position| position >= end) {
+            return None;
+        }
+        if let Some(found) = shared.find(since, end) {
+            return Some(found);
+        }
+        let (since, to, bytes) = match since {
+            None => self.full_block(&shared, end),
+            Some(position) => match self.environment.missed_since(position) {
+                Missed::Nothing => return None,
+                Missed::Unknown => self.full_block(&shared, end),
+                Missed::One(change) if change.to <= end => {
+                    let bytes = change.frame.get_or_init(|| frame::change(&change)).clone();
+                    (since, change.to, bytes)
+                }
+                Missed::One(_) => return None,
+                Missed::Many(mut changes) => {
+                    changes.retain(|change| change.to <= end);
+                    let to = changes.last()?.to;
+                    (since, to, frame::merged(to, &changes))
+                }
+            },
+        };
+        shared.keep(Block { since, to, bytes: bytes.clone() });
+        Some((to, bytes))
+    }
+
+    fn full_block(&self, shared: &Shared, end: Position) -> (Option<Position>, Position, Bytes) {
+        let (to, bytes) = shared.find(None, end).unwrap_or_else(|| frame::full(&self.environment));
+        (None, to, bytes)
+    }
+
+    fn row(&self, row: usize) -> MutexGuard<'_, Vec<Arc<Seat>>> {
+        let [first, ..] = &self.rows;
+        // A panic while the lock was held cannot have left half a row.
+        self.rows.get(row).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn find(&self, since: Option<Position>, end: Position) -> Option<(Position, Bytes)> {
+        let is_it = |block: &&Block| block.since == since && block.to >= end;
+        self.blocks.iter().find(is_it).map(|block| (block.to, block.bytes.clone()))
+    }
+
+    fn keep(&mut self, block: Block) {
+        self.blocks.retain(|other| other.since != block.since);
+        self.blocks.push_back(block);
+        while self.blocks.len() > SHARED_MAX {
+            self.blocks.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::key::EnvKey;
+    use crate::model::key::FlagKey;
+    use crate::model::key::ProjectKey;
+    use crate::snapshot::Update;
+    use crate::store::ChangedFlag;
+
+    fn at(version: i64) -> Position {
+        Position { epoch: 1, version }
+    }
+
+    fn install(channel: &Channel, version: i64, flag: &str) {
+        let flag = ChangedFlag { key: FlagKey::stored(flag), version, text: None };
+        let flags = vec![Arc::new(flag)];
+        let update = Update { to: at(version), flags, is_relative: true, ..Update::default() };
+        assert!(channel.environment.install(&update).0);
+    }
+
+    fn channel() -> Channel {
+        let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
+        let channel = Channel::new(Arc::new(environment));
+        for (version, flag) in [(1, "a"), (2, "b"), (3, "c")] {
+            install(&channel, version, flag);
+        }
+        channel
+    }
+
+    fn text(channel: &Channel, since: Option<Position>) -> String {
+        let (_, bytes) = channel.block_since(since, false).unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_sent_before_it_is_announced() {
+        let channel = channel();
+        channel.announce(at(2));
+        assert!(channel.block_since(Some(at(2)), false).is_none());
+        assert!(text(&channel, Some(at(1))).contains(r#"{"version":2,"flags":["b"]"#));
+        // But one who has just come gets all of it at once.
+        assert!(channel.block_since(Some(at(2)), true).is_some_and(|(to, _)| to == at(3)));
+        channel.announce(at(3));
+        assert!(text(&channel, Some(at(1))).contains(r#"{"version":3,"flags":["b","c"]"#));
+        assert!(text(&channel, Some(at(2))).contains(r#"{"version":3,"flags":["c"]"#));
+    }
+
+    #[test]
+    fn who_asks_for_the_same_shares_it() {
+        let channel = channel();
+        channel.announce(at(3));
+        for since in [Some(at(1)), Some(at(2)), None, Some(Position { epoch: 0, version: 9 })] {
+            let ((_, first), (_, second)) = (
+                channel.block_since(since, false).unwrap(),
+                channel.block_since(since, false).unwrap(),
+            );
+            assert_eq!(first.as_ptr(), second.as_ptr(), "{since:?}");
+        }
+        // What is kept has an end, and is dropped when something newer was announced.
+        install(&channel, 4, "d");
+        channel.announce(at(4));
+        assert!(text(&channel, Some(at(1))).contains(r#""version":4"#));
+        assert!(text(&channel, None).contains(r#""version":4"#));
+        assert!(channel.shared().blocks.len() <= SHARED_MAX);
+    }
+
+    #[test]
+    fn seats_are_spread_and_given_back() {
+        let channel = channel();
+        let seats: Vec<_> = (0..ROWS * 3).map(|_| channel.sit([0; 32])).collect();
+        assert!((0..ROWS).all(|row| channel.seats(row).len() == 3));
+        for seat in seats.iter().step_by(2).chain(seats.iter().skip(1).step_by(2)) {
+            channel.leave(seat);
+        }
+        assert!((0..ROWS).all(|row| channel.seats(row).is_empty()));
+    }
+
+    #[test]
+    fn a_heartbeat_is_wanted_once() {
+        let seat = channel().sit([0; 32]);
+        seat.wake(BEAT);
+        seat.wake(END_DRAIN);
+        assert!(seat.take_beat());
+        assert!(!seat.take_beat());
+        assert_eq!(seat.wanted(), END_DRAIN);
+    }
+}
