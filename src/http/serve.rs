@@ -31,7 +31,7 @@ use tracing::debug;
 use tracing::warn;
 
 /// Connections that are open at once, however many descriptors there are.
-const CONNECTIONS_MAX: usize = 16_000;
+const CONNECTIONS_MAX: usize = 60_000;
 /// Descriptors that are kept from connections: for the databases, files and whatever else the process opens.
 const DESCRIPTORS_RESERVED: usize = 512;
 /// How long a new connection may send nothing.
@@ -184,8 +184,8 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_the_rest() {
-        assert_eq!(connections_within(1_048_576), 16_000);
-        assert_eq!(connections_within(20_000), 16_000);
+        assert_eq!(connections_within(1_048_576), 60_000);
+        assert_eq!(connections_within(20_000), 19_488);
         assert_eq!(connections_within(4_096), 3_584);
         assert_eq!(connections_within(1_024), 512);
         assert_eq!(connections_within(300), 150);
