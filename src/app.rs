@@ -1,6 +1,7 @@
 //! The composition root: builds everything from the configuration, owns the tasks, and knows in which order to stop.
 
 mod capacity;
+mod stop;
 
 use crate::auth;
 use crate::clock::Clock;
@@ -32,7 +33,6 @@ use crate::store::Doorbell;
 use crate::store::Redis;
 use crate::store::Store;
 use crate::store::StoreError;
-use crate::store::within_timeout;
 use crate::telemetry::Metrics;
 use anyhow::Context;
 use futures_util::FutureExt;
@@ -41,19 +41,19 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use stop::GRACE_PERIOD;
+use stop::Signal;
+use stop::Signals;
+use stop::drain;
 use tokio::net::TcpListener;
-use tokio::signal::unix;
-use tokio::signal::unix::SignalKind;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
 
-/// How long requests and tasks may go on when the time to drain is over.
-const GRACE_PERIOD: Duration = Duration::from_secs(5);
-/// How long they may go on when the process was told twice to stop.
-const SHORT_GRACE_PERIOD: Duration = Duration::from_secs(1);
+/// How long bringing the tables up to date may take; large ones take their time.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 /// The first wait before the database is tried again at start.
 const START_DELAY_MIN: Duration = Duration::from_millis(100);
 /// The longest wait before the database is tried again at start.
@@ -72,7 +72,7 @@ pub struct App {
     pub control: Control,
     listener: TcpListener,
     limits: Arc<Limits>,
-    tls: Option<Arc<Tls>>,
+    sockets: Sockets,
     follower: Follower,
     keeper: Keeper,
     doorbells: Vec<Doorbell>,
@@ -135,14 +135,16 @@ impl App {
         let of_redis = redis.clone().map(|redis| Doorbell::Redis(Box::new(redis)));
         let doorbells = of_store.into_iter().chain(of_redis).collect();
         let limits = Arc::new(Limits::new(limit_settings(config), &metrics));
-        let streams_max = config.streams_max.unwrap_or_else(capacity::streams);
+        let sockets = Sockets { tls: tls.map(Arc::new), ..Sockets::within_descriptors() };
+        let allowed = || capacity::streams(sockets.connections_max);
+        let streams_max = config.streams_max.unwrap_or_else(allowed);
         let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
         Ok(Self {
             control,
             listener,
             limits,
-            tls: tls.map(Arc::new),
+            sockets,
             follower,
             keeper,
             doorbells,
@@ -175,7 +177,7 @@ impl App {
             control,
             listener,
             limits,
-            tls,
+            sockets,
             follower,
             keeper,
             doorbells,
@@ -204,10 +206,9 @@ impl App {
         run("streams", Arc::clone(&streams).run(stop.clone()).boxed());
         let front = Front::new(data, AdminState { control });
         let service_for = move |peer| front.service(peer);
-        if let Some(tls) = tls.clone() {
+        if let Some(tls) = sockets.tls.clone() {
             run("certificate", tls.keep_current(stop.clone()).boxed());
         }
-        let sockets = Sockets { tls, ..Sockets::within_descriptors() };
         let serving =
             http::serve(listener, service_for, sockets, connections.clone(), stop.clone());
         run("accept loop", serving.boxed());
@@ -295,7 +296,9 @@ async fn follow(follower: Follower, stop: CancellationToken) {
 async fn prepare(follower: &Follower) -> Result<(), StoreError> {
     let mut delay = START_DELAY_MIN;
     loop {
-        match within_timeout(follower.store.migrate()).await {
+        let migrated = tokio::time::timeout(MIGRATION_TIMEOUT, follower.store.migrate()).await;
+        let stalled = |_| Err(StoreError::Unavailable("the database does not answer".to_owned()));
+        match migrated.unwrap_or_else(stalled) {
             Ok(applied) => {
                 for migration in applied {
                     info!(migration.number, migration.name, "applied a migration");
@@ -354,59 +357,4 @@ fn configured_tokens(config: &Config) -> Vec<(Digest, Grant)> {
     };
     let token = config.admin_token.iter();
     token.map(|token| (auth::digest(token.expose_secret()), grant())).collect()
-}
-
-/// Closes the streams evenly over `time` while everything goes on being answered, so that clients and load balancers turn to
-/// other replicas; ends early when nobody is connected any more, or when the process is told again to stop. Returns how long
-/// what is then in progress may take.
-async fn drain(
-    streams: &Streams,
-    connections: &TaskTracker,
-    time: Duration,
-    signals: &mut Signals,
-    failed: &CancellationToken,
-) -> Duration {
-    // The tracker tells that it is empty only if it is closed; the accept loop may still add to it.
-    connections.close();
-    tokio::select! {
-        () = streams.drain(time) => GRACE_PERIOD,
-        () = connections.wait() => GRACE_PERIOD,
-        () = failed.cancelled() => GRACE_PERIOD,
-        _ = signals.next() => {
-            info!("told again to stop");
-            SHORT_GRACE_PERIOD
-        }
-    }
-}
-
-/// What the process was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Signal {
-    /// SIGTERM, from whoever runs the process: there is time to take leave.
-    Terminate,
-    /// SIGINT, as from Ctrl-C: somebody waits.
-    Interrupt,
-}
-
-/// Hears SIGTERM and SIGINT from its making on, so that none is lost between two waits.
-struct Signals {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self {
-            terminate: unix::signal(SignalKind::terminate()).context("cannot hear SIGTERM")?,
-            interrupt: unix::signal(SignalKind::interrupt()).context("cannot hear SIGINT")?,
-        })
-    }
-
-    /// Waits for the next one.
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.interrupt.recv() => Signal::Interrupt,
-        }
-    }
 }
