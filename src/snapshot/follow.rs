@@ -13,8 +13,8 @@ use crate::snapshot::Folder;
 use crate::snapshot::Kept;
 use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
+use crate::snapshot::history::compare;
 use crate::snapshot::keep::read_kept;
-use crate::snapshot::load::lost;
 use crate::store::DIRECTORY;
 use crate::store::EnvironmentRecord;
 use crate::store::Positions;
@@ -44,7 +44,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const POLL_GAP: Duration = Duration::from_millis(5);
 /// How often a replica says at least that it lives.
 const BEAT_INTERVAL: Duration = Duration::from_millis(700);
-/// How often an environment is read in a row: from the cache, and then what the cache did not have yet.
+/// How often an environment is read in a row: as a whole, from the cache perhaps, and then what was missing there.
 const READS_MAX: usize = 3;
 
 /// New environments that are loaded and wait for the directory that names them.
@@ -213,7 +213,7 @@ impl Follower {
         let mut positions = within_timeout(self.read_positions()).await?;
         within_timeout(Box::pin(self.loader.prepare())).await?;
         let directory = self.own_directory();
-        let result = self.compare(&directory, &positions).await;
+        let result = compare(&self.store, &directory, &positions).await;
         if result.is_ok() && !positions.is_continued && positions.regression.is_none() {
             warn!("another server or timeline serves the database: a new epoch begins");
             within_timeout(self.store.begin_epoch()).await?;
@@ -241,46 +241,20 @@ impl Follower {
 
     /// What is served, or was kept to be served; what another installation kept is neither.
     fn own_directory(&self) -> Arc<Directory> {
+        let served = self.snapshots.directory();
         let kept = self.kept().clone();
-        let Some(kept) = kept else { return self.snapshots.directory() };
+        let Some(kept) = kept else { return served };
         if self.loader.installation() == Some(kept.installation.as_str()) {
-            return kept.directory;
+            return if served.position > kept.directory.position { served } else { kept.directory };
         }
         warn!("the files of an earlier run are of another installation; they are not used");
         self.kept().take();
-        if Arc::ptr_eq(&self.snapshots.directory(), &kept.directory) {
-            // It was served because the store did not answer.
-            self.snapshots.directory.store(Arc::default());
+        if !Arc::ptr_eq(&served, &kept.directory) {
+            return served;
         }
+        // They were served because the store did not answer.
+        self.snapshots.directory.store(Arc::default());
         self.snapshots.directory()
-    }
-
-    /// Compares what is served with the history of the store.
-    async fn compare(
-        &self,
-        directory: &Directory,
-        positions: &Positions,
-    ) -> Result<(), StoreError> {
-        if let Some(lost) = regression_of(directory, positions) {
-            return Err(StoreError::Regressed(lost));
-        }
-        if positions.is_continued {
-            return Ok(());
-        }
-        // Another server may have lost something and gone on from there, which only its log tells.
-        let mut tx = self.store.read().await?;
-        for environment in directory.environments() {
-            let (served, stamp) = environment.served();
-            let is_known = served.version > 0 && served.epoch >= positions.accepted_epoch;
-            let is_there = positions.environments.iter().any(|each| each.id == environment.id);
-            if is_known
-                && is_there
-                && tx.stamp(environment.id, served.version).await?.as_deref() != Some(&*stamp)
-            {
-                return Err(StoreError::Regressed(lost(environment, served)));
-            }
-        }
-        Ok(())
     }
 
     /// Installs whatever is newer in the store.
@@ -431,35 +405,14 @@ impl Follower {
                 error!(project.key = %environment.project, env.key = %environment.key, %error,
                     "cannot read a row; serving what was there before");
             }
+            if update.is_relative {
+                break;
+            }
         }
         let version = environment.position().version;
         self.metrics.environment_version.get_or_create(&labels_of(environment)).set(version);
         Ok(())
     }
-}
-
-/// What is served and not in the store's history, for people; `None` if all of it is, or an operator accepted that it is not.
-fn regression_of(directory: &Directory, positions: &Positions) -> Option<String> {
-    let is_accepted = |at: Position| at.epoch < positions.accepted_epoch;
-    let found: HashMap<EnvId, _> =
-        positions.environments.iter().map(|each| (each.id, each)).collect();
-    let at = directory.position;
-    let is_behind = positions.epoch < at.epoch || positions.directory_version < at.version;
-    if is_behind && !is_accepted(at) {
-        let Position { epoch, version } = at;
-        return Some(format!(
-            "projects, environments and tokens: version {version} of epoch {epoch} was served and is not in the database"
-        ));
-    }
-    directory.environments().iter().find_map(|environment| {
-        let (served, stamp) = environment.served();
-        // One that is gone was deleted, as the directory's higher version says.
-        let store = found.get(&environment.id)?;
-        let is_same = store.version != served.version || *store.stamp == *stamp;
-        let is_behind = positions.epoch < served.epoch || store.version < served.version;
-        let is_lost = served.version > 0 && !is_accepted(served) && (is_behind || !is_same);
-        is_lost.then(|| lost(environment, served))
-    })
 }
 
 fn labels_of(environment: &Environment) -> EnvironmentLabels {

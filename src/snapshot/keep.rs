@@ -18,6 +18,7 @@ use crate::snapshot::ImageKey;
 use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
 use crate::snapshot::image::seal;
+use crate::snapshot::load::blocking;
 use crate::telemetry::LoadSource;
 use crate::telemetry::Metrics;
 use std::collections::HashMap;
@@ -134,9 +135,9 @@ impl Keeper {
             if let Some(folder) = folder {
                 folder.write(&file_of(image.id), &seal(&FILE_KEY, &text))?;
             }
-            Ok((image, text))
+            Ok::<_, io::Error>((image, text))
         });
-        match written.await {
+        match written.await.and_then(|written| written) {
             Ok((image, text)) if !is_shared => {
                 self.loader.share(&image, &text).await;
                 true
@@ -153,7 +154,7 @@ impl Keeper {
         };
         let image = DirectoryImage::of(installation, directory, &self.configured);
         let written = blocking(move || folder.write(DIRECTORY_FILE, &image.seal(&FILE_KEY)));
-        match written.await {
+        match written.await.and_then(|written| written) {
             Ok(()) => true,
             Err(error) => self.complain(&error),
         }
@@ -164,13 +165,6 @@ impl Keeper {
         warn!(%error, "cannot write what is served to disk; serving goes on");
         false
     }
-}
-
-/// Runs work that waits for the disk or takes long, where it holds up no request.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// What an earlier run kept.

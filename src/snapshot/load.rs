@@ -9,6 +9,7 @@ use crate::snapshot::Image;
 use crate::snapshot::ImageError;
 use crate::snapshot::ImageKey;
 use crate::snapshot::Update;
+use crate::snapshot::history::lost;
 use crate::snapshot::image::seal;
 use crate::store::CACHE_TTL;
 use crate::store::Cache;
@@ -21,6 +22,7 @@ use crate::store::Tx;
 use crate::telemetry::LoadSource;
 use crate::telemetry::Metrics;
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -138,21 +140,12 @@ impl Loader {
                 return Err(StoreError::Regressed(lost(environment, served)));
             }
         }
-        // What is accepted may have another past.
-        let since = if is_accepted { 0 } else { served.version };
-        let update = read_since(&mut tx, environment, to, at.stamp, since).await?;
-        if since == 0 {
+        // What is accepted may have another past, so all of it is read. Otherwise a flag can only go by a row that says so.
+        if is_accepted {
             self.metrics.loads.count(LoadSource::Store);
-            let is_empty = update.flags.is_empty() && update.segments.is_empty();
-            if is_empty && !is_accepted && environment.ruleset().n_flags() > 0 {
-                return Err(StoreError::Corrupt {
-                    table: "flag_config",
-                    key: format!("{}/{}", environment.project, environment.key),
-                    cause: "all flags are gone, and none was deleted".to_owned(),
-                });
-            }
         }
-        Ok(Some(update))
+        let since = if is_accepted { 0 } else { served.version };
+        read_since(&mut tx, environment, to, at.stamp, since).await.map(Some)
     }
 
     /// Reads an environment of which nothing is served yet; while the process starts, from the cache if that has it.
@@ -179,8 +172,7 @@ impl Loader {
         if shared.is_some() {
             // Others wait for it.
             let image = Image::of(environment, &update);
-            let text = blocking(move || (image.text(), image)).await;
-            if let Some((text, image)) = text {
+            if let Ok((text, image)) = blocking(move || (image.text(), image)).await {
                 self.share(&image, &text).await;
             }
         }
@@ -240,9 +232,10 @@ impl Loader {
         };
         let key = shared.key;
         match blocking(move || Image::open(&key, &bytes)).await {
-            Some(Ok(image)) if image.is_of(environment) => Ok(Found::Image(image)),
-            Some(Err(error)) => refuse(error.to_string()),
-            Some(Ok(_)) | None => refuse("it is of another environment".to_owned()),
+            Ok(Ok(image)) if image.is_of(environment) => Ok(Found::Image(image)),
+            Ok(Ok(_)) => refuse("it is of another environment".to_owned()),
+            Ok(Err(error)) => refuse(error.to_string()),
+            Err(error) => refuse(error.to_string()),
         }
     }
 
@@ -290,9 +283,11 @@ fn short(purpose: &str, of: &[u8]) -> String {
     hex::encode(name.get(..NAMESPACE_BYTES).unwrap_or_default())
 }
 
-/// Runs what takes long where it holds up no request; `None` if it panicked.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok()
+/// Runs what takes long or waits for the disk where it holds up no request; fails if it panics.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
 async fn read_since(
@@ -311,15 +306,6 @@ async fn read_since(
         flags: flags.into_iter().map(Arc::new).collect(),
         segments: segments.into_iter().map(Arc::new).collect(),
     })
-}
-
-/// What is missing in the store, for people.
-pub(super) fn lost(environment: &Environment, served: Position) -> String {
-    let Environment { project, key, .. } = environment;
-    let Position { epoch, version } = served;
-    format!(
-        "{project}/{key}: version {version} of epoch {epoch} was served and is not in the database"
-    )
 }
 
 impl From<Image> for Update {

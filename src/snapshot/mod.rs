@@ -13,6 +13,7 @@ mod directory_image;
 mod environment;
 mod folder;
 mod follow;
+mod history;
 mod image;
 mod keep;
 mod listen;
