@@ -161,7 +161,7 @@ impl Streams {
         let seat = channel.sit(holder.token);
         // The token may have been revoked since it was looked up, and those who look for that may have passed already.
         let directory = self.snapshots.directory();
-        let end = end_of(&directory, environment.id, &seat);
+        let end = end_of(&directory, environment, &seat);
         if end != 0 {
             seat.wake(end);
         }
@@ -190,13 +190,19 @@ impl Streams {
 
     fn channel(&self, environment: &Arc<Environment>) -> Arc<Channel> {
         let mut channels = lock(&self.channels);
-        if let Some(channel) = channels.get(&environment.id) {
+        if let Some(channel) = channels.get(&environment.id)
+            && Arc::ptr_eq(&channel.environment, environment)
+        {
             return Arc::clone(channel);
         }
         // Subscribed before the channel reads the position, so that nothing falls between.
         let positions = environment.positions();
         let channel = Arc::new(Channel::new(Arc::clone(environment)));
-        channels.insert(environment.id, Arc::clone(&channel));
+        if let Some(old) = channels.insert(environment.id, Arc::clone(&channel)) {
+            // Of another environment, which had the number before; nobody would find its streams any more.
+            (0..ROWS).flat_map(|row| old.seats(row)).for_each(|seat| seat.wake(END_ENVIRONMENT));
+            old.gone.notify_one();
+        }
         lock(&self.unwatched).push(Watched { channel: Arc::clone(&channel), positions });
         self.channel_opened.notify_one();
         channel
@@ -226,18 +232,22 @@ impl Streams {
     async fn close_revoked(&self) {
         let directory = self.snapshots.directory();
         for channel in self.channels() {
-            let id = channel.environment.id;
+            let environment = &channel.environment;
             for row in 0..ROWS {
                 for seat in channel.seats(row) {
-                    let end = end_of(&directory, id, &seat);
+                    let end = end_of(&directory, environment, &seat);
                     if end != 0 {
                         seat.wake(end);
                     }
                 }
                 tokio::task::yield_now().await;
             }
-            if directory.environment(id).is_none() {
-                lock(&self.channels).remove(&id);
+            if !is_served(&directory, environment) {
+                let mut channels = lock(&self.channels);
+                let is_it = |other: &Arc<Channel>| Arc::ptr_eq(other, &channel);
+                if channels.get(&environment.id).is_some_and(is_it) {
+                    channels.remove(&environment.id);
+                }
                 channel.gone.notify_one();
             }
         }
@@ -259,13 +269,18 @@ impl Watched {
 }
 
 /// Why a stream has to end, as bits; zero if it has not.
-fn end_of(directory: &Directory, environment: EnvId, seat: &Seat) -> u8 {
+fn end_of(directory: &Directory, environment: &Arc<Environment>, seat: &Seat) -> u8 {
     // In this order, because the tokens of an environment go with it.
-    match (directory.environment(environment), directory.token(&seat.token)) {
-        (None, _) => END_ENVIRONMENT,
+    match (is_served(directory, environment), directory.token(&seat.token)) {
+        (false, _) => END_ENVIRONMENT,
         (_, None) => END_TOKEN,
         _ => 0,
     }
+}
+
+/// Whether it is this environment, and not another with its number, that is served.
+fn is_served(directory: &Directory, environment: &Arc<Environment>) -> bool {
+    directory.environment(environment.id).is_some_and(|served| Arc::ptr_eq(served, environment))
 }
 
 /// Wakes every stream of a channel, and lets others run in between.
