@@ -81,6 +81,7 @@ pub(crate) struct EvaluateRequest {
 #[utoipa::path(post, path = "/api/v1/evaluate", tag = "evaluation",
     params(("detail" = Option<bool>, Query, description = "Answers with objects that have value, variation and reason."),
         ("explain" = Option<bool>, Query, description = "As `detail`, and tells step by step why; for at most 100 evaluations, and not for client and mobile tokens."),
+        ("Vexil-Min-Version" = Option<String>, Header, description = "The `Vexil-Version` of an earlier answer; this one is of that version or a later one."),
         ("project" = Option<String>, Query, description = "Needed only if the token reaches several environments."),
         ("environment" = Option<String>, Query, description = "Needed only if the token reaches several environments.")),
     request_body = EvaluateRequest,

@@ -10,9 +10,14 @@ use std::sync::LazyLock;
 use utoipa::Modify;
 use utoipa::OpenApi;
 use utoipa::openapi::Content;
+use utoipa::openapi::Object;
 use utoipa::openapi::Ref;
 use utoipa::openapi::RefOr;
+use utoipa::openapi::Required;
 use utoipa::openapi::Response;
+use utoipa::openapi::Type;
+use utoipa::openapi::path::ParameterBuilder;
+use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::security::ApiKey;
 use utoipa::openapi::security::ApiKeyValue;
 use utoipa::openapi::security::HttpAuthScheme;
@@ -79,6 +84,32 @@ fn render() -> anyhow::Result<String> {
         }
     }
     Ok(document.to_yaml()?)
+}
+
+/// Says of every operation that writes what `admin/applied.rs` does for all of them.
+pub(super) fn describe_waiting(document: &mut utoipa::openapi::OpenApi) {
+    let parameter = |name: &str, description: &str| {
+        let built = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Query)
+            .required(Required::False)
+            .description(Some(description))
+            .schema(Some(Object::with_type(Type::String)));
+        RefOr::T(built.build())
+    };
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        for operation in operations.into_iter().flatten() {
+            operation.parameters.get_or_insert_default().extend([
+                parameter("wait", "`applied` answers when every live replica serves the change."),
+                parameter("timeout", "How long to wait for that: `5s`, `500ms`, up to `30s`."),
+            ]);
+            let pending =
+                "It is done, and the replicas in `unconfirmed` have not confirmed in time.";
+            let responses = &mut operation.responses.responses;
+            responses.insert("202".to_owned(), RefOr::T(Response::new(pending)));
+        }
+    }
 }
 
 fn problem_response() -> RefOr<Response> {

@@ -7,6 +7,7 @@ use crate::http::admin::applied::confirm;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
 use crate::http::middleware::observe;
+use crate::http::openapi::describe_waiting;
 use crate::http::openapi::document;
 use crate::http::ops;
 use crate::http::stream;
@@ -83,7 +84,8 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
 /// The API document with all routes.
 pub(super) fn documented() -> utoipa::openapi::OpenApi {
     let (_, data) = data_routes().split_for_parts();
-    let (_, admin) = admin_routes().split_for_parts();
+    let (_, mut admin) = admin_routes().split_for_parts();
+    describe_waiting(&mut admin);
     let mut all = document();
     all.merge(data);
     all.merge(admin);

@@ -58,6 +58,7 @@ pub(super) struct Asked<'r> {
 /// Evaluates one flag.
 #[utoipa::path(post, path = "/ofrep/v1/evaluate/flags/{key}", tag = "evaluation",
     params(("key" = String, Path, description = "The flag's key."),
+        ("Vexil-Min-Version" = Option<String>, Header, description = "The `Vexil-Version` of an earlier answer; this one is of that version or a later one."),
         ("project" = Option<String>, Query, description = "Needed only if the token reaches several environments."),
         ("environment" = Option<String>, Query, description = "Needed only if the token reaches several environments.")),
     request_body = super::render::RequestBody,
@@ -100,6 +101,7 @@ pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Respons
 /// The `ETag` covers the results for exactly this context, so `If-None-Match` answers 304 only if nothing would differ.
 #[utoipa::path(post, path = "/ofrep/v1/evaluate/flags", tag = "evaluation",
     params(("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier answer."),
+        ("Vexil-Min-Version" = Option<String>, Header, description = "The `Vexil-Version` of an earlier answer; this one is of that version or a later one."),
         ("project" = Option<String>, Query, description = "Needed only if the token reaches several environments."),
         ("environment" = Option<String>, Query, description = "Needed only if the token reaches several environments.")),
     request_body = super::render::RequestBody,
