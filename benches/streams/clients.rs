@@ -181,6 +181,12 @@ impl Shared {
         tokio::time::sleep(Duration::from_secs(retry_after.unwrap_or(1))).await;
     }
 
+    /// Reads nothing for ever; not the greeting either, by which others count.
+    async fn stall(&self) {
+        self.n_opened.fetch_add(1, Ordering::Relaxed);
+        pending::<()>().await;
+    }
+
     /// The server that comes after this one, if there is another.
     fn after(&self, server: usize) -> usize {
         (server + 1).min(self.servers.len() - 1)
@@ -206,9 +212,7 @@ async fn follow_http1(shared: Arc<Shared>, client: Arc<Client>) {
             }
         };
         if client.is_stalled {
-            // It does not read the greeting either, by which others count.
-            shared.n_opened.fetch_add(1, Ordering::Relaxed);
-            pending::<()>().await;
+            shared.stall().await;
         }
         while socket.readable().await.is_ok() {
             match read(&shared, &client, &socket) {
@@ -285,9 +289,7 @@ async fn follow_http2(shared: Arc<Shared>, client: Arc<Client>, connection: Conn
             }
         };
         if client.is_stalled {
-            // It does not read the greeting either, by which others count.
-            shared.n_opened.fetch_add(1, Ordering::Relaxed);
-            pending::<()>().await;
+            shared.stall().await;
         }
         while let Some(Ok(bytes)) = body.data().await {
             // OK because what is released was received.

@@ -1,6 +1,5 @@
 //! A database that has lost what replicas have served.
 
-use crate::harness::Client;
 use crate::harness::Database;
 use crate::harness::Events;
 use crate::harness::Folder;
@@ -8,14 +7,6 @@ use crate::harness::Postgres;
 use crate::harness::Server;
 use crate::harness::eventually;
 use serde_json::json;
-
-async fn regressed(admin: &Client) {
-    eventually("the loss is noticed", || {
-        let admin = admin.clone();
-        async move { admin.get("/readyz").await.expect(200)["historyRegressed"] == true }
-    })
-    .await;
-}
 
 /// Takes the last change back, as if the database had been restored from before it.
 const FORGET_LAST: &str = "
@@ -38,7 +29,7 @@ async fn what_was_acknowledged_is_served_on_until_the_loss_is_accepted() {
     server.admin.post("/kill/f", json!({})).await.expect(200);
     database.run(FORGET_LAST).await;
 
-    regressed(&server.admin).await;
+    server.admin.becomes("historyRegressed", true).await;
     assert_eq!(client.value("f", json!({})).await, false, "the kill is not undone");
     let refused = server.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(409);
     assert_eq!(refused["code"], "history_regressed");
@@ -51,7 +42,7 @@ async fn what_was_acknowledged_is_served_on_until_the_loss_is_accepted() {
         "history_regressed"
     );
 
-    assert_eq!(local.status_of(accept).await, 403);
+    assert_eq!(local.post(accept, json!({})).await.status, 403);
     let mut events = Events::open(&client, None).await;
     let accepted = other.admin.post(accept, json!({"comment": "restored"})).await.expect(200);
     assert!(accepted["lost"].as_str().unwrap().contains("shop/production"), "{accepted}");
@@ -81,7 +72,7 @@ async fn another_history_of_the_same_length_is_noticed() {
         insert into change_log select id, version, '[]', '[]', 'yet another', now() from environment"
     );
     database.run(&overtaken).await;
-    regressed(&server.admin).await;
+    server.admin.becomes("historyRegressed", true).await;
     assert_eq!(client.value("f", json!({})).await, false);
 }
 
@@ -96,7 +87,7 @@ async fn a_promoted_standby_that_lost_nothing_begins_an_epoch() {
     assert!(version.starts_with("1-"), "{version}");
     postgres.stop().await;
     postgres.promote().await;
-    server.admin.eventually_writes("f").await;
+    server.admin.kills_again("f").await;
     assert_eq!(client.value("f", json!({})).await, false);
     let version = client.evaluate("f", json!({})).await.header("vexil-version").to_owned();
     assert!(version.starts_with("2-"), "{version}");
@@ -119,10 +110,5 @@ async fn a_standby_is_not_written_to() {
     })
     .await;
     assert_eq!(client.value("f", json!({})).await, true);
-    let admin = server.admin.clone();
-    eventually("the server says that it is stale", || {
-        let admin = admin.clone();
-        async move { admin.get("/readyz").await.expect(200)["stale"] == true }
-    })
-    .await;
+    server.admin.becomes("stale", true).await;
 }

@@ -55,12 +55,7 @@ async fn a_process_starts_from_what_an_earlier_one_kept() {
     assert_eq!(nobody.evaluate("f", json!({})).await.status, 401);
 
     postgres.resume().await;
-    let admin = server.admin.clone();
-    eventually("the store confirms", || {
-        let admin = admin.clone();
-        async move { admin.get("/readyz").await.expect(200)["source"] == "store" }
-    })
-    .await;
+    server.admin.becomes("source", "store").await;
     server.admin.post("/kill/f", json!({})).await.expect(200);
     assert_eq!(client.value("f", json!({})).await, false);
 }
@@ -124,17 +119,9 @@ async fn an_environment_can_refuse_what_nobody_has_confirmed() {
         }
     };
     eventually("the answer says that it is not confirmed", stale).await;
-    let closed = || {
-        let client = client.clone();
-        async move { client.evaluate("f", json!({})).await.status == 503 }
-    };
-    eventually("the environment refuses", closed).await;
+    client.evaluates_with("f", 503).await;
     postgres.resume().await;
-    let open = || {
-        let client = client.clone();
-        async move { client.evaluate("f", json!({})).await.status == 200 }
-    };
-    eventually("the environment answers again", open).await;
+    client.evaluates_with("f", 200).await;
     let open = server.admin.patch(environment, json!({"failClosedAfterSecs": null})).await;
     assert_eq!(open.expect(200)["failClosedAfterSecs"], json!(null));
 }

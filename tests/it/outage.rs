@@ -26,26 +26,13 @@ async fn evaluations_go_on_while_the_database_is_away() {
     for _ in 0..100 {
         assert_eq!(client.value("f", json!({"targetingKey": "u"})).await, true);
     }
-    let admin = server.admin.clone();
-    eventually("the server says that it is stale", || {
-        let admin = admin.clone();
-        async move { admin.get("/readyz").await.expect(200)["stale"] == true }
-    })
-    .await;
+    server.admin.becomes("stale", true).await;
 
     postgres.resume().await;
-    eventually("a write works again", || {
-        let admin = admin.clone();
-        async move { admin.post("/kill/f", json!({})).await.status == 200 }
-    })
-    .await;
+    server.admin.kills_again("f").await;
     assert_eq!(events.next().await.unwrap()["flags"], json!(["f"]), "the stream stayed open");
     assert_eq!(client.value("f", json!({})).await, false);
-    eventually("the server is no longer stale", || {
-        let admin = admin.clone();
-        async move { admin.get("/readyz").await.expect(200)["stale"] == false }
-    })
-    .await;
+    server.admin.becomes("stale", false).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A client of one server with one token.
 
+use crate::harness::eventually;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
@@ -99,15 +100,27 @@ impl Client {
         self.patch(&path, json!({"instructions": instructions})).await
     }
 
-    /// The status of a post without a body.
-    pub async fn status_of(&self, path: &str) -> u16 {
-        self.post(path, serde_json::json!({})).await.status
+    /// Waits until `/readyz` says so; it must be 200 all the while.
+    pub async fn becomes(&self, field: &str, value: impl Into<Value>) {
+        let value = value.into();
+        eventually(&format!("{field} is {value}"), || async {
+            self.get("/readyz").await.expect(200)[field] == value
+        })
+        .await;
+    }
+
+    /// Waits until an evaluation of the flag is answered so.
+    pub async fn evaluates_with(&self, flag: &str, status: u16) {
+        eventually(&format!("an evaluation is answered {status}"), || async {
+            self.evaluate(flag, json!({})).await.status == status
+        })
+        .await;
     }
 
     /// Kills a flag as soon as the server writes again.
-    pub async fn eventually_writes(&self, flag: &str) {
-        crate::harness::eventually("a write works again", || async {
-            self.post(&format!("/kill/{flag}"), serde_json::json!({})).await.status == 200
+    pub async fn kills_again(&self, flag: &str) {
+        eventually("a write works again", || async {
+            self.post(&format!("/kill/{flag}"), json!({})).await.status == 200
         })
         .await;
     }

@@ -101,6 +101,11 @@ impl Replica {
         self.server.take().unwrap().kill().await;
     }
 
+    /// Takes away what it has kept.
+    fn forget(&self) {
+        let _ = std::fs::remove_dir_all(self.folder.path().join("snapshot"));
+    }
+
     pub fn admin(&self) -> &Client {
         &self.server.as_ref().unwrap().admin
     }
