@@ -47,6 +47,11 @@ pub struct CompiledVariation {
 }
 
 impl CompiledFlag {
+    /// The flags that are asked first, in order.
+    pub fn prerequisite_keys(&self) -> impl Iterator<Item = &FlagKey> {
+        self.prerequisites.iter().map(|prerequisite| &prerequisite.key)
+    }
+
     /// A flag that cannot be read: an error for everyone.
     pub(crate) fn malformed(key: FlagKey) -> Self {
         Self {

@@ -15,6 +15,7 @@
 //!
 //! What may be *written* is decided in `change`, with the checks of [`check`].
 
+mod affected;
 mod bucket;
 pub mod check;
 mod clause;

@@ -118,6 +118,11 @@ fn compile_rule(rule: &SegmentRule, segment: &Segment) -> CompiledSegmentRule {
 }
 
 impl CompiledSegment {
+    /// The clauses of all rules.
+    pub(crate) fn clauses(&self) -> impl Iterator<Item = &CompiledClause> {
+        self.rules.iter().flat_map(|rule| &rule.clauses)
+    }
+
     /// Why the context is in the segment or not.
     ///
     /// # Errors

@@ -154,6 +154,11 @@ impl Arrival {
     ) -> Result<(), ApiError> {
         self.limits.admit_caller(caller, self.peer, headers, self.at)
     }
+
+    /// Where the client is, as far as trusted proxies tell.
+    pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
+        client_address(self.peer, headers, &self.limits.trusted_proxies)
+    }
 }
 
 #[derive(Debug)]

@@ -11,8 +11,10 @@
 pub mod openapi;
 
 mod admin;
+mod cors;
 mod error;
 mod evaluate;
+mod evalx;
 mod extract;
 mod front;
 mod json_body;

@@ -6,6 +6,7 @@ use crate::http::admin;
 use crate::http::admin::applied::confirm;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
+use crate::http::evalx;
 use crate::http::middleware::observe;
 use crate::http::openapi::describe_waiting;
 use crate::http::openapi::document;
@@ -20,7 +21,8 @@ use utoipa_axum::routes;
 /// Returns the router with all routes but OFREP's, and their layers.
 pub(super) fn router(data: DataState, admin: AdminState) -> Router {
     let metrics = Arc::clone(&data.metrics);
-    let (routes, _) = data_routes().with_state(data).split_for_parts();
+    let (routes, _) = data_routes().split_for_parts();
+    let routes = routes.merge(evalx::routes()).with_state(data);
     let (admin_routes, _) = admin_routes().with_state(admin.clone()).split_for_parts();
     let admin_routes = admin_routes.route_layer(from_fn_with_state(admin, confirm));
     routes
@@ -33,6 +35,7 @@ pub(super) fn router(data: DataState, admin: AdminState) -> Router {
 fn data_routes() -> OpenApiRouter<DataState> {
     OpenApiRouter::new()
         .routes(routes!(evaluate::evaluate_many))
+        .routes(routes!(evalx::find_bootstrap))
         .routes(routes!(stream::stream_changes))
         .routes(routes!(ops::find_liveness))
         .routes(routes!(ops::find_readiness))
@@ -89,5 +92,6 @@ pub(super) fn documented() -> utoipa::openapi::OpenApi {
     let mut all = document();
     all.merge(data);
     all.merge(admin);
+    evalx::describe(&mut all);
     all
 }

@@ -12,8 +12,11 @@ mod frame;
 mod hub;
 mod spread;
 
+pub(crate) use admission::Holder;
 pub use drain::Phase;
 pub(crate) use frame::ChangeData;
+pub(crate) use frame::HEARTBEAT;
+pub(crate) use hub::Place;
 pub use hub::Streams;
 
 use crate::http::DataState;
@@ -22,7 +25,6 @@ use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
 use crate::model::token::TokenKind;
-use admission::Holder;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;

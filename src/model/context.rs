@@ -124,6 +124,17 @@ impl Context {
         problems.into_result(context)
     }
 
+    /// Checks what [`Context::decode_launchdarkly`] does not: the limits.
+    ///
+    /// # Errors
+    ///
+    /// Every limit that is exceeded.
+    pub fn within_limits(self) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        self.check_limits(&mut problems);
+        problems.into_result(self)
+    }
+
     fn read(raw: RawContext, form: Form, problems: &mut Problems) -> Self {
         let mut context = Self::default();
         let mut fields = match raw {

@@ -93,6 +93,17 @@ pub struct Change {
     pub segments: BTreeSet<SegmentKey>,
     /// How streams send it; rendered by the first, shared by all.
     pub frame: OnceLock<Bytes>,
+    affected: OnceLock<BTreeSet<FlagKey>>,
+}
+
+impl Change {
+    /// The flags whose answers the change may alter, also through prerequisites and segments, as they are referred to in
+    /// `ruleset`, which must not be older than the change; found by the first who asks, shared by all.
+    ///
+    /// A flag that refers to them no longer has itself changed since, and so is told by that later change.
+    pub fn affected(&self, ruleset: &Ruleset) -> &BTreeSet<FlagKey> {
+        self.affected.get_or_init(|| ruleset.affected(&self.flags, &self.segments))
+    }
 }
 
 /// What somebody at an earlier position has missed.
@@ -194,6 +205,7 @@ impl Environment {
                 flags: change.flags.iter().map(|(key, _)| key.clone()).collect(),
                 segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
                 frame: OnceLock::new(),
+                affected: OnceLock::new(),
             };
             history.changes.push_back(Arc::new(entry));
         }

@@ -23,6 +23,7 @@ mod applied;
 mod authorization;
 mod bad_requests;
 mod cache;
+mod client_side;
 mod command_line;
 mod demonstration;
 mod documents;

@@ -104,13 +104,13 @@ impl Refusal {
 
 /// Whom a stream is counted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// The token.
-    pub(super) token: Digest,
+    pub(crate) token: Digest,
     /// Its kind.
-    pub(super) kind: TokenKind,
+    pub(crate) kind: TokenKind,
     /// Where the client is, for tokens that many devices share.
-    pub(super) address: Option<IpAddr>,
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// Decides which streams may open.

@@ -33,6 +33,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
+use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -79,9 +80,36 @@ struct Watched {
 
 /// A stream's place.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     pub(super) channel: Arc<Channel>,
     pub(super) seat: Arc<Seat>,
+}
+
+impl Place {
+    /// The environment that is streamed.
+    pub(crate) fn environment(&self) -> &Arc<Environment> {
+        &self.channel.environment
+    }
+
+    /// Up to where streams may send.
+    pub(crate) fn announced(&self) -> Position {
+        self.channel.announced()
+    }
+
+    /// Takes note of who polls the stream; returns why it has to end, if it has. What it is to send must be looked at
+    /// afterwards.
+    pub(crate) fn register(&self, waker: &Waker) -> Option<&'static str> {
+        self.seat.register(waker);
+        let wanted = self.seat.wanted();
+        let ends =
+            [(END_TOKEN, "token"), (END_ENVIRONMENT, "environment"), (END_DRAIN, "stopping")];
+        ends.iter().find(|(end, _)| wanted & end != 0).map(|(_, reason)| *reason)
+    }
+
+    /// Returns whether a heartbeat is wanted, and takes the wish away.
+    pub(crate) fn take_beat(&self) -> bool {
+        self.seat.take_beat()
+    }
 }
 
 impl Streams {
@@ -143,7 +171,7 @@ impl Streams {
     /// # Errors
     ///
     /// It may not be opened now.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         environment: &Arc<Environment>,
         holder: &Holder,
@@ -172,7 +200,7 @@ impl Streams {
     }
 
     /// Takes back what a stream was given.
-    pub(super) fn close(&self, place: &Place, holder: &Holder, reason: &'static str) {
+    pub(crate) fn close(&self, place: &Place, holder: &Holder, reason: &'static str) {
         place.channel.leave(&place.seat);
         self.admission.release(holder);
         self.metrics.streams.dec();

@@ -32,11 +32,7 @@ impl Events {
         if let Some(id) = last_event_id {
             request = request.header("Last-Event-ID", id);
         }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status().as_u16(), 200);
-        let headers = response.headers().clone();
-        let mut events =
-            Self { response, buffer: String::new(), headers, last_id: String::new(), retry_ms: 0 };
+        let mut events = Self::of(request).await;
         // The greeting, which has an id and no data.
         let greeting = events.block().await.expect("a greeting");
         let retry = greeting.lines().find_map(|line| line.strip_prefix("retry: "));
@@ -45,20 +41,28 @@ impl Events {
         events
     }
 
+    /// Opens a stream that begins without a greeting.
+    pub async fn of(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        let headers = response.headers().clone();
+        Self { response, buffer: String::new(), headers, last_id: String::new(), retry_ms: 0 }
+    }
+
     /// The next change's data; `None` when the stream has ended or said goodbye.
     pub async fn next(&mut self) -> Option<Value> {
         let (name, data) = self.event().await?;
         (name == "change").then_some(data)
     }
 
-    /// The name and the data of the next event of any name; `None` when the stream has ended.
+    /// The name and the data (`null` if it is no JSON) of the next event of any name; `None` when the stream has ended.
     pub async fn event(&mut self) -> Option<(String, Value)> {
         loop {
             let block = self.block().await?;
             self.note_id(&block);
             let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
             if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
-                return Some((name.to_owned(), serde_json::from_str(data).unwrap()));
+                return Some((name.to_owned(), serde_json::from_str(data).unwrap_or_default()));
             }
         }
     }

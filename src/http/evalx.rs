@@ -1,0 +1,156 @@
+//! LaunchDarkly's protocol for browsers and mobile applications: values that were evaluated here, once or as a stream.
+//!
+//! Works for every environment, because SDKs on this side do not hash. `asked` reads who asks about whom, `view` is what that
+//! one gets, `values` and `transfer` write it for the two protocols, `stream` keeps it current. What server-side SDKs are
+//! served, and events, are elsewhere.
+//!
+//! Source: LaunchDarkly's JavaScript SDKs (`launchdarkly-js-client-sdk` 3.9, `@launchdarkly/js-client-sdk` 4.10); ld-relay 8.
+
+mod asked;
+mod bootstrap;
+mod document;
+mod entry;
+mod stream;
+mod transfer;
+mod values;
+mod view;
+
+pub(crate) use bootstrap::__path_find_bootstrap;
+pub(crate) use bootstrap::find_bootstrap;
+pub(crate) use document::describe;
+
+use crate::http::DataState;
+use crate::http::cors::allow_pages;
+use crate::http::error::ApiError;
+use crate::http::position::mark;
+use crate::http::position::unconfirmed_ms;
+use crate::model::change::Position;
+use asked::Asked;
+use asked::Side;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::header;
+use axum::middleware::from_fn;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use axum::routing::any;
+use stream::ClientStream;
+use stream::Speech;
+use transfer::Transfer;
+use view::Told;
+use view::View;
+
+/// What a route answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// All values, once.
+    Values,
+    /// All values, and which of them differ.
+    Stream,
+    /// When to ask anew.
+    Pings,
+    /// What a page counts as a goal: nothing, because goals are not kept here.
+    Goals,
+    /// All values, once, as a transfer.
+    Transfer,
+    /// Transfers.
+    Transfers,
+}
+
+/// All routes. A context that is not in the path is the body of a `REPORT`, which no API document can name.
+const ROUTES: &[(&str, Side, Answer)] = &[
+    ("/sdk/evalx/{environment}/contexts/{context}", Side::Browser, Answer::Values),
+    ("/sdk/evalx/{environment}/users/{context}", Side::Browser, Answer::Values),
+    ("/sdk/evalx/{environment}/context", Side::Browser, Answer::Values),
+    ("/sdk/evalx/{environment}/user", Side::Browser, Answer::Values),
+    ("/eval/{environment}/{context}", Side::Browser, Answer::Stream),
+    ("/eval/{environment}", Side::Browser, Answer::Stream),
+    ("/ping/{environment}", Side::Browser, Answer::Pings),
+    ("/sdk/goals/{environment}", Side::Browser, Answer::Goals),
+    ("/msdk/evalx/contexts/{context}", Side::Mobile, Answer::Values),
+    ("/msdk/evalx/users/{context}", Side::Mobile, Answer::Values),
+    ("/msdk/evalx/context", Side::Mobile, Answer::Values),
+    ("/msdk/evalx/user", Side::Mobile, Answer::Values),
+    ("/meval/{context}", Side::Mobile, Answer::Stream),
+    ("/meval", Side::Mobile, Answer::Stream),
+    ("/mping", Side::Mobile, Answer::Pings),
+    ("/sdk/evalx/contexts/{context}", Side::Server, Answer::Values),
+    ("/sdk/evalx/context", Side::Server, Answer::Values),
+    ("/sdk/poll/eval/{context}", Side::Any, Answer::Transfer),
+    ("/sdk/poll/eval", Side::Any, Answer::Transfer),
+    ("/sdk/stream/eval/{context}", Side::Any, Answer::Transfers),
+    ("/sdk/stream/eval", Side::Any, Answer::Transfers),
+];
+
+/// The routes with their handlers.
+pub(super) fn routes() -> Router<DataState> {
+    let mut routes = Router::new();
+    for &(path, side, answer) in ROUTES {
+        let handler = move |State(state): State<DataState>, request: Request| async move {
+            respond(&state, side, answer, request).await
+        };
+        routes = routes.route(path, any(handler));
+    }
+    routes.route_layer(from_fn(allow_pages))
+}
+
+async fn respond(
+    state: &DataState,
+    side: Side,
+    answer: Answer,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let needs_context = !matches!(answer, Answer::Pings | Answer::Goals);
+    let mut asked = Asked::read(state, side, needs_context, request).await?;
+    let speech = match answer {
+        Answer::Goals => return Ok(json(b"[]".to_vec())),
+        Answer::Pings => Speech::Pings(asked.caller.grant().kind),
+        Answer::Values | Answer::Transfer => {
+            let view = view(&mut asked).await?;
+            return Ok(once(state, &asked, &view, answer));
+        }
+        Answer::Stream => Speech::Values(view(&mut asked).await?, Told::default()),
+        Answer::Transfers => {
+            let view = view(&mut asked).await?;
+            Speech::Transfers(view, Told::default(), asked.basis.take())
+        }
+    };
+    let body = ClientStream::open(&state.streams, &asked, speech)?;
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "text/event-stream"),
+        (header::CACHE_CONTROL.as_str(), "no-store, no-transform"),
+        ("x-accel-buffering", "no"),
+    ];
+    Ok((headers, Body::new(body)).into_response())
+}
+
+async fn view(asked: &mut Asked) -> Result<View, ApiError> {
+    let context = asked.context().await?;
+    let (kind, with_reasons) = (asked.caller.grant().kind, asked.with_reasons);
+    Ok(View { context, kind, with_reasons })
+}
+
+/// All values as they are now.
+fn once(state: &DataState, asked: &Asked, view: &View, answer: Answer) -> Response {
+    let ruleset = asked.environment.ruleset();
+    let entries = view.all(&ruleset);
+    state.metrics.evaluations.inc_by(u64::try_from(entries.len()).unwrap_or_default());
+    let body = match answer {
+        Answer::Transfer => {
+            let (told, basis) = (Told::of(&entries), asked.basis.as_deref());
+            Transfer::full(&asked.environment, ruleset.version, &entries, &told, basis).body()
+        }
+        _ => values::body(&entries, ruleset.version),
+    };
+    let mut response = json(body);
+    let position = Position { epoch: ruleset.epoch, version: ruleset.version };
+    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots));
+    response
+}
+
+fn json(body: Vec<u8>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (headers, body).into_response()
+}
