@@ -7,6 +7,7 @@
 //! * Denied unless a check here says otherwise. What lies outside of a token's scope does not exist for it.
 
 mod permission;
+mod ticket;
 mod token;
 
 pub use permission::Denied;
@@ -14,6 +15,8 @@ pub use permission::environment_for;
 pub use permission::require_role;
 pub use permission::require_role_in_environment;
 pub use permission::require_role_in_project;
+pub use ticket::ticket;
+pub use ticket::ticket_holder;
 pub use token::NewSecret;
 pub use token::digest;
 pub use token::is_mistyped;

@@ -24,6 +24,10 @@ use crate::http::cors::allow_pages;
 use crate::http::error::ApiError;
 use crate::http::position::mark;
 use crate::http::position::unconfirmed_ms;
+use crate::http::stream::EVENT_STREAM;
+use crate::http::stream::Holder;
+use crate::http::stream::Speech;
+use crate::http::stream::Watch;
 use crate::model::change::Position;
 use asked::Asked;
 use asked::Side;
@@ -36,8 +40,9 @@ use axum::middleware::from_fn;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::any;
-use stream::ClientStream;
-use stream::Speech;
+use stream::Pings;
+use stream::Transfers;
+use stream::Values;
 use transfer::Transfer;
 use view::Told;
 use view::View;
@@ -104,26 +109,36 @@ async fn respond(
 ) -> Result<Response, ApiError> {
     let needs_context = !matches!(answer, Answer::Pings | Answer::Goals);
     let mut asked = Asked::read(state, side, needs_context, request).await?;
-    let speech = match answer {
-        Answer::Goals => return Ok(json(b"[]".to_vec())),
-        Answer::Pings => Speech::Pings(asked.caller.grant().kind),
+    let told = Told::default();
+    match answer {
+        Answer::Goals => Ok(json(b"[]".to_vec())),
         Answer::Values | Answer::Transfer => {
             let view = view(&mut asked).await?;
-            return Ok(once(state, &asked, &view, answer));
+            Ok(once(state, &asked, &view, answer))
         }
-        Answer::Stream => Speech::Values(view(&mut asked).await?, Told::default()),
-        Answer::Transfers => {
+        Answer::Pings => streamed(state, &asked, Pings(asked.caller.grant().kind)),
+        Answer::Stream => {
             let view = view(&mut asked).await?;
-            Speech::Transfers(view, Told::default(), asked.basis.take())
+            streamed(state, &asked, Values { view, told })
         }
-    };
-    let body = ClientStream::open(&state.streams, &asked, speech)?;
-    let headers = [
-        (header::CONTENT_TYPE.as_str(), "text/event-stream"),
-        (header::CACHE_CONTROL.as_str(), "no-store, no-transform"),
-        ("x-accel-buffering", "no"),
-    ];
-    Ok((headers, Body::new(body)).into_response())
+        Answer::Transfers => {
+            let (view, basis) = (view(&mut asked).await?, asked.basis.take());
+            streamed(state, &asked, Transfers { view, told, basis })
+        }
+    }
+}
+
+/// What is said as it happens.
+fn streamed<S: Speech + Send + Unpin + 'static>(
+    state: &DataState,
+    asked: &Asked,
+    speech: S,
+) -> Result<Response, ApiError> {
+    let Asked { caller, environment, address, .. } = asked;
+    let kind = caller.grant().kind;
+    let holder = Holder { token: caller.digest, kind, address: *address };
+    let body = Watch::open(&state.streams, environment, holder, speech)?;
+    Ok((EVENT_STREAM, Body::new(body)).into_response())
 }
 
 async fn view(asked: &mut Asked) -> Result<View, ApiError> {

@@ -135,6 +135,14 @@ impl Caller {
         Ok(Self { entry, snapshots, digest, request_id })
     }
 
+    /// Finds out whose ticket this is.
+    pub(crate) fn of_ticket(ticket: &str, snapshots: Arc<Snapshots>) -> Result<Self, ApiError> {
+        let Some((digest, entry)) = auth::ticket_holder(&snapshots.directory(), ticket) else {
+            return Err(refusal("", &snapshots));
+        };
+        Ok(Self { entry, snapshots, digest, request_id: None })
+    }
+
     /// What the token grants.
     pub(crate) fn grant(&self) -> &Grant {
         &self.entry.grant

@@ -32,7 +32,7 @@ use utoipa::openapi::security::SecurityScheme;
         description = "A self-hosted feature flag server: evaluation by OFREP, changes as server-sent events, administration by instructions. Errors are problem documents (RFC 9457) with a stable `code`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    paths(ofrep::evaluate_flag, ofrep::evaluate_all_flags),
+    paths(ofrep::evaluate_flag, ofrep::evaluate_all_flags, ofrep::stream_events),
     components(schemas(ProblemBody)),
     security(("bearer" = []), ("apiKey" = [])),
     modifiers(&Common)

@@ -67,20 +67,27 @@ async fn wait_for(
         let detail = "Vexil-Min-Version must be what Vexil-Version was: <epoch>-<version>";
         return Err(ApiError::bad_request("invalid_version", detail));
     };
-    if environment.position() >= wanted {
+    if reach(wanted, snapshots, environment).await {
         return Ok(());
+    }
+    let at = render_position(environment.position());
+    let detail = format!("this replica is at {at} and has not reached what was asked for");
+    Err(ApiError::unavailable("behind", detail))
+}
+
+/// Waits for a position, but not for long; returns whether it is served.
+pub(crate) async fn reach(
+    wanted: Position,
+    snapshots: &Snapshots,
+    environment: &Environment,
+) -> bool {
+    if environment.position() >= wanted {
+        return true;
     }
     snapshots.ring();
     let mut positions = environment.positions();
     let reached = positions.wait_for(|position| *position >= wanted);
-    match tokio::time::timeout(WAIT_MAX, reached).await {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            let at = render_position(environment.position());
-            let detail = format!("this replica is at {at} and has not reached what was asked for");
-            Err(ApiError::unavailable("behind", detail))
-        }
-    }
+    tokio::time::timeout(WAIT_MAX, reached).await.is_ok()
 }
 
 /// Says where an answer stands, and for how long nobody has confirmed it.

@@ -11,13 +11,15 @@ mod drain;
 mod frame;
 mod hub;
 mod spread;
+mod watch;
 
 pub(crate) use admission::Holder;
+pub(crate) use body::RETRY_MS;
 pub use drain::Phase;
 pub(crate) use frame::ChangeData;
-pub(crate) use frame::HEARTBEAT;
-pub(crate) use hub::Place;
 pub use hub::Streams;
+pub(crate) use watch::Speech;
+pub(crate) use watch::Watch;
 
 use crate::http::DataState;
 use crate::http::error::ApiError;
@@ -34,6 +36,13 @@ use axum::response::Response;
 use body::StreamBody;
 use serde::Deserialize;
 use std::sync::Arc;
+
+/// The headers of every stream, so that no proxy keeps it, packs it, or waits for more of it.
+pub(crate) const EVENT_STREAM: [(&str, &str); 3] = [
+    ("content-type", "text/event-stream"),
+    ("cache-control", "no-store, no-transform"),
+    ("x-accel-buffering", "no"),
+];
 
 /// What may be asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -79,11 +88,6 @@ pub(crate) async fn stream_changes(
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let last_event_id = header.or(last_event_id.as_deref());
     let body = StreamBody::new(Arc::clone(&state.streams), place, &holder, last_event_id);
-    let headers = [
-        (header::CONTENT_TYPE.as_str(), "text/event-stream"),
-        (header::CACHE_CONTROL.as_str(), "no-store, no-transform"),
-        (header::VARY.as_str(), "Authorization"),
-        ("x-accel-buffering", "no"),
-    ];
-    Ok((headers, Body::new(body)).into_response())
+    let vary = [(header::VARY, "Authorization")];
+    Ok((EVENT_STREAM, vary, Body::new(body)).into_response())
 }

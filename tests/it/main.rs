@@ -40,6 +40,7 @@ mod import;
 mod kept;
 mod lab;
 mod limits;
+mod ofrep_events;
 mod outage;
 mod replicas;
 mod rollout;

@@ -14,6 +14,8 @@ use crate::http::ofrep::evaluate::evaluate_all_flags;
 use crate::http::ofrep::evaluate::evaluate_flag;
 use crate::http::ofrep::evaluate::flag_not_found;
 use crate::http::ofrep::render::write_error;
+use crate::http::position::parse_position;
+use crate::model::change::Position;
 use axum::extract::Query;
 use axum::extract::Request;
 use axum::http::HeaderValue;
@@ -79,11 +81,13 @@ pub(crate) async fn answer(data: &DataState, request: Request, peer: IpAddr) -> 
     response
 }
 
-/// The environment that is meant; parameters that OFREP clients add, such as `flagConfigEtag`, are ignored.
+/// The environment that is meant, and of which position a message on the event stream spoke; other parameters are ignored.
 #[derive(Debug, Default, Deserialize)]
 struct OfrepQuery {
     project: Option<String>,
     environment: Option<String>,
+    #[serde(rename = "flagConfigEtag")]
+    hint: Option<String>,
 }
 
 async fn dispatch(
@@ -105,8 +109,8 @@ async fn dispatch(
     let snapshots = Arc::clone(&data.snapshots);
     let caller = Caller::new(&parts.headers, snapshots, None)?;
     data.limits.admit_caller(&caller, peer, &parts.headers, at)?;
-    let wanted = read_query(&parts.uri)?;
-    let asked = Asked { data, caller, wanted, headers: &parts.headers, body };
+    let (wanted, hint) = read_query(&parts.uri)?;
+    let asked = Asked { data, caller, wanted, hint, headers: &parts.headers, body };
     match target(parts.uri.path()) {
         Some(Target::Flag { encoded_key }) => {
             // A path that is not UTF-8 names no flag.
@@ -118,13 +122,14 @@ async fn dispatch(
     }
 }
 
-fn read_query(uri: &Uri) -> Result<EnvironmentQuery, ApiError> {
+fn read_query(uri: &Uri) -> Result<(EnvironmentQuery, Option<Position>), ApiError> {
     if uri.query().is_none() {
-        return Ok(EnvironmentQuery::default());
+        return Ok((EnvironmentQuery::default(), None));
     }
-    let Query(OfrepQuery { project, environment }) = Query::try_from_uri(uri)
+    let Query(OfrepQuery { project, environment, hint }) = Query::try_from_uri(uri)
         .map_err(|error| ApiError::bad_request("invalid_query", error.body_text()))?;
-    Ok(EnvironmentQuery { project, environment })
+    let hint = hint.and_then(|hint| parse_position(hint.trim_matches('"')));
+    Ok((EnvironmentQuery { project, environment }, hint))
 }
 
 /// The answer to a browser that asks what a page may send.

@@ -6,6 +6,7 @@ use crate::eval::CompiledFlag;
 use crate::eval::ErrorKind;
 use crate::eval::Outcome;
 use crate::eval::Reason;
+use crate::eval::Ruleset;
 use crate::eval::evaluate;
 use crate::http::DataState;
 use crate::http::error::ApiError;
@@ -13,13 +14,16 @@ use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::json_body::SDK_BODY_BYTES_MAX;
 use crate::http::json_body::collect;
+use crate::http::ofrep::events::EventStream;
 use crate::http::ofrep::render::BulkMetadata;
 use crate::http::ofrep::render::Item;
 use crate::http::position::mark;
+use crate::http::position::reach;
 use crate::http::position::settle;
 use crate::http::position::unconfirmed_ms;
 use crate::model::change::Position;
 use crate::model::context::Context;
+use crate::model::key::FlagKey;
 use crate::model::problem::Problems;
 use crate::model::raw_context::RawContext;
 use crate::model::token::TokenKind;
@@ -38,6 +42,7 @@ use serde::de::Visitor;
 use sha2::Digest;
 use sha2::Sha256;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Bytes of SHA-256 that an entity tag has; 128 bits are beyond chance.
@@ -51,6 +56,8 @@ pub(super) struct Asked<'r> {
     pub(super) data: &'r DataState,
     pub(super) caller: Caller,
     pub(super) wanted: EnvironmentQuery,
+    /// The position that the client has heard of, by another replica perhaps.
+    pub(super) hint: Option<Position>,
     pub(super) headers: &'r HeaderMap,
     pub(super) body: Body,
 }
@@ -66,7 +73,7 @@ pub(super) struct Asked<'r> {
         (status = 400, description = "The context is not valid, or lacks a key that the flag needs.", body = super::render::FailureBody),
         (status = 404, description = "There is no such flag.", body = super::render::FailureBody)))]
 pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Response, ApiError> {
-    let Asked { data, caller, wanted, headers, body } = asked;
+    let Asked { data, caller, wanted, headers, body, .. } = asked;
     let environment = match caller.environment(&wanted, Some(key)) {
         Err(Denied::NoSuchFlag) => return Err(flag_not_found(key)),
         found => found?,
@@ -109,9 +116,13 @@ pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Respons
         (status = 304, description = "Nothing differs from the earlier answer."),
         (status = 400, description = "The context is not valid.", body = super::render::FailureBody)))]
 pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, ApiError> {
-    let Asked { data, caller, wanted, headers, body } = asked;
+    let Asked { data, caller, wanted, hint, headers, body } = asked;
     let environment = caller.environment(&wanted, None)?;
     settle(headers, &data.snapshots, &environment).await?;
+    if let Some(hint) = hint {
+        // If it is not reached in time, an older answer is better than none.
+        let _ = reach(hint, &data.snapshots, &environment).await;
+    }
     let context = read_context(body).await?;
     let ruleset = environment.ruleset();
     let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
@@ -120,7 +131,8 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
     data.metrics.evaluations.inc_by(u64::try_from(outcomes.len()).unwrap_or_default());
     let unconfirmed_ms = unconfirmed_ms(&data.snapshots);
     let is_stale = unconfirmed_ms.is_some();
-    let etag = etag_of(environment.id, ruleset.epoch, is_stale, &outcomes);
+    let events = EventStream::of(&caller, &environment);
+    let etag = etag_of(&events, environment.id, ruleset.epoch, is_stale, &outcomes);
     let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let position = Position { epoch: ruleset.epoch, version: ruleset.version };
     let is_same = asked.is_some_and(|asked| is_match(asked, &etag));
@@ -130,7 +142,7 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
         let version = ruleset.version.to_string();
         let flag_set_id = environment.key.as_str();
         let metadata = BulkMetadata { flag_set_id, version: &version, stale: is_stale };
-        ([(header::CONTENT_TYPE, "application/json")], write_all(&outcomes, &metadata))
+        ([(header::CONTENT_TYPE, "application/json")], write_all(&outcomes, &metadata, &events))
             .into_response()
     };
     let headers = response.headers_mut();
@@ -153,6 +165,15 @@ pub(crate) fn is_visible(flag: &CompiledFlag, kind: TokenKind) -> bool {
         TokenKind::Client => flag.client_side_availability.using_environment_id,
         TokenKind::Mobile => flag.client_side_availability.using_mobile_key,
     }
+}
+
+/// Whether a token's holder may see any of these flags; of one that is gone, nobody knows who could.
+pub(crate) fn is_any_visible(
+    ruleset: &Ruleset,
+    flags: &BTreeSet<FlagKey>,
+    kind: TokenKind,
+) -> bool {
+    flags.iter().any(|key| ruleset.flag(key.as_str()).is_none_or(|flag| is_visible(flag, kind)))
 }
 
 /// A body, of which only the context counts.
@@ -205,7 +226,11 @@ async fn read_context(body: Body) -> Result<Context, ApiError> {
 }
 
 /// Writes a `BulkBody`.
-fn write_all(outcomes: &[(&CompiledFlag, Outcome<'_>)], metadata: &BulkMetadata<'_>) -> Vec<u8> {
+fn write_all(
+    outcomes: &[(&CompiledFlag, Outcome<'_>)],
+    metadata: &BulkMetadata<'_>,
+    events: &EventStream,
+) -> Vec<u8> {
     let mut body = Vec::with_capacity((outcomes.len() + 1).saturating_mul(ITEM_BYTES));
     body.extend_from_slice(b"{\"flags\":[");
     for (i, (flag, outcome)) in outcomes.iter().enumerate() {
@@ -216,15 +241,18 @@ fn write_all(outcomes: &[(&CompiledFlag, Outcome<'_>)], metadata: &BulkMetadata<
     }
     body.extend_from_slice(b"],\"metadata\":");
     metadata.write(&mut body);
-    body.push(b'}');
+    body.extend_from_slice(b",\"eventStreams\":[");
+    events.write(&mut body);
+    body.extend_from_slice(b"]}");
     body
 }
 
-/// A strong entity tag of the results: of everything that decides what is written about each flag.
+/// A strong entity tag of the results: of everything that decides what is written about each flag, and of where the stream is.
 ///
 /// A flag's version stands for its definition and its configuration, the program's for the way in which they are written. All
 /// replicas of one version compute the same tag.
 fn etag_of(
+    events: &EventStream,
     env: i64,
     epoch: i64,
     is_stale: bool,
@@ -232,6 +260,7 @@ fn etag_of(
 ) -> String {
     let mut hashed = Vec::with_capacity((outcomes.len() + 1).saturating_mul(ETAG_INPUT_BYTES));
     hashed.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
+    hashed.extend_from_slice(events.uri().as_bytes());
     hashed.extend_from_slice(&env.to_be_bytes());
     hashed.extend_from_slice(&epoch.to_be_bytes());
     hashed.push(u8::from(is_stale));

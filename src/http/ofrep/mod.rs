@@ -6,10 +6,14 @@
 
 mod answer;
 mod evaluate;
+mod events;
 mod render;
 
 pub(crate) use answer::answer;
 pub(crate) use answer::has_path;
 pub(crate) use evaluate::__path_evaluate_all_flags;
 pub(crate) use evaluate::__path_evaluate_flag;
+pub(crate) use evaluate::is_any_visible;
 pub(crate) use evaluate::is_visible;
+pub(crate) use events::__path_stream_events;
+pub(crate) use events::stream_events;

@@ -7,6 +7,7 @@ use crate::eval::Reason;
 use crate::http::error::ApiError;
 use crate::http::ofrep::answer::Target;
 use crate::http::ofrep::answer::target;
+use crate::http::ofrep::events::EventStream;
 use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::response::Response;
@@ -82,11 +83,13 @@ pub(crate) enum Item<'a> {
 
 /// All flags; for the API document, since the answer is put together from parts that are written already.
 #[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "describes what `evaluate_all_flags` writes")]
 pub(crate) struct BulkBody<'a> {
     /// Sorted by key.
     pub(crate) flags: Vec<Item<'a>>,
     pub(crate) metadata: BulkMetadata<'a>,
+    pub(crate) event_streams: Vec<EventStream>,
 }
 
 /// Where the flags come from.
@@ -213,7 +216,7 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+pub(super) fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     // OK because texts can be written as JSON, and memory takes all bytes.
     let _ = serde_json::to_writer(out, value);
 }

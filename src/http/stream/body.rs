@@ -29,7 +29,7 @@ use std::task::Poll;
 
 /// Milliseconds after which a client should connect again when its connection breaks; spread, so that those of a replica
 /// that was lost do not come to the next one together.
-const RETRY_MS: RangeInclusive<u32> = 3_000..=8_000;
+pub(crate) const RETRY_MS: RangeInclusive<u32> = 3_000..=8_000;
 
 /// One client's stream.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 /// A comment, which every client skips.
-pub(crate) const HEARTBEAT: &[u8] = b": hb\n\n";
+pub(super) const HEARTBEAT: &[u8] = b": hb\n\n";
 
 /// The data of one event.
 #[derive(Debug, Serialize, ToSchema)]

@@ -33,7 +33,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
-use std::task::Waker;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -80,36 +79,9 @@ struct Watched {
 
 /// A stream's place.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(super) struct Place {
     pub(super) channel: Arc<Channel>,
     pub(super) seat: Arc<Seat>,
-}
-
-impl Place {
-    /// The environment that is streamed.
-    pub(crate) fn environment(&self) -> &Arc<Environment> {
-        &self.channel.environment
-    }
-
-    /// Up to where streams may send.
-    pub(crate) fn announced(&self) -> Position {
-        self.channel.announced()
-    }
-
-    /// Takes note of who polls the stream; returns why it has to end, if it has. What it is to send must be looked at
-    /// afterwards.
-    pub(crate) fn register(&self, waker: &Waker) -> Option<&'static str> {
-        self.seat.register(waker);
-        let wanted = self.seat.wanted();
-        let ends =
-            [(END_TOKEN, "token"), (END_ENVIRONMENT, "environment"), (END_DRAIN, "stopping")];
-        ends.iter().find(|(end, _)| wanted & end != 0).map(|(_, reason)| *reason)
-    }
-
-    /// Returns whether a heartbeat is wanted, and takes the wish away.
-    pub(crate) fn take_beat(&self) -> bool {
-        self.seat.take_beat()
-    }
 }
 
 impl Streams {
@@ -171,7 +143,7 @@ impl Streams {
     /// # Errors
     ///
     /// It may not be opened now.
-    pub(crate) fn open(
+    pub(super) fn open(
         &self,
         environment: &Arc<Environment>,
         holder: &Holder,
@@ -200,7 +172,7 @@ impl Streams {
     }
 
     /// Takes back what a stream was given.
-    pub(crate) fn close(&self, place: &Place, holder: &Holder, reason: &'static str) {
+    pub(super) fn close(&self, place: &Place, holder: &Holder, reason: &'static str) {
         place.channel.leave(&place.seat);
         self.admission.release(holder);
         self.metrics.streams.dec();
