@@ -6,6 +6,7 @@ use crate::http::admin;
 use crate::http::admin::applied::confirm;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
+use crate::http::launchdarkly;
 use crate::http::middleware::observe;
 use crate::http::openapi::describe_waiting;
 use crate::http::openapi::document;
@@ -34,6 +35,14 @@ fn data_routes() -> OpenApiRouter<DataState> {
     OpenApiRouter::new()
         .routes(routes!(evaluate::evaluate_many))
         .routes(routes!(stream::stream_changes))
+        .routes(routes!(launchdarkly::stream_all))
+        .routes(routes!(launchdarkly::stream_flags))
+        .routes(routes!(launchdarkly::poll_all))
+        .routes(routes!(launchdarkly::poll_flags))
+        .routes(routes!(launchdarkly::find_sdk_flag))
+        .routes(routes!(launchdarkly::find_sdk_segment))
+        .routes(routes!(launchdarkly::poll_data_system))
+        .routes(routes!(launchdarkly::stream_data_system))
         .routes(routes!(ops::find_liveness))
         .routes(routes!(ops::find_readiness))
         .routes(routes!(ops::find_health))

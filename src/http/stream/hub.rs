@@ -188,7 +188,7 @@ impl Streams {
         lock(&self.channels).values().map(Arc::clone).collect()
     }
 
-    fn channel(&self, environment: &Arc<Environment>) -> Arc<Channel> {
+    pub(super) fn channel(&self, environment: &Arc<Environment>) -> Arc<Channel> {
         let mut channels = lock(&self.channels);
         if let Some(channel) = channels.get(&environment.id)
             && Arc::ptr_eq(&channel.environment, environment)
