@@ -38,6 +38,7 @@ mod hostile;
 mod import;
 mod kept;
 mod lab;
+mod launchdarkly;
 mod limits;
 mod outage;
 mod replicas;

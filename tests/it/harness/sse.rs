@@ -32,17 +32,25 @@ impl Events {
         if let Some(id) = last_event_id {
             request = request.header("Last-Event-ID", id);
         }
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status().as_u16(), 200);
-        let headers = response.headers().clone();
-        let mut events =
-            Self { response, buffer: String::new(), headers, last_id: String::new(), retry_ms: 0 };
+        let mut events = Self::read(request).await;
         // The greeting, which has an id and no data.
         let greeting = events.block().await.expect("a greeting");
         let retry = greeting.lines().find_map(|line| line.strip_prefix("retry: "));
         events.retry_ms = retry.unwrap().parse().unwrap();
         events.note_id(&greeting);
         events
+    }
+
+    /// Opens a stream that begins without a greeting, as LaunchDarkly's SDKs want it.
+    pub async fn open_bare(client: &Client, path: &str) -> Self {
+        Self::read(client.request(Method::GET, path)).await
+    }
+
+    async fn read(request: reqwest::RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        let headers = response.headers().clone();
+        Self { response, buffer: String::new(), headers, last_id: String::new(), retry_ms: 0 }
     }
 
     /// The next change's data; `None` when the stream has ended or said goodbye.
