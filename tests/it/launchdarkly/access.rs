@@ -6,6 +6,7 @@ use crate::harness::Folder;
 use crate::harness::Postgres;
 use crate::harness::Server;
 use crate::harness::eventually;
+use crate::kept::kept;
 use reqwest::Method;
 use serde_json::json;
 
@@ -60,6 +61,8 @@ async fn a_server_that_starts_says_that_it_is_not_ready() {
     let sdk = environment(&server).await;
     server.flag("f").await;
     let token = sdk.token.clone();
+    kept(folder.path(), "\"key\":\"f\"").await;
+    kept(folder.path(), "\"tokens\":[[").await;
     server.kill().await;
     postgres.stop().await;
 
@@ -77,7 +80,7 @@ async fn a_server_that_starts_says_that_it_is_not_ready() {
     let all = known.get("/sdk/latest-all").await.expect(200);
     assert_eq!(all["flags"]["f"]["key"], "f");
     // One that it does not know may have been created meanwhile.
-    let unknown = kept.admin.with_token("vxs_unknown");
+    let unknown = kept.admin.with_token("a token that nobody here knows");
     assert_eq!(unknown.get("/sdk/latest-all").await.expect(503)["code"], "unconfirmed");
     postgres.resume().await;
     eventually("the database is back", || async {

@@ -123,7 +123,11 @@ impl World {
                     _ => value == expected[0],
                 };
                 let is_same = is_same_value && kind == expected[1] && index == expected[2];
-                assert!(is_same, "{key} for {}: {value} {kind} {index}, not {expected}", each["context"]);
+                assert!(
+                    is_same,
+                    "{key} for {}: {value} {kind} {index}, not {expected}",
+                    each["context"]
+                );
                 kinds.insert(kind.as_str().unwrap().to_owned());
             }
         }
