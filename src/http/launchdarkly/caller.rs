@@ -12,6 +12,14 @@ use crate::snapshot::Freshness;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+/// The code of an error about a token that nobody knows.
+const TOKEN_UNKNOWN: &str = "token_unknown";
+/// How long a request waits for its token to become known: longer than from one look at the store to the next.
+const TOKEN_WAIT_MAX: Duration = Duration::from_millis(1_500);
 
 /// An SDK that may read an environment, whose flags are loaded.
 #[derive(Debug)]
@@ -25,7 +33,7 @@ impl FromRequestParts<DataState> for SdkCaller {
 
     async fn from_request_parts(parts: &mut Parts, state: &DataState) -> Result<Self, ApiError> {
         let freshness = state.snapshots.freshness();
-        let caller = Caller::from_request_parts(parts, state).await;
+        let caller = known_caller(parts, state).await;
         let caller = caller.map_err(|error| soften(error, &freshness))?;
         if caller.grant().kind != TokenKind::Server {
             let detail = "LaunchDarkly's server-side SDKs need a server token (vxs_…)";
@@ -55,9 +63,26 @@ impl FromRequestParts<DataState> for SdkCaller {
     }
 }
 
+/// Waits for a token that is not known: another replica may have made it a moment ago.
+async fn known_caller(parts: &mut Parts, state: &DataState) -> Result<Caller, ApiError> {
+    let mut changes = state.snapshots.directory_changes();
+    let deadline = Instant::now() + TOKEN_WAIT_MAX;
+    loop {
+        let error = match Caller::from_request_parts(parts, state).await {
+            Err(error) if error.code == TOKEN_UNKNOWN => error,
+            known_or_refused => return known_or_refused,
+        };
+        // Without ringing: requests that nobody vouches for must not make work for the database.
+        match timeout_at(deadline, changes.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(error),
+        }
+    }
+}
+
 /// What is not known may have been created since the store was last heard of: SDKs that are told so would give up for ever.
 fn soften(error: ApiError, freshness: &Freshness) -> ApiError {
-    let is_unknown = matches!(error.code, "token_unknown" | "not_found");
+    let is_unknown = matches!(error.code, TOKEN_UNKNOWN | "not_found");
     if is_unknown && freshness.unconfirmed_for().is_some() {
         let detail = "the token is not known here, and the store has not confirmed for a while that it does not exist";
         return ApiError::unavailable("unconfirmed", detail);

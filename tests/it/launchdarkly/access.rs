@@ -2,6 +2,7 @@
 
 use super::environment;
 use crate::harness::Backend;
+use crate::harness::Database;
 use crate::harness::Folder;
 use crate::harness::Postgres;
 use crate::harness::Server;
@@ -88,4 +89,18 @@ async fn a_server_that_starts_says_that_it_is_not_ready() {
             && sdk.get("/sdk/latest-all").await.status == 200
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_token_that_another_replica_has_just_made_is_not_refused() {
+    let database = Database::create().await;
+    let (one, other) = (Folder::new(), Folder::new());
+    let makes = Server::start_on(one.path(), Some(&database.url), &[]).await;
+    environment(&makes).await;
+    // Hears of changes once a second only.
+    let late = Server::start_on(other.path(), Some(&database.url), &["--test-no-listen"]).await;
+    for _ in 0..3 {
+        let made = makes.token("server", None).await;
+        late.admin.with_token(&made.token).get("/sdk/latest-all").await.expect(200);
+    }
 }
