@@ -78,6 +78,7 @@ pub struct App {
     doorbells: Vec<Doorbell>,
     streams: Arc<Streams>,
     drain_time: Duration,
+    serves_data_system: bool,
     stop: CancellationToken,
     /// Connections in progress.
     connections: TaskTracker,
@@ -150,6 +151,7 @@ impl App {
             doorbells,
             streams: Arc::new(streams),
             drain_time: config.drain_time,
+            serves_data_system: config.launchdarkly_fdv2,
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
             tasks: TaskTracker::new(),
@@ -183,6 +185,7 @@ impl App {
             doorbells,
             streams,
             drain_time,
+            serves_data_system,
             stop,
             connections,
             tasks,
@@ -194,6 +197,7 @@ impl App {
             metrics: Arc::clone(&control.metrics),
             limits,
             streams: Arc::clone(&streams),
+            serves_data_system,
         };
         let mut signals = Signals::new()?;
         let run = |name, task| spawn(&tasks, name, &stop, &failed, task);

@@ -38,6 +38,7 @@ pub const SETTINGS: &[&str] = &[
     "VEXIL_TRUSTED_PROXIES",
     "VEXIL_TLS_CERT",
     "VEXIL_TLS_KEY",
+    "VEXIL_LAUNCHDARKLY_FDV2",
 ];
 
 /// Characters that a configured administrator's token must have, so that it cannot be guessed.
@@ -118,6 +119,9 @@ pub struct Settings {
     /// A PEM file with the certificate's key
     #[arg(long, env = "VEXIL_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// Whether LaunchDarkly's SDKs may use their second protocol; if not, they are told to use the first [default: true]
+    #[arg(long, env = "VEXIL_LAUNCHDARKLY_FDV2", value_name = "BOOL")]
+    pub launchdarkly_fdv2: Option<bool>,
     /// For tests: does not listen to the database's doorbell, so that only the poll finds changes
     #[arg(long, env = "VEXIL_TEST_NO_LISTEN", hide = true)]
     pub test_no_listen: bool,
@@ -143,6 +147,7 @@ struct SettingsFile {
     trusted_proxies: Option<Networks>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    launchdarkly_fdv2: Option<bool>,
 }
 
 /// The configuration of a server, complete and valid.
@@ -178,6 +183,8 @@ pub struct Config {
     pub trusted_proxies: Networks,
     /// The files of the certificate and its key; `None` is no TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Whether LaunchDarkly's SDKs may use their second protocol.
+    pub launchdarkly_fdv2: bool,
     /// Whether to listen to the database's doorbell.
     pub does_listen: bool,
 }
@@ -243,6 +250,7 @@ impl Settings {
             limit_shadow: self.limit_shadow.or(file.limit_shadow).unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.or(file.trusted_proxies).unwrap_or_default(),
             tls,
+            launchdarkly_fdv2: self.launchdarkly_fdv2.or(file.launchdarkly_fdv2).unwrap_or(true),
             does_listen: !self.test_no_listen,
         })
     }

@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("control", &["model", "change", "clock", "telemetry", "store", "snapshot", "auth"]),
     ("http/evaluate", &["model", "eval", "telemetry", "snapshot", "auth", "http"]),
     ("http/evalx", &["model", "eval", "telemetry", "snapshot", "auth", "http"]),
+    ("http/launchdarkly", &["model", "eval", "telemetry", "snapshot", "auth", "http"]),
     ("http/ofrep", &["model", "eval", "telemetry", "snapshot", "auth", "http"]),
     ("http/stream", &["model", "eval", "telemetry", "snapshot", "auth", "http"]),
     (

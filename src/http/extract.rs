@@ -83,13 +83,14 @@ impl Deref for AdminCaller {
     }
 }
 
-/// Reads the token from `Authorization: Bearer …`, `X-API-Key: …`, or (as LaunchDarkly's SDKs send it) `Authorization: …`.
+/// Reads the token from `Authorization: Bearer …`, `X-API-Key: …`, or (as LaunchDarkly's SDKs send it) `Authorization: …`,
+/// before which the oldest of them write `api_key`.
 fn token_of(headers: &HeaderMap) -> Result<&str, ApiError> {
     let authorization = headers.get(header::AUTHORIZATION);
     let value = authorization.or_else(|| headers.get("x-api-key")).and_then(|v| v.to_str().ok());
     let token = value.map(|value| {
         let (scheme, rest) = value.split_once(' ').unwrap_or(("", value));
-        match scheme.eq_ignore_ascii_case("bearer") {
+        match scheme.eq_ignore_ascii_case("bearer") || scheme == "api_key" {
             true => rest.trim(),
             // The scheme alone is no token.
             false if value.trim().eq_ignore_ascii_case("bearer") => "",

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! * The only room that knows status codes. Wire types never leave it.
-//! * The data plane (`evaluate`, `ofrep`, `stream`) is given a [`DataState`], which holds no store: it cannot reach a database.
+//! * The data plane (`evaluate`, `launchdarkly`, `ofrep`, `stream`) is given a [`DataState`], which holds no store: it cannot reach a database.
 //! * Authentication belongs to the route, never to a path's prefix. Without a token only the health routes and the API
 //!   document answer.
 //! * Every error is one `ApiError`; the dialect in which it is written depends on the route.
@@ -18,6 +18,7 @@ mod evalx;
 mod extract;
 mod front;
 mod json_body;
+mod launchdarkly;
 mod limit;
 mod middleware;
 mod ofrep;
@@ -55,6 +56,8 @@ pub struct DataState {
     pub limits: Arc<Limits>,
     /// All streams, which also know whether the process is about to stop.
     pub streams: Arc<Streams>,
+    /// Whether LaunchDarkly's SDKs may use their second protocol.
+    pub serves_data_system: bool,
 }
 
 /// What the control plane is given.

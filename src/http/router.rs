@@ -8,6 +8,7 @@ use crate::http::cors::allow_pages;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
 use crate::http::evalx;
+use crate::http::launchdarkly;
 use crate::http::middleware::observe;
 use crate::http::ofrep;
 use crate::http::openapi::describe_waiting;
@@ -43,6 +44,14 @@ fn data_routes() -> OpenApiRouter<DataState> {
         .routes(routes!(evaluate::evaluate_many))
         .routes(routes!(evalx::find_bootstrap))
         .routes(routes!(stream::stream_changes))
+        .routes(routes!(launchdarkly::stream_all))
+        .routes(routes!(launchdarkly::stream_flags))
+        .routes(routes!(launchdarkly::poll_all))
+        .routes(routes!(launchdarkly::poll_flags))
+        .routes(routes!(launchdarkly::find_sdk_flag))
+        .routes(routes!(launchdarkly::find_sdk_segment))
+        .routes(routes!(launchdarkly::poll_data_system))
+        .routes(routes!(launchdarkly::stream_data_system))
         .routes(routes!(ops::find_liveness))
         .routes(routes!(ops::find_readiness))
         .routes(routes!(ops::find_health))

@@ -2,20 +2,34 @@
 //!
 //! A change is rendered once and shared by all streams, and a stream that sleeps is a position and a seat: it has neither a
 //! queue nor a timer nor a task of its own. `body` is one stream, `channel` what those of one environment share, `hub` the
-//! task that wakes them, `admission` who may open one, `drain` how they end when the process stops.
+//! task that wakes them, `admission` who may open one, `drain` how they end when the process stops. In which words changes are
+//! told is in `format`: the streams of LaunchDarkly's SDKs (`http/launchdarkly`) are the same streams in other words.
 
 mod admission;
 mod body;
 mod channel;
+mod content;
+mod data_system;
+mod document;
 mod drain;
+mod format;
 mod frame;
 mod hub;
+mod launchdarkly;
 mod spread;
 mod watch;
 
 pub(crate) use admission::Holder;
 pub(crate) use body::RETRY_MS;
+pub(crate) use content::env_id;
+pub(crate) use content::flag_json;
+pub(crate) use content::segment_json;
+pub(crate) use data_system::parse_state;
+pub(crate) use data_system::place;
+pub(crate) use data_system::up_to_date;
 pub use drain::Phase;
+pub(crate) use format::Format;
+pub(crate) use format::Start;
 pub(crate) use frame::ChangeData;
 pub use hub::Streams;
 pub(crate) use watch::Speech;
@@ -27,6 +41,7 @@ use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
 use crate::model::token::TokenKind;
+use crate::snapshot::Environment;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -34,6 +49,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use body::StreamBody;
+use body::start_after;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -82,12 +98,27 @@ pub(crate) async fn stream_changes(
     }
     let StreamQuery { project, environment, last_event_id } = wanted;
     let environment = caller.environment(&EnvironmentQuery { project, environment }, None)?;
-    // Addresses count only for tokens that many devices share, and those have no stream yet.
-    let holder = Holder { token: caller.digest, kind, address: None };
-    let place = state.streams.open(&environment, &holder)?;
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
-    let last_event_id = header.or(last_event_id.as_deref());
-    let body = StreamBody::new(Arc::clone(&state.streams), place, &holder, last_event_id);
+    let start = start_after(header.or(last_event_id.as_deref()), environment.position());
+    open(&state.streams, &caller, &environment, Format::Changes, start)
+}
+
+/// Opens a stream of an environment's changes for a caller.
+///
+/// # Errors
+///
+/// It may not be opened now.
+pub(crate) fn open(
+    streams: &Arc<Streams>,
+    caller: &Caller,
+    environment: &Arc<Environment>,
+    format: Format,
+    start: Start,
+) -> Result<Response, ApiError> {
+    // Addresses count only for tokens that many devices share, and those have no stream yet.
+    let holder = Holder { token: caller.digest, kind: caller.grant().kind, address: None };
+    let place = streams.open(environment, &holder)?;
+    let body = StreamBody::new(Arc::clone(streams), place, &holder, format, start);
     let vary = [(header::VARY, "Authorization")];
     Ok((EVENT_STREAM, vary, Body::new(body)).into_response())
 }

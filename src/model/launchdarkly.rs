@@ -3,7 +3,16 @@
 //! Reading is forgiving, because such data may be old: what may be missing is filled in, and what cannot be read is told for
 //! each flag alone. Nothing is validated; `eval` gives a meaning to whatever makes no sense.
 //!
+//! How they are written is in `write`.
+//!
 //! Source: LaunchDarkly's Go SDK, `ldmodel/model_unmarshal.go`. Its rollouts hash with SHA-1.
+
+mod write;
+
+pub use write::wire_position;
+pub use write::wire_version;
+pub use write::write_flag;
+pub use write::write_segment;
 
 use crate::model::flag::ClientSideAvailability;
 use crate::model::flag::Defaults;

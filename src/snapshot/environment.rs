@@ -6,6 +6,7 @@ use crate::eval::compile;
 use crate::eval::compile_segment;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
+use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
@@ -26,6 +27,7 @@ use std::sync::MutexGuard;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -49,6 +51,8 @@ pub struct Environment {
     history: Mutex<History>,
     /// How long evaluations go on without confirmation, in seconds; 0 is for ever.
     fail_closed_after_secs: AtomicU64,
+    /// Which server-side SDKs it is for: 0 is not known yet, 1 none, 2 LaunchDarkly's.
+    server_sdk: AtomicU8,
     /// Whether the last attempt to read what changed failed for a reason that is its own.
     is_quarantined: AtomicBool,
 }
@@ -85,6 +89,8 @@ pub struct Update {
 pub struct Change {
     /// The position before.
     pub from: Position,
+    /// The id of the audit entry that made the position before.
+    pub from_stamp: Box<str>,
     /// The position after.
     pub to: Position,
     /// The flags that are new, changed or gone.
@@ -130,6 +136,7 @@ impl Environment {
             position: watch::Sender::new(Position::default()),
             history: Mutex::default(),
             fail_closed_after_secs: AtomicU64::new(0),
+            server_sdk: AtomicU8::new(0),
             is_quarantined: AtomicBool::new(false),
         }
     }
@@ -194,6 +201,7 @@ impl Environment {
         if !update.is_relative {
             *history = History::default();
         }
+        let from_stamp = std::mem::take(&mut history.stamp);
         history.keep(update);
         if from.epoch != to.epoch {
             // Nobody can continue from before the epoch: they may have seen what is not in it.
@@ -201,6 +209,7 @@ impl Environment {
         } else if update.is_relative {
             let entry = Change {
                 from,
+                from_stamp,
                 to,
                 flags: change.flags.iter().map(|(key, _)| key.clone()).collect(),
                 segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
@@ -232,6 +241,24 @@ impl Environment {
         self.fail_closed_after_secs.store(secs, Ordering::Relaxed);
     }
 
+    /// Which server-side SDKs it is for; `None` if that is not known before the store was reached.
+    pub fn server_sdk(&self) -> Option<ServerSdk> {
+        match self.server_sdk.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(ServerSdk::None),
+            _ => Some(ServerSdk::LaunchDarkly),
+        }
+    }
+
+    /// Sets which server-side SDKs it is for.
+    pub fn set_server_sdk(&self, server_sdk: ServerSdk) {
+        let word = match server_sdk {
+            ServerSdk::None => 1,
+            ServerSdk::LaunchDarkly => 2,
+        };
+        self.server_sdk.store(word, Ordering::Relaxed);
+    }
+
     /// Whether the last attempt to read what changed failed for a reason that is this environment's own.
     pub fn is_quarantined(&self) -> bool {
         self.is_quarantined.load(Ordering::Relaxed)
@@ -243,6 +270,17 @@ impl Environment {
 
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id of the audit entry that made a position, if it is one that was served and is remembered.
+    pub fn stamp_of(&self, position: Position) -> Option<Box<str>> {
+        let history = self.history();
+        if position == self.position() {
+            return Some(history.stamp.clone());
+        }
+        let start = history.changes.partition_point(|change| change.from < position);
+        let change = history.changes.get(start).filter(|change| change.from == position)?;
+        Some(change.from_stamp.clone())
     }
 
     /// Returns what somebody at `position` has missed.

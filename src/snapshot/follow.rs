@@ -348,7 +348,7 @@ impl Follower {
         seen: &Positions,
         loading: &mut Loading,
     ) -> Result<Arc<Environment>, StoreError> {
-        let fail_closed_after = record.fail_closed_after;
+        let (fail_closed_after, server_sdk) = (record.fail_closed_after, record.server_sdk);
         let known = old.environment(record.id).or_else(|| loading.get(&record.id)).cloned();
         // Numbers can be given away again in a restored database.
         let is_it =
@@ -366,6 +366,7 @@ impl Follower {
             }
         };
         environment.set_fail_closed_after(fail_closed_after);
+        environment.set_server_sdk(server_sdk);
         Ok(environment)
     }
 

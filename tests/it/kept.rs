@@ -16,7 +16,7 @@ fn images(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Waits until everything is on disk that `wanted` looks for in the files.
-async fn kept(folder: &Path, wanted: &str) {
+pub async fn kept(folder: &Path, wanted: &str) {
     eventually("it is kept", || {
         let texts = images(folder).into_iter().map(|path| std::fs::read_to_string(path).unwrap());
         let is_kept = texts.into_iter().any(|text| text.contains(wanted));

@@ -39,6 +39,7 @@ mod hostile;
 mod import;
 mod kept;
 mod lab;
+mod launchdarkly;
 mod limits;
 mod ofrep_events;
 mod outage;

@@ -11,6 +11,8 @@ use crate::http::stream::channel::END_DRAIN;
 use crate::http::stream::channel::END_ENVIRONMENT;
 use crate::http::stream::channel::END_TOKEN;
 use crate::http::stream::drain::RETRY_AFTER_GOODBYE_MS;
+use crate::http::stream::format::Format;
+use crate::http::stream::format::Start;
 use crate::http::stream::frame;
 use crate::http::stream::hub::Place;
 use crate::http::stream::hub::Streams;
@@ -38,6 +40,7 @@ pub(super) struct StreamBody {
     place: Place,
     /// What the client has seen.
     cursor: Position,
+    format: Format,
     kind: TokenKind,
     address: Option<IpAddr>,
     /// Whether the client's own position was none of this history.
@@ -61,25 +64,23 @@ enum End {
 }
 
 impl StreamBody {
-    /// Takes a place; `last_event_id` is where the client says that it stands.
+    /// Takes a place, to begin at `start`.
     pub(super) fn new(
         streams: Arc<Streams>,
         place: Place,
         holder: &Holder,
-        last_event_id: Option<&str>,
+        format: Format,
+        start: Start,
     ) -> Self {
-        let current = place.channel.environment.position();
-        let (cursor, must_send_all) = match last_event_id.filter(|id| !id.is_empty()) {
-            None => (current, false),
-            Some(id) => match parse_position(id).filter(|position| *position <= current) {
-                Some(position) => (position, false),
-                None => (current, true),
-            },
+        let (cursor, must_send_all) = match start {
+            Start::After(position) => (position, false),
+            Start::WithAll => (place.channel.environment.position(), true),
         };
         Self {
             streams,
             place,
             cursor,
+            format,
             kind: holder.kind,
             address: holder.address,
             must_send_all,
@@ -94,19 +95,23 @@ impl StreamBody {
     fn next_block(&mut self) -> Option<Bytes> {
         if !self.has_greeted {
             self.has_greeted = true;
-            // No id before the full event: a client that is cut off in between must ask for it again.
-            let cursor = (!self.must_send_all).then_some(self.cursor);
-            return Some(frame::greeting(self.streams.spread.pick(&RETRY_MS), cursor));
+            let start = if self.must_send_all { Start::WithAll } else { Start::After(self.cursor) };
+            let environment = &self.place.channel.environment;
+            let retry_ms = self.streams.spread.pick(&RETRY_MS);
+            if let Some(greeting) = self.format.greeting(environment, start, retry_ms) {
+                return Some(greeting);
+            }
         }
         let since = (!self.must_send_all).then_some(self.cursor);
         let has_just_come = !std::mem::replace(&mut self.has_caught_up, true);
-        if let Some((to, block)) = self.place.channel.block_since(since, has_just_come) {
+        if let Some((to, block)) = self.place.channel.block_since(self.format, since, has_just_come)
+        {
             self.must_send_all = false;
             self.cursor = to;
             return Some(block);
         }
         let status = self.streams.status();
-        if status.is_stale != self.knows_stale {
+        if status.is_stale != self.knows_stale && self.format.tells_status() {
             self.knows_stale = status.is_stale;
             return Some(status.block.clone());
         }
@@ -121,9 +126,20 @@ impl StreamBody {
             self.end = End::Environment;
         } else {
             self.end = End::Drain;
-            return Some(frame::goodbye(self.streams.spread.pick(&RETRY_AFTER_GOODBYE_MS)));
+            return self.format.goodbye(self.streams.spread.pick(&RETRY_AFTER_GOODBYE_MS));
         }
         None
+    }
+}
+
+/// Where a client begins that says that it has seen `last_event_id`.
+pub(super) fn start_after(last_event_id: Option<&str>, current: Position) -> Start {
+    match last_event_id.filter(|id| !id.is_empty()) {
+        None => Start::After(current),
+        Some(id) => match parse_position(id).filter(|position| *position <= current) {
+            Some(position) => Start::After(position),
+            None => Start::WithAll,
+        },
     }
 }
 

@@ -3,7 +3,8 @@
 //! When they are woken is decided in `hub`; what each sends in `body`.
 // HOT: every stream passes here for every change.
 
-use crate::http::stream::frame;
+use crate::http::stream::format::FORMATS;
+use crate::http::stream::format::Format;
 use crate::model::change::Position;
 use crate::model::token::Digest;
 use crate::snapshot::Environment;
@@ -78,16 +79,21 @@ pub(super) struct Channel {
     pub(super) gone: Notify,
     rows: [Mutex<Vec<Arc<Seat>>>; ROWS],
     next_row: AtomicUsize,
-    shared: Mutex<Shared>,
+    /// Up to where streams send; behind the environment's own position for a moment, so that bursts become one event.
+    announced: Mutex<Position>,
+    /// What is shared, for each format.
+    shared: [Mutex<Shared>; FORMATS],
+    /// Held by the one who prepares what is large, while others wait for it.
+    pub(super) preparing: tokio::sync::Mutex<()>,
 }
 
-/// What an environment's streams share.
-#[derive(Debug)]
+/// What an environment's streams share in one format.
+#[derive(Debug, Default)]
 struct Shared {
-    /// Up to where streams send; behind the environment's own position for a moment, so that bursts become one event.
-    announced: Position,
     /// The latest blocks, oldest first.
     blocks: VecDeque<Block>,
+    /// The full block's JSON compressed, and where it leads.
+    compressed: Option<(Position, Bytes)>,
 }
 
 /// A block that was rendered once.
@@ -102,13 +108,14 @@ struct Block {
 impl Channel {
     /// Returns a channel without streams.
     pub(super) fn new(environment: Arc<Environment>) -> Self {
-        let shared = Shared { announced: environment.position(), blocks: VecDeque::new() };
         Self {
+            announced: Mutex::new(environment.position()),
             environment,
             gone: Notify::new(),
             rows: std::array::from_fn(|_| Mutex::default()),
             next_row: AtomicUsize::new(0),
-            shared: Mutex::new(shared),
+            shared: std::array::from_fn(|_| Mutex::default()),
+            preparing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -147,12 +154,12 @@ impl Channel {
 
     /// Lets streams send everything up to `position`.
     pub(super) fn announce(&self, position: Position) {
-        self.shared().announced = position;
+        *lock(&self.announced) = position;
     }
 
     /// What was announced last.
     pub(super) fn announced(&self) -> Position {
-        self.shared().announced
+        *lock(&self.announced)
     }
 
     /// What somebody has not seen who is at `since`, if there is anything, and where that leads; `None` is nowhere.
@@ -164,52 +171,64 @@ impl Channel {
     /// The first who asks for a range renders it under the lock, so that the others wait instead of doing the same.
     pub(super) fn block_since(
         &self,
+        format: Format,
         since: Option<Position>,
         has_just_come: bool,
     ) -> Option<(Position, Bytes)> {
-        let mut shared = self.shared();
-        let end = if has_just_come { self.environment.position() } else { shared.announced };
+        let end = if has_just_come { self.environment.position() } else { self.announced() };
         if since.is_some_and(|position| position >= end) {
             return None;
         }
+        let mut shared = self.shared(format);
         if let Some(found) = shared.find(since, end) {
             return Some(found);
         }
-        let (since, to, bytes) = match since {
-            None => self.full_block(&shared, end),
-            Some(position) => match self.environment.missed_since(position) {
-                Missed::Nothing => return None,
-                Missed::Unknown => self.full_block(&shared, end),
-                Missed::One(change) if change.to <= end => {
-                    let bytes = change.frame.get_or_init(|| frame::change(&change)).clone();
-                    (since, change.to, bytes)
-                }
-                Missed::One(_) => return None,
-                Missed::Many(mut changes) => {
-                    changes.retain(|change| change.to <= end);
-                    let to = changes.last()?.to;
-                    (since, to, frame::merged(to, &changes))
-                }
-            },
-        };
+        // Whoever was somewhere else gets the same as one who was nowhere.
+        let is_known =
+            |at: &Position| !matches!(self.environment.missed_since(*at), Missed::Unknown);
+        let since = since.filter(is_known);
+        if since.is_none()
+            && let Some(found) = shared.find(None, end)
+        {
+            return Some(found);
+        }
+        let rendered = format.render(&self.environment, since, end)?;
+        let since = since.filter(|_| !rendered.is_full);
+        let (to, bytes) = (rendered.to, rendered.bytes);
         shared.keep(Block { since, to, bytes: bytes.clone() });
         Some((to, bytes))
     }
 
-    fn full_block(&self, shared: &Shared, end: Position) -> (Option<Position>, Position, Bytes) {
-        let (to, bytes) = shared.find(None, end).unwrap_or_else(|| frame::full(&self.environment));
-        (None, to, bytes)
+    /// Everything that is served, if it was rendered already.
+    pub(super) fn full_block(&self, format: Format) -> Option<(Position, Bytes)> {
+        self.shared(format).find(None, self.environment.position())
+    }
+
+    /// The JSON of everything at a position, compressed, if that was done already.
+    pub(super) fn compressed(&self, format: Format, at: Position) -> Option<Bytes> {
+        let found = self.shared(format).compressed.clone();
+        found.filter(|(to, _)| *to == at).map(|(_, bytes)| bytes)
+    }
+
+    /// Keeps the JSON of everything at a position, compressed.
+    pub(super) fn keep_compressed(&self, format: Format, at: Position, bytes: Bytes) {
+        self.shared(format).compressed = Some((at, bytes));
     }
 
     fn row(&self, row: usize) -> MutexGuard<'_, Vec<Arc<Seat>>> {
         let [first, ..] = &self.rows;
-        // A panic while the lock was held cannot have left half a row.
-        self.rows.get(row).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)
+        lock(self.rows.get(row).unwrap_or(first))
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shared(&self, format: Format) -> MutexGuard<'_, Shared> {
+        let [first, ..] = &self.shared;
+        lock(self.shared.get(format.index()).unwrap_or(first))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock was held cannot have left half a row or half a block.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
@@ -257,7 +276,7 @@ mod tests {
     }
 
     fn text(channel: &Channel, since: Option<Position>) -> String {
-        let (_, bytes) = channel.block_since(since, false).unwrap();
+        let (_, bytes) = channel.block_since(Format::Changes, since, false).unwrap();
         String::from_utf8(bytes.to_vec()).unwrap()
     }
 
@@ -265,10 +284,14 @@ mod tests {
     fn nothing_is_sent_before_it_is_announced() {
         let channel = channel();
         channel.announce(at(2));
-        assert!(channel.block_since(Some(at(2)), false).is_none());
+        assert!(channel.block_since(Format::Changes, Some(at(2)), false).is_none());
         assert!(text(&channel, Some(at(1))).contains(r#"{"version":2,"flags":["b"]"#));
         // But one who has just come gets all of it at once.
-        assert!(channel.block_since(Some(at(2)), true).is_some_and(|(to, _)| to == at(3)));
+        assert!(
+            channel
+                .block_since(Format::Changes, Some(at(2)), true)
+                .is_some_and(|(to, _)| to == at(3))
+        );
         channel.announce(at(3));
         assert!(text(&channel, Some(at(1))).contains(r#"{"version":3,"flags":["b","c"]"#));
         assert!(text(&channel, Some(at(2))).contains(r#"{"version":3,"flags":["c"]"#));
@@ -280,8 +303,8 @@ mod tests {
         channel.announce(at(3));
         for since in [Some(at(1)), Some(at(2)), None, Some(Position { epoch: 0, version: 9 })] {
             let ((_, first), (_, second)) = (
-                channel.block_since(since, false).unwrap(),
-                channel.block_since(since, false).unwrap(),
+                channel.block_since(Format::Changes, since, false).unwrap(),
+                channel.block_since(Format::Changes, since, false).unwrap(),
             );
             assert_eq!(first.as_ptr(), second.as_ptr(), "{since:?}");
         }
@@ -290,7 +313,7 @@ mod tests {
         channel.announce(at(4));
         assert!(text(&channel, Some(at(1))).contains(r#""version":4"#));
         assert!(text(&channel, None).contains(r#""version":4"#));
-        assert!(channel.shared().blocks.len() <= SHARED_MAX);
+        assert!(channel.shared(Format::Changes).blocks.len() <= SHARED_MAX);
     }
 
     #[test]

@@ -175,8 +175,9 @@ impl Streams {
     pub(super) fn close(&self, place: &Place, holder: &Holder, reason: &'static str) {
         place.channel.leave(&place.seat);
         self.admission.release(holder);
-        self.metrics.streams.dec();
+        // In this order, so that whoever sees that a stream is gone sees why.
         self.metrics.streams_closed.count(reason);
+        self.metrics.streams.dec();
     }
 
     /// Whether the store confirms what is served.
@@ -188,7 +189,7 @@ impl Streams {
         lock(&self.channels).values().map(Arc::clone).collect()
     }
 
-    fn channel(&self, environment: &Arc<Environment>) -> Arc<Channel> {
+    pub(super) fn channel(&self, environment: &Arc<Environment>) -> Arc<Channel> {
         let mut channels = lock(&self.channels);
         if let Some(channel) = channels.get(&environment.id)
             && Arc::ptr_eq(&channel.environment, environment)

@@ -41,6 +41,11 @@ impl Events {
         events
     }
 
+    /// Opens a stream that begins without a greeting, as LaunchDarkly's SDKs want it.
+    pub async fn open_bare(client: &Client, path: &str) -> Self {
+        Self::of(client.request(Method::GET, path)).await
+    }
+
     /// Opens a stream that begins without a greeting.
     pub async fn of(request: reqwest::RequestBuilder) -> Self {
         let response = request.send().await.unwrap();

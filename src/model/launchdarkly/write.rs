@@ -1,0 +1,373 @@
+//! Flags and segments as LaunchDarkly's server-side SDKs read them, each as one JSON object.
+//!
+//! Every field is written, also where it says nothing, because a parser that misses one drops all flags, not one. What
+//! LaunchDarkly does not have (names, tags, keys of variations, hashes) is left out. Reading is in the module above.
+//!
+//! Source: LaunchDarkly's Go SDK, `ldmodel/model_serialization.go`.
+
+use crate::model::change::Position;
+use crate::model::flag::FlagDefinition;
+use crate::model::rule::Clause;
+use crate::model::rule::FlagConfig;
+use crate::model::rule::Prerequisite;
+use crate::model::rule::Rollout;
+use crate::model::rule::RolloutKind;
+use crate::model::rule::Rule;
+use crate::model::rule::Target;
+use crate::model::rule::VariationOrRollout;
+use crate::model::segment::Segment;
+use crate::model::segment::SegmentRule;
+use crate::model::segment::SegmentTarget;
+use serde::Serialize;
+use serde_json::Value;
+
+/// By how much versions grow with an epoch: the most changes of one environment that a restored database may lack.
+const EPOCH_STRIDE: i64 = 1 << 20;
+/// Epochs with which versions grow; with more, versions would not be 32-bit integers, which some SDKs read.
+const EPOCHS_MAX: i64 = 1_023;
+
+/// The version by which SDKs tell what is newer, of something that last changed at `version`.
+///
+/// SDKs know no epochs, so each epoch begins above whatever was sent in the one before it: in the first, versions are those of
+/// the environment; in the second, they are higher by 2^20; and so on.
+pub fn wire_version(epoch: i64, version: i64) -> i64 {
+    version.saturating_add(epoch.saturating_sub(1).clamp(0, EPOCHS_MAX) * EPOCH_STRIDE)
+}
+
+/// The version by which SDKs know everything that is there at a position.
+pub fn wire_position(at: Position) -> i64 {
+    wire_version(at.epoch, at.version)
+}
+
+/// Writes a flag.
+pub fn write_flag(definition: &FlagDefinition, config: &FlagConfig, wire_version: i64) -> String {
+    let availability = definition.client_side_availability;
+    json(&WireFlag {
+        key: definition.key.as_str(),
+        version: wire_version,
+        on: config.on,
+        deleted: false,
+        prerequisites: &config.prerequisites,
+        targets: config.targets.iter().map(WireTarget::of_users).collect(),
+        context_targets: config.context_targets.iter().map(WireTarget::new).collect(),
+        rules: config.rules.iter().map(WireRule::new).collect(),
+        fallthrough: WireServe::new(&config.fallthrough),
+        off_variation: config.off_variation,
+        variations: definition.variations.iter().map(|variation| &variation.value).collect(),
+        salt: &config.salt,
+        client_side: availability.using_environment_id,
+        client_side_availability: WireAvailability {
+            using_mobile_key: availability.using_mobile_key,
+            using_environment_id: availability.using_environment_id,
+        },
+        track_events: false,
+        track_events_fallthrough: false,
+        debug_events_until_date: None,
+    })
+}
+
+/// Writes a segment.
+pub fn write_segment(segment: &Segment, wire_version: i64) -> String {
+    json(&WireSegment {
+        key: segment.key.as_str(),
+        version: wire_version,
+        deleted: false,
+        included: &segment.included,
+        excluded: &segment.excluded,
+        included_contexts: segment.included_contexts.iter().map(WireKeys::new).collect(),
+        excluded_contexts: segment.excluded_contexts.iter().map(WireKeys::new).collect(),
+        rules: segment.rules.iter().map(WireSegmentRule::new).collect(),
+        salt: &segment.salt,
+        unbounded: segment.unbounded,
+        unbounded_context_kind: &segment.unbounded_context_kind,
+        generation: segment.generation,
+    })
+}
+
+fn json(body: &impl Serialize) -> String {
+    // OK because texts, numbers and lists of them always have a JSON form.
+    serde_json::to_string(body).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireFlag<'a> {
+    key: &'a str,
+    version: i64,
+    on: bool,
+    deleted: bool,
+    prerequisites: &'a [Prerequisite],
+    targets: Vec<WireTarget<'a>>,
+    context_targets: Vec<WireTarget<'a>>,
+    rules: Vec<WireRule<'a>>,
+    fallthrough: WireServe<'a>,
+    off_variation: Option<i64>,
+    variations: Vec<&'a Value>,
+    salt: &'a str,
+    client_side: bool,
+    client_side_availability: WireAvailability,
+    track_events: bool,
+    track_events_fallthrough: bool,
+    debug_events_until_date: Option<i64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireAvailability {
+    using_mobile_key: bool,
+    using_environment_id: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireTarget<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_kind: Option<&'a str>,
+    values: &'a [String],
+    variation: i64,
+}
+
+impl<'a> WireTarget<'a> {
+    fn new(target: &'a Target) -> Self {
+        Self { context_kind: Some(kind_or_user(&target.context_kind)), ..Self::of_users(target) }
+    }
+
+    fn of_users(target: &'a Target) -> Self {
+        Self { context_kind: None, values: &target.values, variation: target.variation }
+    }
+}
+
+/// The variation wins over the rollout where both are there; where neither is, the flag is malformed there as here.
+#[derive(Serialize)]
+struct WireServe<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variation: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<WireRollout<'a>>,
+}
+
+impl<'a> WireServe<'a> {
+    fn new(serve: &'a VariationOrRollout) -> Self {
+        let rollout = serve.rollout.as_ref().filter(|_| serve.variation.is_none());
+        Self { variation: serve.variation, rollout: rollout.map(WireRollout::new) }
+    }
+}
+
+/// An empty kind is left out, because it makes `bucketBy` a plain name.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireRollout<'a> {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    context_kind: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    bucket_by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<i64>,
+    variations: Vec<WireSlice>,
+}
+
+#[derive(Serialize)]
+struct WireSlice {
+    variation: i64,
+    weight: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    untracked: bool,
+}
+
+impl<'a> WireRollout<'a> {
+    fn new(rollout: &'a Rollout) -> Self {
+        let slice = |slice: &crate::model::rule::Slice| WireSlice {
+            variation: slice.variation,
+            weight: slice.weight_milli_pct,
+            untracked: slice.untracked,
+        };
+        Self {
+            kind: match rollout.kind {
+                RolloutKind::Rollout => "rollout",
+                RolloutKind::Experiment => "experiment",
+            },
+            context_kind: &rollout.context_kind,
+            bucket_by: &rollout.bucket_by,
+            seed: rollout.seed,
+            variations: rollout.variations.iter().map(slice).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireRule<'a> {
+    id: &'a str,
+    clauses: &'a [Clause],
+    #[serde(flatten)]
+    serve: WireServe<'a>,
+    track_events: bool,
+}
+
+impl<'a> WireRule<'a> {
+    fn new(rule: &'a Rule) -> Self {
+        Self {
+            id: &rule.id,
+            clauses: &rule.clauses,
+            serve: WireServe::new(&rule.serve),
+            track_events: false,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireSegment<'a> {
+    key: &'a str,
+    version: i64,
+    deleted: bool,
+    included: &'a [String],
+    excluded: &'a [String],
+    included_contexts: Vec<WireKeys<'a>>,
+    excluded_contexts: Vec<WireKeys<'a>>,
+    rules: Vec<WireSegmentRule<'a>>,
+    salt: &'a str,
+    unbounded: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    unbounded_context_kind: &'a str,
+    generation: Option<i64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireKeys<'a> {
+    context_kind: &'a str,
+    values: &'a [String],
+}
+
+impl<'a> WireKeys<'a> {
+    fn new(target: &'a SegmentTarget) -> Self {
+        Self { context_kind: kind_or_user(&target.context_kind), values: &target.values }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireSegmentRule<'a> {
+    id: &'a str,
+    clauses: &'a [Clause],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    bucket_by: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    rollout_context_kind: &'a str,
+}
+
+impl<'a> WireSegmentRule<'a> {
+    fn new(rule: &'a SegmentRule) -> Self {
+        Self {
+            id: &rule.id,
+            clauses: &rule.clauses,
+            weight: rule.weight_milli_pct,
+            bucket_by: &rule.bucket_by,
+            rollout_context_kind: &rule.rollout_context_kind,
+        }
+    }
+}
+
+/// Rust's SDK refuses an empty kind here, and means `user` where none is named.
+fn kind_or_user(kind: &str) -> &str {
+    if kind.is_empty() { crate::model::rule::USER_KIND } else { kind }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::key::SegmentKey;
+    use serde_json::json;
+
+    fn sorted_keys(value: &Value) -> Vec<&str> {
+        let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn a_flag_has_every_field_that_any_parser_needs() {
+        let definition: FlagDefinition =
+            serde_json::from_value(json!({"key": "f", "name": "F", "kind": "number",
+            "variations": [{"key": "a", "value": 10.0}, {"key": "b", "value": 10}],
+            "defaults": {"onVariation": "a", "offVariation": "b"}}))
+            .unwrap();
+        let written = write_flag(&definition, &FlagConfig::default(), 7);
+        let expected = [
+            "clientSide",
+            "clientSideAvailability",
+            "contextTargets",
+            "debugEventsUntilDate",
+            "deleted",
+            "fallthrough",
+            "key",
+            "offVariation",
+            "on",
+            "prerequisites",
+            "rules",
+            "salt",
+            "targets",
+            "trackEvents",
+            "trackEventsFallthrough",
+            "variations",
+            "version",
+        ];
+        let read: Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(sorted_keys(&read), expected);
+        assert!(written.contains(r#""variations":[10.0,10]"#), "{written}");
+        assert!(written.contains(r#""version":7,"#), "{written}");
+
+        let config: FlagConfig = serde_json::from_value(json!({
+            "rules": [{"id": "r", "description": "for people", "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["s"]}],
+                "rollout": {"hash": "sha1", "contextKind": "user", "bucketBy": "/a/b", "seed": 61,
+                    "variations": [{"variation": 0, "weight": 40000}, {"variation": 1, "weight": 60000, "untracked": true}]}}],
+            "contextTargets": [{"values": [], "variation": 1}]}))
+        .unwrap();
+        let read: Value = serde_json::from_str(&write_flag(&definition, &config, 7)).unwrap();
+        assert_eq!(
+            read["rules"],
+            json!([{"id": "r", "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["s"], "negate": false}],
+                "rollout": {"kind": "rollout", "contextKind": "user", "bucketBy": "/a/b", "seed": 61,
+                    "variations": [{"variation": 0, "weight": 40000}, {"variation": 1, "weight": 60000, "untracked": true}]},
+                "trackEvents": false}])
+        );
+        assert_eq!(read["contextTargets"][0]["contextKind"], "user");
+    }
+
+    #[test]
+    fn a_segment_has_every_field_that_any_parser_needs() {
+        let key = SegmentKey::stored("s");
+        let segment: Segment = serde_json::from_value(json!({"key": key, "name": "S",
+            "rules": [{"clauses": [], "weight": 10_000, "hash": "sha1"}]}))
+        .unwrap();
+        let read: Value = serde_json::from_str(&write_segment(&segment, 3)).unwrap();
+        let expected = [
+            "deleted",
+            "excluded",
+            "excludedContexts",
+            "generation",
+            "included",
+            "includedContexts",
+            "key",
+            "rules",
+            "salt",
+            "unbounded",
+            "version",
+        ];
+        assert_eq!(sorted_keys(&read), expected);
+        assert_eq!(read["rules"], json!([{"id": "", "clauses": [], "weight": 10_000}]));
+    }
+
+    #[test]
+    fn versions_grow_over_epochs_and_stay_32_bit_integers() {
+        assert_eq!(wire_version(0, 5), 5);
+        assert_eq!(wire_version(1, 5), 5);
+        // A database that was restored to version 1 after a million changes still sends higher ones.
+        assert!(wire_version(2, 1) > wire_version(1, 1_000_000));
+        assert!(wire_version(i64::MAX, 1_000_000_000) <= i64::from(i32::MAX));
+    }
+}

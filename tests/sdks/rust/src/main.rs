@@ -1,0 +1,197 @@
+//! LaunchDarkly's server-side SDK for Rust, streaming.
+//!
+//! What every program does and how it is run is in ../../README.md.
+
+use launchdarkly_server_sdk::Client;
+use launchdarkly_server_sdk::ConfigBuilder;
+use launchdarkly_server_sdk::Context;
+use launchdarkly_server_sdk::ContextBuilder;
+use launchdarkly_server_sdk::FlagValue;
+use launchdarkly_server_sdk::NullEventProcessorBuilder;
+use launchdarkly_server_sdk::Reason;
+use launchdarkly_server_sdk::ServiceEndpointsBuilder;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::process::ExitCode;
+use std::time::Duration;
+use std::time::Instant;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+struct World {
+    world: Value,
+    client: Client,
+    user: Context,
+    n_checks: usize,
+}
+
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is set"))
+}
+
+fn server(what: &str) {
+    assert!(Command::new(setting("SDKS_SERVER")).arg(what).status().unwrap().success());
+}
+
+impl World {
+    async fn connect() -> Self {
+        let world: Value =
+            serde_json::from_str(&std::fs::read_to_string(setting("SDKS_WORLD")).unwrap()).unwrap();
+        let url = world["url"].as_str().unwrap();
+        let config = ConfigBuilder::new(world["token"].as_str().unwrap())
+            .service_endpoints(ServiceEndpointsBuilder::new().relay_proxy(url))
+            .event_processor(&NullEventProcessorBuilder::new())
+            .build()
+            .unwrap();
+        let client = Client::build(config).unwrap();
+        client.start_with_default_executor();
+        let user = ContextBuilder::new("live-user").set_string("plan", "gold").build().unwrap();
+        Self { world, client, user, n_checks: 0 }
+    }
+
+    fn check(&mut self, what: &str, found: &Value, expected: &Value) {
+        assert_eq!(found, expected, "{what}");
+        self.n_checks += 1;
+    }
+
+    fn detail(&self, flag: &str, context: &Context) -> [Value; 3] {
+        let detail = self.client.variation_detail(context, flag, FlagValue::Json(Value::Null));
+        let value = match detail.value.unwrap() {
+            FlagValue::Bool(value) => json!(value),
+            FlagValue::Str(value) => json!(value),
+            FlagValue::Number(value) => json!(value),
+            FlagValue::Json(value) => value,
+        };
+        let index = match &detail.reason {
+            Reason::RuleMatch { rule_index, .. } => json!(rule_index),
+            _ => Value::Null,
+        };
+        let reason = serde_json::to_value(&detail.reason).unwrap();
+        [value, reason["kind"].clone(), index]
+    }
+
+    async fn becomes(&mut self, what: &str, flag: &str, part: usize, expected: Value) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut found = self.detail(flag, &self.user);
+        while found[part] != expected && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            found = self.detail(flag, &self.user);
+        }
+        self.check(what, &found[part], &expected);
+    }
+
+    async fn send(&self, method: reqwest::Method, path: &str, body: Value) {
+        let url = format!("{}/api/v1/projects/shop{path}", self.world["url"].as_str().unwrap());
+        let request = reqwest::Client::new().request(method, url);
+        let request = request.bearer_auth(self.world["admin"].as_str().unwrap()).json(&body);
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+
+    async fn change(&self, flag: &str, instruction: Value) {
+        let path = format!("/environments/production/flags/{flag}");
+        self.send(reqwest::Method::PATCH, &path, json!({"instructions": [instruction]})).await;
+    }
+
+    async fn evaluates(&mut self) {
+        let initialised = self.client.wait_for_initialization(Duration::from_secs(20)).await;
+        self.check("initialised", &json!(initialised), &json!(true));
+        for (flag, expected) in [
+            ("live-boolean", json!(false)),
+            ("live-string", json!("red")),
+            ("live-number", json!(1.0)),
+            ("live-json", json!({"a": [1, {"b": null}]})),
+        ] {
+            let found = self.detail(flag, &self.user);
+            self.check(flag, &found[0], &expected);
+        }
+        let found = self.detail("unknown", &self.user);
+        self.check("unknown flag", &found[1], &json!("ERROR"));
+    }
+
+    fn agrees(&mut self) {
+        let mut kinds = BTreeSet::new();
+        for each in self.world["expected"].as_array().unwrap().clone() {
+            let context: Context = serde_json::from_value(each["context"].clone()).unwrap();
+            for (key, expected) in each["flags"].as_object().unwrap() {
+                let [value, kind, index] = self.detail(key, &context);
+                let is_same_value = match (value.as_f64(), expected[0].as_f64()) {
+                    (Some(found), Some(expected)) => found == expected,
+                    _ => value == expected[0],
+                };
+                let is_same = is_same_value && kind == expected[1] && index == expected[2];
+                assert!(
+                    is_same,
+                    "{key} for {}: {value} {kind} {index}, not {expected}",
+                    each["context"]
+                );
+                kinds.insert(kind.as_str().unwrap().to_owned());
+            }
+        }
+        let all = ["FALLTHROUGH", "OFF", "PREREQUISITE_FAILED", "RULE_MATCH", "TARGET_MATCH"];
+        self.check("every reason was among them", &json!(kinds), &json!(all));
+    }
+
+    async fn follows(&mut self) {
+        let fixed = json!({"kind": "updateFallthroughVariationOrRollout", "variation": "v0"});
+        self.change("live-boolean", fixed).await;
+        self.becomes("another fallthrough", "live-boolean", 0, json!(true)).await;
+        let clauses =
+            json!([{"contextKind": "user", "attribute": "plan", "op": "in", "values": ["gold"]}]);
+        let rule = json!({"kind": "addRule", "clauses": clauses, "variation": "v0"});
+        self.change("live-rule", rule).await;
+        self.becomes("a rule", "live-rule", 1, json!("RULE_MATCH")).await;
+        self.change("live-number", json!({"kind": "turnFlagOff"})).await;
+        self.becomes("off", "live-number", 1, json!("OFF")).await;
+        let segment = json!({"key": "live", "included": ["live-user"]});
+        let path = "/environments/production/segments/live";
+        self.send(reqwest::Method::PUT, path, segment).await;
+        self.becomes("in the segment", "live-segment", 1, json!("RULE_MATCH")).await;
+        self.send(reqwest::Method::DELETE, "/flags/live-gone", json!({})).await;
+        self.becomes("a flag that was deleted", "live-gone", 1, json!("ERROR")).await;
+    }
+
+    async fn survives(&mut self) {
+        server("kill");
+        let outage = Duration::from_secs_f64(setting("SDKS_OUTAGE_SECS").parse().unwrap());
+        let end = Instant::now() + outage;
+        loop {
+            let found = self.detail("live-boolean", &self.user);
+            self.check("values stay through an outage", &found[0], &json!(true));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if Instant::now() > end {
+                break;
+            }
+        }
+        server("start");
+        let fixed = json!({"kind": "updateFallthroughVariationOrRollout", "variation": "v1"});
+        self.change("live-boolean", fixed).await;
+        self.becomes("catches up after an outage", "live-boolean", 0, json!(false)).await;
+    }
+}
+
+async fn run() -> usize {
+    let mut world = World::connect().await;
+    world.evaluates().await;
+    world.agrees();
+    world.follows().await;
+    world.survives().await;
+    world.n_checks
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match tokio::spawn(run()).await {
+        Ok(n_checks) => {
+            println!("passed {n_checks}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("failed {}", error.to_string().replace('\n', " "));
+            ExitCode::FAILURE
+        }
+    }
+}
