@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::clock::Ids;
 use crate::config::Config;
 use crate::control::Control;
+use crate::events::Events;
 use crate::http;
 use crate::http::AdminState;
 use crate::http::DataState;
@@ -23,6 +24,8 @@ use crate::model::token::Grant;
 use crate::model::token::Role;
 use crate::model::token::Scope;
 use crate::model::token::TokenKind;
+use crate::record::LAST_WRITE_TIMEOUT;
+use crate::record::Recorder;
 use crate::snapshot::Folder;
 use crate::snapshot::Follower;
 use crate::snapshot::Keeper;
@@ -75,6 +78,8 @@ pub struct App {
     sockets: Sockets,
     follower: Follower,
     keeper: Keeper,
+    recorder: Recorder,
+    events: Arc<Events>,
     doorbells: Vec<Doorbell>,
     streams: Arc<Streams>,
     drain_time: Duration,
@@ -139,6 +144,14 @@ impl App {
         let allowed = || capacity::streams(sockets.connections_max);
         let streams_max = config.streams_max.unwrap_or_else(allowed);
         let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
+        let events = Arc::new(Events::new(Arc::clone(&metrics)));
+        let recorder = Recorder::new(
+            store.clone(),
+            Arc::clone(&snapshots),
+            Arc::clone(&events),
+            Arc::clone(&metrics),
+            config.event_retention_days,
+        );
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
         Ok(Self {
             control,
@@ -147,6 +160,8 @@ impl App {
             sockets,
             follower,
             keeper,
+            recorder,
+            events,
             doorbells,
             streams: Arc::new(streams),
             drain_time: config.drain_time,
@@ -180,6 +195,8 @@ impl App {
             sockets,
             follower,
             keeper,
+            recorder,
+            events,
             doorbells,
             streams,
             drain_time,
@@ -194,6 +211,7 @@ impl App {
             metrics: Arc::clone(&control.metrics),
             limits,
             streams: Arc::clone(&streams),
+            events,
         };
         let mut signals = Signals::new()?;
         let run = |name, task| spawn(&tasks, name, &stop, &failed, task);
@@ -212,7 +230,9 @@ impl App {
         let serving =
             http::serve(listener, service_for, sockets, connections.clone(), stop.clone());
         run("accept loop", serving.boxed());
-        run("follower", follow(follower, stop.clone()).boxed());
+        let (is_prepared, is_last) = (CancellationToken::new(), CancellationToken::new());
+        run("recorder", recorder.run(is_prepared.clone(), is_last.clone()).boxed());
+        run("follower", follow(follower, is_prepared, stop.clone()).boxed());
         let mut grace_period = GRACE_PERIOD;
         tokio::select! {
             signal = signals.next() => {
@@ -229,7 +249,7 @@ impl App {
         connections.close();
         tasks.close();
         tokio::select! {
-            () = finished(&connections, &tasks, &store) => {}
+            () = finished(&connections, &tasks, &is_last, grace_period, &store) => {}
             () = tokio::time::sleep(grace_period) => {
                 warn!("requests or tasks were still in progress when the grace period ended");
             }
@@ -243,7 +263,19 @@ impl App {
 }
 
 /// Waits until everything has ended, and closes the store.
-async fn finished(connections: &TaskTracker, tasks: &TaskTracker, store: &Store) {
+///
+/// What is counted is written when no request can add to it any more, or when there is just time left for it.
+async fn finished(
+    connections: &TaskTracker,
+    tasks: &TaskTracker,
+    is_last: &CancellationToken,
+    grace_period: Duration,
+    store: &Store,
+) {
+    let patience = grace_period.saturating_sub(LAST_WRITE_TIMEOUT);
+    // OK because what goes on is waited for below.
+    let _ = tokio::time::timeout(patience, connections.wait()).await;
+    is_last.cancel();
     connections.wait().await;
     tasks.wait().await;
     store.close().await;
@@ -271,7 +303,7 @@ fn spawn(
 }
 
 /// Serves what an earlier run kept if the store does not answer soon, brings the schema up to date, and follows.
-async fn follow(follower: Follower, stop: CancellationToken) {
+async fn follow(follower: Follower, is_prepared: CancellationToken, stop: CancellationToken) {
     follower.load_kept().await;
     let prepared = async {
         let preparing = prepare(&follower);
@@ -287,7 +319,10 @@ async fn follow(follower: Follower, stop: CancellationToken) {
         () = stop.cancelled() => return,
     };
     match prepared {
-        Ok(()) => follower.run(stop).await,
+        Ok(()) => {
+            is_prepared.cancel();
+            follower.run(stop).await;
+        }
         Err(error) => error!(%error, "cannot use the database"),
     }
 }

@@ -119,7 +119,15 @@ impl Caller {
         snapshots: Arc<Snapshots>,
         request_id: Option<RequestId>,
     ) -> Result<Self, ApiError> {
-        let token = token_of(headers)?;
+        Self::of_token(token_of(headers)?, snapshots, request_id)
+    }
+
+    /// Finds out whose token this is.
+    pub(crate) fn of_token(
+        token: &str,
+        snapshots: Arc<Snapshots>,
+        request_id: Option<RequestId>,
+    ) -> Result<Self, ApiError> {
         let digest = auth::digest(token);
         let Some(entry) = snapshots.directory().token(&digest).cloned() else {
             return Err(refusal(token, &snapshots));

@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! * The only room that knows status codes. Wire types never leave it.
-//! * The data plane (`evaluate`, `ofrep`, `stream`) is given a [`DataState`], which holds no store: it cannot reach a database.
+//! * The data plane (`evaluate`, `event`, `ofrep`, `stream`) is given a [`DataState`], which holds no store: it cannot reach a database.
 //! * Authentication belongs to the route, never to a path's prefix. Without a token only the health routes and the API
 //!   document answer.
 //! * Every error is one `ApiError`; the dialect in which it is written depends on the route.
@@ -13,6 +13,7 @@ pub mod openapi;
 mod admin;
 mod error;
 mod evaluate;
+mod event;
 mod extract;
 mod front;
 mod json_body;
@@ -37,6 +38,7 @@ pub use stream::Phase;
 pub use stream::Streams;
 
 use crate::control::Control;
+use crate::events::Events;
 use crate::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 use axum::extract::FromRef;
@@ -53,6 +55,8 @@ pub struct DataState {
     pub limits: Arc<Limits>,
     /// All streams, which also know whether the process is about to stop.
     pub streams: Arc<Streams>,
+    /// What waits to be written of what SDKs report.
+    pub events: Arc<Events>,
 }
 
 /// What the control plane is given.

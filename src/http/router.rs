@@ -6,12 +6,14 @@ use crate::http::admin;
 use crate::http::admin::applied::confirm;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
+use crate::http::event;
 use crate::http::middleware::observe;
 use crate::http::openapi::describe_waiting;
 use crate::http::openapi::document;
 use crate::http::ops;
 use crate::http::stream;
 use axum::Router;
+use axum::middleware::from_fn;
 use axum::middleware::from_fn_with_state;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,11 +22,13 @@ use utoipa_axum::routes;
 /// Returns the router with all routes but OFREP's, and their layers.
 pub(super) fn router(data: DataState, admin: AdminState) -> Router {
     let metrics = Arc::clone(&data.metrics);
+    let (event_routes, _) = event_routes().with_state(data.clone()).split_for_parts();
     let (routes, _) = data_routes().with_state(data).split_for_parts();
     let (admin_routes, _) = admin_routes().with_state(admin.clone()).split_for_parts();
     let admin_routes = admin_routes.route_layer(from_fn_with_state(admin, confirm));
     routes
         .merge(admin_routes)
+        .merge(event_routes)
         .fallback(async || ApiError::not_found("there is no such route; see /openapi.yaml"))
         .layer(from_fn_with_state(metrics, observe))
 }
@@ -39,6 +43,16 @@ fn data_routes() -> OpenApiRouter<DataState> {
         .routes(routes!(ops::find_health))
         .routes(routes!(ops::list_metrics))
         .routes(routes!(ops::find_openapi))
+}
+
+/// Routes where SDKs report.
+fn event_routes() -> OpenApiRouter<DataState> {
+    OpenApiRouter::new()
+        .routes(routes!(event::take_server_events))
+        .routes(routes!(event::take_client_events))
+        .routes(routes!(event::take_mobile_events))
+        .merge(event::other_routes().into())
+        .route_layer(from_fn(event::allow_pages))
 }
 
 /// Routes that read and write the store.
@@ -84,10 +98,12 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
 /// The API document with all routes.
 pub(super) fn documented() -> utoipa::openapi::OpenApi {
     let (_, data) = data_routes().split_for_parts();
+    let (_, events) = event_routes().split_for_parts();
     let (_, mut admin) = admin_routes().split_for_parts();
     describe_waiting(&mut admin);
     let mut all = document();
     all.merge(data);
+    all.merge(events);
     all.merge(admin);
     all
 }
