@@ -8,7 +8,6 @@ use crate::clock::Clock;
 use crate::clock::Ids;
 use crate::config::Config;
 use crate::control::Control;
-use crate::events::Events;
 use crate::http;
 use crate::http::AdminState;
 use crate::http::DataState;
@@ -79,7 +78,6 @@ pub struct App {
     follower: Follower,
     keeper: Keeper,
     recorder: Recorder,
-    events: Arc<Events>,
     doorbells: Vec<Doorbell>,
     streams: Arc<Streams>,
     drain_time: Duration,
@@ -144,14 +142,7 @@ impl App {
         let allowed = || capacity::streams(sockets.connections_max);
         let streams_max = config.streams_max.unwrap_or_else(allowed);
         let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
-        let events = Arc::new(Events::new(Arc::clone(&metrics)));
-        let recorder = Recorder::new(
-            store.clone(),
-            Arc::clone(&snapshots),
-            Arc::clone(&events),
-            Arc::clone(&metrics),
-            config.event_retention_days,
-        );
+        let recorder = Recorder::new(&store, &snapshots, &metrics, config.event_retention_days);
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
         Ok(Self {
             control,
@@ -161,7 +152,6 @@ impl App {
             follower,
             keeper,
             recorder,
-            events,
             doorbells,
             streams: Arc::new(streams),
             drain_time: config.drain_time,
@@ -196,7 +186,6 @@ impl App {
             follower,
             keeper,
             recorder,
-            events,
             doorbells,
             streams,
             drain_time,
@@ -205,13 +194,13 @@ impl App {
             tasks,
         } = self;
         let store = control.store.clone();
-        let failed = CancellationToken::new();
+        let [failed, is_prepared, is_last] = std::array::from_fn(|_| CancellationToken::new());
         let data = DataState {
             snapshots: Arc::clone(&control.snapshots),
             metrics: Arc::clone(&control.metrics),
             limits,
             streams: Arc::clone(&streams),
-            events,
+            events: Arc::clone(&recorder.events),
         };
         let mut signals = Signals::new()?;
         let run = |name, task| spawn(&tasks, name, &stop, &failed, task);
@@ -230,7 +219,6 @@ impl App {
         let serving =
             http::serve(listener, service_for, sockets, connections.clone(), stop.clone());
         run("accept loop", serving.boxed());
-        let (is_prepared, is_last) = (CancellationToken::new(), CancellationToken::new());
         run("recorder", recorder.run(is_prepared.clone(), is_last.clone()).boxed());
         run("follower", follow(follower, is_prepared, stop.clone()).boxed());
         let mut grace_period = GRACE_PERIOD;

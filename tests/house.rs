@@ -93,10 +93,7 @@ const WORDS: &[(&str, &[&str])] = &[
         "tokio::",
         &["store", "snapshot", "control", "events", "record", "http", "app", "cli", "main"],
     ),
-    (
-        "async ",
-        &["store", "snapshot", "control", "events", "record", "http", "app", "cli", "main"],
-    ),
+    ("async ", &["store", "snapshot", "control", "events", "record", "http", "app", "cli", "main"]),
     ("tracing::", &["telemetry", "snapshot", "control", "record", "http", "app", "cli"]),
 ];
 

@@ -29,7 +29,7 @@ use std::fmt;
 const ITEMS_MAX: usize = 50_000;
 /// Characters of the name of what happened.
 const NAME_CHARS_MAX: usize = 256;
-/// How far back a client's clock is believed; nothing is believed to lie ahead.
+/// How far back a client's clock is believed; nothing is believed to lie ahead. What is not believed happened just now.
 const BACK_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// Evaluations in one counter; more cannot have happened between two flushes.
 const COUNT_MAX: u64 = 1_000_000_000;
@@ -243,7 +243,7 @@ fn is_name(name: &str) -> bool {
 fn believed(millis: Option<f64>, now: Timestamp) -> Timestamp {
     let told = whole(millis).and_then(|millis| Timestamp::from_millisecond(millis).ok());
     let earliest = now.checked_sub(BACK_MAX).unwrap_or(now);
-    told.map_or(now, |told| told.clamp(earliest, now))
+    told.filter(|told| (earliest..=now).contains(told)).unwrap_or(now)
 }
 
 /// A whole number; SDKs whose language has no others may write `3.0`.

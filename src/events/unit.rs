@@ -37,8 +37,7 @@ struct Part(Option<String>);
 pub(super) fn keep(units: &mut Units, kind: String, key: Option<String>) {
     let Some(key) = key else { return };
     let is_kind_char = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    let is_kind =
-        !kind.is_empty() && kind.len() <= KEY_CHARS_MAX && kind.bytes().all(is_kind_char);
+    let is_kind = !kind.is_empty() && kind.len() <= KEY_CHARS_MAX && kind.bytes().all(is_kind_char);
     let is_key =
         !key.is_empty() && !key.contains('\0') && key.chars().count() <= CONTEXT_KEY_CHARS_MAX;
     if is_kind && is_key && units.len() < CONTEXT_KINDS_MAX {

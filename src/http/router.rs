@@ -67,6 +67,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::project;
     use admin::segment;
     use admin::token;
+    use admin::usage;
     OpenApiRouter::new()
         .routes(routes!(emergency::kill_flag))
         .routes(routes!(emergency::restore_flag))
@@ -89,6 +90,10 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(token::revoke_environment_token))
         .routes(routes!(token::list_tokens, token::create_token))
         .routes(routes!(token::revoke_token))
+        .routes(routes!(usage::list_usage))
+        .routes(routes!(usage::find_flag_usage))
+        .routes(routes!(usage::list_stale_flags))
+        .routes(routes!(usage::list_unknown_flags))
         .routes(routes!(history::accept_history))
         .routes(routes!(audit::list_audit))
         .routes(routes!(audit::list_project_audit))

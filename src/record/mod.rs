@@ -64,8 +64,8 @@ pub struct Recorder {
     store: Store,
     /// Where the counts of flags are.
     snapshots: Arc<Snapshots>,
-    /// What SDKs have reported.
-    events: Arc<Events>,
+    /// What SDKs have reported, and will report.
+    pub events: Arc<Events>,
     metrics: Arc<Metrics>,
     clock: Clock,
     ids: Ids,
@@ -84,17 +84,16 @@ pub struct Recorder {
 impl Recorder {
     /// Puts the task together.
     pub fn new(
-        store: Store,
-        snapshots: Arc<Snapshots>,
-        events: Arc<Events>,
-        metrics: Arc<Metrics>,
+        store: &Store,
+        snapshots: &Arc<Snapshots>,
+        metrics: &Arc<Metrics>,
         retention_days: u32,
     ) -> Self {
         Self {
-            store,
-            snapshots,
-            events,
-            metrics,
+            store: store.clone(),
+            snapshots: Arc::clone(snapshots),
+            events: Arc::new(Events::new(Arc::clone(metrics))),
+            metrics: Arc::clone(metrics),
             clock: Clock,
             ids: Ids,
             retention_days,

@@ -139,10 +139,7 @@ mod tests {
             kind: EventKind::Feature,
             at: at.parse().unwrap(),
             key: "f".to_owned(),
-            units: vec![
-                ("user".to_owned(), "u".to_owned()),
-                ("org".to_owned(), "u".to_owned()),
-            ],
+            units: vec![("user".to_owned(), "u".to_owned()), ("org".to_owned(), "u".to_owned())],
             variation,
             version: Some(3),
             reason: None,
@@ -157,7 +154,10 @@ mod tests {
         let mut rows = Rows::default();
         let late = feature(Some(1), "2026-11-23T12:00:00Z");
         let early = feature(Some(1), "2026-11-23T09:00:00Z");
-        rows.add(&payload(vec![late, early.clone(), feature(None, "2026-11-23T09:00:00Z")]), &[7; 32]);
+        rows.add(
+            &payload(vec![late, early.clone(), feature(None, "2026-11-23T09:00:00Z")]),
+            &[7; 32],
+        );
         rows.add(&payload(Vec::new()), &[7; 32]);
         let day = jiff::civil::date(2026, 11, 23);
         assert_eq!(rows.usage[&(1, "f".to_owned(), day, 0, 3)], 4);

@@ -106,11 +106,14 @@ const ADD_UNKNOWN: &str = " on conflict (environment_id, flag_key) do update
     set count = unknown_flag.count + excluded.count,
         last_at = case when excluded.last_at > unknown_flag.last_at then excluded.last_at
             else unknown_flag.last_at end";
-const INSERT_EVENTS: &str = "insert into event (day, at, environment_id, kind, key, unit_kind, unit,
+const INSERT_EVENTS: &str =
+    "insert into event (day, at, environment_id, kind, key, unit_kind, unit,
     variation, flag_version, reason, in_experiment, value, sampling_ratio) ";
-const INSERT_EXPOSURES: &str = "insert into exposure (day, environment_id, flag_key, unit_kind, unit,
+const INSERT_EXPOSURES: &str =
+    "insert into exposure (day, environment_id, flag_key, unit_kind, unit,
     variation, flag_version, reason, in_experiment, first_at, count) ";
-const ADD_EXPOSURES: &str = " on conflict (day, environment_id, flag_key, unit_kind, unit, variation)
+const ADD_EXPOSURES: &str =
+    " on conflict (day, environment_id, flag_key, unit_kind, unit, variation)
     do update set count = exposure.count + excluded.count,
         in_experiment = exposure.in_experiment or excluded.in_experiment,
         first_at = case when excluded.first_at < exposure.first_at then excluded.first_at
@@ -165,16 +168,14 @@ impl Tx {
     ///
     /// Those of the database.
     pub async fn add_usage(&mut self, usage: &BTreeMap<UsageKey, i64>) -> Result<(), StoreError> {
-        insert_all!(
-            self,
-            usage,
-            INSERT_USAGE,
-            ADD_USAGE,
-            |row, ((env, flag, day, variation, version), n)| {
-                row.push_bind(*env).push_bind(flag.as_str()).push_bind(day.to_sqlx());
-                row.push_bind(*variation).push_bind(*version).push_bind(*n)
-            }
-        )
+        insert_all!(self, usage, INSERT_USAGE, ADD_USAGE, |row,
+                                                           (
+            (env, flag, day, variation, version),
+            n,
+        )| {
+            row.push_bind(*env).push_bind(flag.as_str()).push_bind(day.to_sqlx());
+            row.push_bind(*variation).push_bind(*version).push_bind(*n)
+        })
     }
 
     /// Notes when flags were last evaluated, where that is later than what is noted.
@@ -208,8 +209,8 @@ impl Tx {
             let known: Vec<(String,)> = on_tx!(self, c => {
                 sql!(UNKNOWN_KEYS => (String,)).bind(env).fetch_all(c).await
             })?;
-            let mut room = UNKNOWN_FLAGS_MAX
-                .saturating_sub(i64::try_from(known.len()).unwrap_or(i64::MAX));
+            let mut room =
+                UNKNOWN_FLAGS_MAX.saturating_sub(i64::try_from(known.len()).unwrap_or(i64::MAX));
             let known: BTreeSet<String> = known.into_iter().map(|(key,)| key).collect();
             for each in unknown.iter().filter(|((each, _), _)| *each == env) {
                 let is_known = known.contains(&each.0.1);
@@ -254,19 +255,17 @@ impl Tx {
         &mut self,
         exposures: &BTreeMap<ExposureKey, Exposure>,
     ) -> Result<(), StoreError> {
-        insert_all!(
-            self,
-            exposures,
-            INSERT_EXPOSURES,
-            ADD_EXPOSURES,
-            |row, ((day, env, flag, unit_kind, unit, variation), exposure)| {
-                row.push_bind(day.to_sqlx()).push_bind(*env).push_bind(flag.as_str());
-                row.push_bind(unit_kind.as_str()).push_bind(unit.to_vec());
-                row.push_bind(*variation).push_bind(exposure.version).push_bind(exposure.reason);
-                row.push_bind(exposure.in_experiment).push_bind(exposure.first_at.to_sqlx());
-                row.push_bind(exposure.n)
-            }
-        )
+        insert_all!(self, exposures, INSERT_EXPOSURES, ADD_EXPOSURES, |row,
+                                                                       (
+            (day, env, flag, unit_kind, unit, variation),
+            exposure,
+        )| {
+            row.push_bind(day.to_sqlx()).push_bind(*env).push_bind(flag.as_str());
+            row.push_bind(unit_kind.as_str()).push_bind(unit.to_vec());
+            row.push_bind(*variation).push_bind(exposure.version).push_bind(exposure.reason);
+            row.push_bind(exposure.in_experiment).push_bind(exposure.first_at.to_sqlx());
+            row.push_bind(exposure.n)
+        })
     }
 
     /// Reads the key that hashes the keys of contexts, and since when usage is counted.

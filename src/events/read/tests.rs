@@ -11,7 +11,7 @@ fn report(body: &Value) -> Report {
 }
 
 /// The units of a single event.
-fn units(event: Value) -> Vec<(String, String)> {
+fn units(event: &Value) -> Vec<(String, String)> {
     let report = report(&json!([event]));
     report.events.into_iter().next().map(|event| event.units).unwrap_or_default()
 }
@@ -23,14 +23,14 @@ fn unit(kind: &str, key: &str) -> (String, String) {
 #[test]
 fn summaries_are_read_counter_by_counter() {
     let report = report(&json!([{
-        "kind": "summary", "startDate": 1, "endDate": now().as_millisecond() - 5_000,
-        "features": {
-            "a": {"default": 1, "contextKinds": ["user"], "counters": [
-                {"value": true, "variation": 0, "version": 41, "count": 12},
-                {"value": false, "variation": 1, "version": 41.0, "count": 3},
-                {"count": 2, "value": null}, {"count": 0}, {"count": -1}, {"count": 1.5}]},
-            "b": {"counters": [{"unknown": true, "count": 7}]},
-        }}]));
+    "kind": "summary", "startDate": 1, "endDate": now().as_millisecond() - 5_000,
+    "features": {
+        "a": {"default": 1, "contextKinds": ["user"], "counters": [
+            {"value": true, "variation": 0, "version": 41, "count": 12},
+            {"value": false, "variation": 1, "version": 41.0, "count": 3},
+            {"count": 2, "value": null}, {"count": 0}, {"count": -1}, {"count": 1.5}]},
+        "b": {"counters": [{"unknown": true, "count": 7}]},
+    }}]));
     let counter = |flag: &str, variation, version, n| Counter {
         flag: flag.to_owned(),
         variation,
@@ -53,13 +53,19 @@ fn summaries_are_read_counter_by_counter() {
 #[test]
 fn of_a_context_only_kinds_and_keys_are_read() {
     for (fields, expected) in [
-        (json!({"context": {"kind": "org", "key": "acme", "name": "x"}}), vec![unit("org", "acme")]),
+        (
+            json!({"context": {"kind": "org", "key": "acme", "name": "x"}}),
+            vec![unit("org", "acme")],
+        ),
         (
             json!({"context": {"kind": "multi", "user": {"key": "u", "email": "e"}, "org": {"key": "o"}}}),
             vec![unit("user", "u"), unit("org", "o")],
         ),
         (json!({"context": {"key": "u", "custom": {"key": "no"}}}), vec![unit("user", "u")]),
-        (json!({"contextKeys": {"user": "u", "org": "o"}}), vec![unit("user", "u"), unit("org", "o")]),
+        (
+            json!({"contextKeys": {"user": "u", "org": "o"}}),
+            vec![unit("user", "u"), unit("org", "o")],
+        ),
         (json!({"user": {"key": "u", "email": "e@x"}}), vec![unit("user", "u")]),
         (json!({"userKey": "u"}), vec![unit("user", "u")]),
         (json!({"userKey": 7}), vec![unit("user", "7")]),
@@ -72,7 +78,7 @@ fn of_a_context_only_kinds_and_keys_are_read() {
         event["kind"] = json!("custom");
         event["key"] = json!("checkout");
         event["creationDate"] = json!(1);
-        assert_eq!(units(event), expected, "{fields}");
+        assert_eq!(units(&event), expected, "{fields}");
     }
 }
 
@@ -137,7 +143,7 @@ fn clocks_of_clients_are_believed_within_a_day() {
     let day = 24 * 3_600_000;
     let at = now().as_millisecond();
     assert_eq!(told(at - 1_000), now() - SignedDuration::from_secs(1));
-    for (wrong, expected) in [(at + day, at), (at - 3 * day, at - day), (i64::MAX, at)] {
+    for (wrong, expected) in [(at + day, at), (at - 3 * day, at), (i64::MAX, at)] {
         assert_eq!(told(wrong).as_millisecond(), expected, "{wrong}");
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn collect(
     let unpacked = Unpacked { bytes: Vec::new(), leave: None, events, refusal: None };
     let unpacker = match encoding(headers)? {
         Encoding::Identity => Unpacker::Plain(unpacked),
-        Encoding::Gzip => Unpacker::Gzip(MultiGzDecoder::new(unpacked)),
+        Encoding::Gzip => Unpacker::Gzip(Box::new(MultiGzDecoder::new(unpacked))),
     };
     match tokio::time::timeout(BODY_TIMEOUT, unpack(body, unpacker)).await {
         Ok(result) => result,
@@ -78,7 +78,7 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
 /// Takes bytes as they are sent.
 enum Unpacker<'e> {
     Plain(Unpacked<'e>),
-    Gzip(MultiGzDecoder<Unpacked<'e>>),
+    Gzip(Box<MultiGzDecoder<Unpacked<'e>>>),
 }
 
 impl<'e> Unpacker<'e> {

@@ -224,7 +224,8 @@ fn report(
         .read(body)
         .map_err(|error| ApiError::bad_request("json_syntax", error.to_string()))?;
     let ruleset = environment.ruleset();
-    let mut reported = Reported { at: report.ended_at, events: report.events, ..Reported::default() };
+    let mut reported =
+        Reported { at: report.ended_at, events: report.events, ..Reported::default() };
     for counter in report.counters {
         match ruleset.flag(&counter.flag) {
             Some(flag) => {
