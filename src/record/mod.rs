@@ -74,6 +74,8 @@ pub struct Recorder {
     batch: Vec<Payload>,
     /// Whether the batch has to be written payload by payload, because one of them is refused.
     is_single: bool,
+    /// Whether the database was away at the last attempt; told once.
+    is_waiting: bool,
     /// The key that hashes the keys of contexts, once it is known.
     key: Option<[u8; 32]>,
     /// Days that events can be written for.
@@ -99,6 +101,7 @@ impl Recorder {
             retention_days,
             batch: Vec::new(),
             is_single: false,
+            is_waiting: false,
             key: None,
             days: BTreeSet::new(),
             next_upkeep: Instant::now(),
@@ -193,10 +196,14 @@ impl Recorder {
             Ok(Written { key, days }) => {
                 self.key = Some(key);
                 self.days.extend(days);
+                self.is_waiting = false;
             }
             Err(StoreError::Unavailable(cause)) => {
                 self.metrics.events.errors.inc();
-                info!(cause, "events wait for the database");
+                if !self.is_waiting {
+                    info!(cause, "events and counts wait for the database");
+                }
+                self.is_waiting = true;
                 return false;
             }
             Err(error) if self.is_single => {
@@ -238,6 +245,8 @@ impl Recorder {
         };
         let delay = match work.await {
             Ok(()) => UPKEEP_INTERVAL,
+            // Tried again soon, and told by what cannot be written meanwhile.
+            Err(StoreError::Unavailable(_)) => RETRY_DELAY,
             Err(error) => {
                 warn!(%error, "could not prepare the days of events, or not drop old ones");
                 RETRY_DELAY

@@ -1,3 +1,5 @@
+//! Each reason, and what keeps it from being given.
+
 use super::*;
 use crate::model::flag::FlagDefinition;
 use crate::model::rule::Prerequisite;

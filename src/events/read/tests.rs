@@ -1,3 +1,5 @@
+//! Payloads as SDKs send them, and as they do not.
+
 use super::*;
 use serde_json::Value;
 use serde_json::json;

@@ -22,6 +22,8 @@ const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 const DRAINED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a client may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes whose reading takes so long that others are served by another thread meanwhile.
+pub(super) const LONG_BYTES: usize = 16 * 1024;
 /// By how much the leave to keep bodies in memory is extended.
 const STEP_KIB: u32 = 64;
 
@@ -163,7 +165,12 @@ async fn unpack(mut body: Body, mut unpacker: Unpacker<'_>) -> Result<Collected,
         || ApiError::bad_request("body_broken", "the body did not arrive whole, or is not gzip");
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
-        if unpacker.push(&data).is_err() {
+        // Unpacking takes its time, during which this thread serves nobody else.
+        let pushed = match data.len() {
+            n if n > LONG_BYTES => tokio::task::block_in_place(|| unpacker.push(&data)),
+            _ => unpacker.push(&data),
+        };
+        if pushed.is_err() {
             let refusal = unpacker.unpacked().refusal;
             drain(body).await;
             return Err(refusal.map_or_else(broken, refused));

@@ -14,6 +14,7 @@ pub(crate) use page::allow_pages;
 use crate::events::Reported;
 use crate::http::DataState;
 use crate::http::error::ApiError;
+use crate::http::event::body::LONG_BYTES;
 use crate::http::event::body::collect;
 use crate::http::extract::Caller;
 use crate::http::limit::Arrival;
@@ -157,7 +158,12 @@ async fn take(
 ) -> Result<StatusCode, ApiError> {
     let (environment, headers, body) = admit(state, kind, token, request)?;
     let collected = collect(&headers, body, &state.events).await?;
-    report(state, &environment, &headers, &collected.bytes)?;
+    let bytes = &collected.bytes;
+    if bytes.len() > LONG_BYTES {
+        tokio::task::block_in_place(|| report(state, &environment, &headers, bytes))?;
+    } else {
+        report(state, &environment, &headers, bytes)?;
+    }
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -4,6 +4,7 @@ mod outage;
 mod privacy;
 mod report;
 mod route;
+mod store;
 mod usage;
 
 use crate::harness::Client;
