@@ -39,7 +39,7 @@ use tokio::sync::Semaphore;
 /// Unknown flags that are counted between two writes, in all environments.
 const UNKNOWN_MAX: usize = 10_000;
 /// KiB of bodies that are being read at once.
-const READING_KIB_MAX: usize = 64 * 1024;
+const READING_KIB_MAX: usize = 32 * 1024;
 /// How long an SDK's payload is remembered, so that it counts once when it is sent again, which SDKs do after a second.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
 
@@ -110,7 +110,7 @@ impl Events {
 
     /// Counts that a flag was asked for that there is not.
     pub fn count_unknown(&self, env: EnvId, flag: &str, n: u64) {
-        // What cannot be a key is nobody's flag, and might hold anything.
+        // What cannot be a key is nobody's flag, and might hold anything. Only questions without an answer come to the lock.
         let Some(flag) = FlagKey::parse(flag) else { return };
         let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = unknown.len() >= UNKNOWN_MAX;

@@ -48,8 +48,10 @@ const BATCH_ROWS: usize = 5_000;
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How often days are prepared and old ones dropped.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(600);
-/// How many days are prepared ahead, so that a night without upkeep does no harm.
-const DAYS_AHEAD: i64 = 14;
+/// How long to wait before that is tried again; a day that is missing is prepared by the batch that needs it.
+const UPKEEP_RETRY_DELAY: Duration = Duration::from_secs(30);
+/// How many days are prepared ahead.
+const DAYS_AHEAD: i64 = 7;
 /// How long the counts of this process are remembered: a batch is tried again as long as the store is away.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long a flag that there is not is told after it was last asked for.
@@ -245,11 +247,11 @@ impl Recorder {
         };
         let delay = match work.await {
             Ok(()) => UPKEEP_INTERVAL,
-            // Tried again soon, and told by what cannot be written meanwhile.
-            Err(StoreError::Unavailable(_)) => RETRY_DELAY,
+            // Told by what cannot be written meanwhile.
+            Err(StoreError::Unavailable(_)) => UPKEEP_RETRY_DELAY,
             Err(error) => {
                 warn!(%error, "could not prepare the days of events, or not drop old ones");
-                RETRY_DELAY
+                UPKEEP_RETRY_DELAY
             }
         };
         self.next_upkeep = Instant::now() + delay;

@@ -102,6 +102,7 @@ impl Store {
                 for old in self.partitions(table).await?.iter().filter(|each| **each < day) {
                     let name = partition(table, *old);
                     let Tx::Postgres(mut tx) = self.begin_writing().await? else { continue };
+                    // Who writes waits behind it, but no longer than a lock is waited for.
                     let statement = format!("drop table if exists {name}");
                     sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *tx).await?;
                     tx.commit().await?;

@@ -85,7 +85,7 @@ async fn days_are_prepared_and_dropped() {
     let n: i64 = database.ask("select max(count) from exposure").await;
     assert_eq!(n, 2);
     const PARTITIONS: &str = "select count(*) from pg_inherits where inhparent = 'event'::regclass";
-    assert_eq!(database.ask::<i64>(PARTITIONS).await, 16, "yesterday, today, and two weeks");
+    assert_eq!(database.ask::<i64>(PARTITIONS).await, 9, "yesterday, today, and a week");
     assert!(server.kill().await.0.is_none());
 
     // A day that is long over.
@@ -99,7 +99,7 @@ async fn days_are_prepared_and_dropped() {
         .await;
     let again = Server::start_on(folder.path(), Some(&database.url), &[]).await;
     eventually("the old day is gone", || async {
-        database.ask::<i64>(PARTITIONS).await == 16
+        database.ask::<i64>(PARTITIONS).await == 9
             && database.ask::<i64>("select count(*) from flag_usage where day < '2021-01-01'").await
                 == 0
     })
