@@ -23,6 +23,8 @@ use crate::model::token::Grant;
 use crate::model::token::Role;
 use crate::model::token::Scope;
 use crate::model::token::TokenKind;
+use crate::record::LAST_WRITE_TIMEOUT;
+use crate::record::Recorder;
 use crate::snapshot::Folder;
 use crate::snapshot::Follower;
 use crate::snapshot::Keeper;
@@ -75,6 +77,7 @@ pub struct App {
     sockets: Sockets,
     follower: Follower,
     keeper: Keeper,
+    recorder: Recorder,
     doorbells: Vec<Doorbell>,
     streams: Arc<Streams>,
     drain_time: Duration,
@@ -140,6 +143,7 @@ impl App {
         let allowed = || capacity::streams(sockets.connections_max);
         let streams_max = config.streams_max.unwrap_or_else(allowed);
         let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
+        let recorder = Recorder::new(&store, &snapshots, &metrics, config.event_retention_days);
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
         Ok(Self {
             control,
@@ -148,6 +152,7 @@ impl App {
             sockets,
             follower,
             keeper,
+            recorder,
             doorbells,
             streams: Arc::new(streams),
             drain_time: config.drain_time,
@@ -182,6 +187,7 @@ impl App {
             sockets,
             follower,
             keeper,
+            recorder,
             doorbells,
             streams,
             drain_time,
@@ -191,13 +197,14 @@ impl App {
             tasks,
         } = self;
         let store = control.store.clone();
-        let failed = CancellationToken::new();
+        let [failed, is_prepared, is_last] = std::array::from_fn(|_| CancellationToken::new());
         let data = DataState {
             snapshots: Arc::clone(&control.snapshots),
             metrics: Arc::clone(&control.metrics),
             limits,
             streams: Arc::clone(&streams),
             serves_data_system,
+            events: Arc::clone(&recorder.events),
         };
         let mut signals = Signals::new()?;
         let run = |name, task| spawn(&tasks, name, &stop, &failed, task);
@@ -216,7 +223,8 @@ impl App {
         let serving =
             http::serve(listener, service_for, sockets, connections.clone(), stop.clone());
         run("accept loop", serving.boxed());
-        run("follower", follow(follower, stop.clone()).boxed());
+        run("recorder", recorder.run(is_prepared.clone(), is_last.clone()).boxed());
+        run("follower", follow(follower, is_prepared, stop.clone()).boxed());
         let mut grace_period = GRACE_PERIOD;
         tokio::select! {
             signal = signals.next() => {
@@ -232,13 +240,8 @@ impl App {
         stop.cancel();
         connections.close();
         tasks.close();
-        tokio::select! {
-            () = finished(&connections, &tasks, &store) => {}
-            () = tokio::time::sleep(grace_period) => {
-                warn!("requests or tasks were still in progress when the grace period ended");
-            }
-            _ = signals.next() => warn!("told again to stop"),
-        }
+        let finished = finished(&connections, &tasks, &is_last, grace_period, &store);
+        wait_for_the_last(finished, grace_period, &mut signals).await;
         if failed.is_cancelled() {
             anyhow::bail!("a task that must go on has ended; the log has the cause");
         }
@@ -246,8 +249,35 @@ impl App {
     }
 }
 
+/// Waits until everything has ended, but no longer than the grace period, and not if told again to stop.
+async fn wait_for_the_last(
+    finished: impl Future<Output = ()>,
+    grace_period: Duration,
+    signals: &mut Signals,
+) {
+    tokio::select! {
+        () = finished => {}
+        () = tokio::time::sleep(grace_period) => {
+            warn!("requests or tasks were still in progress when the grace period ended");
+        }
+        _ = signals.next() => warn!("told again to stop"),
+    }
+}
+
 /// Waits until everything has ended, and closes the store.
-async fn finished(connections: &TaskTracker, tasks: &TaskTracker, store: &Store) {
+///
+/// What is counted is written when no request can add to it any more, or when there is just time left for it.
+async fn finished(
+    connections: &TaskTracker,
+    tasks: &TaskTracker,
+    is_last: &CancellationToken,
+    grace_period: Duration,
+    store: &Store,
+) {
+    let patience = grace_period.saturating_sub(LAST_WRITE_TIMEOUT);
+    // OK because what goes on is waited for below.
+    let _ = tokio::time::timeout(patience, connections.wait()).await;
+    is_last.cancel();
     connections.wait().await;
     tasks.wait().await;
     store.close().await;
@@ -275,7 +305,7 @@ fn spawn(
 }
 
 /// Serves what an earlier run kept if the store does not answer soon, brings the schema up to date, and follows.
-async fn follow(follower: Follower, stop: CancellationToken) {
+async fn follow(follower: Follower, is_prepared: CancellationToken, stop: CancellationToken) {
     follower.load_kept().await;
     let prepared = async {
         let preparing = prepare(&follower);
@@ -291,7 +321,10 @@ async fn follow(follower: Follower, stop: CancellationToken) {
         () = stop.cancelled() => return,
     };
     match prepared {
-        Ok(()) => follower.run(stop).await,
+        Ok(()) => {
+            is_prepared.cancel();
+            follower.run(stop).await;
+        }
         Err(error) => error!(%error, "cannot use the database"),
     }
 }

@@ -29,6 +29,7 @@ pub const SETTINGS: &[&str] = &[
     "VEXIL_ADMIN_TOKEN",
     "VEXIL_STREAMS_MAX",
     "VEXIL_DRAIN_SECS",
+    "VEXIL_EVENT_RETENTION_DAYS",
     "VEXIL_LOG",
     "VEXIL_LOG_FORMAT",
     "VEXIL_LIMIT_REPLICA_RPS",
@@ -54,6 +55,11 @@ const LIMIT_SERVER_TOKEN_RPS: u32 = 0;
 const DEFAULT_DRAIN_SECS: u32 = 25;
 /// The longest time to drain, in seconds.
 const DRAIN_SECS_MAX: u32 = 3_600;
+
+/// Days for which events and counts are kept, if nothing else is configured: two years.
+const EVENT_RETENTION_DAYS: u32 = 730;
+/// The longest time for which they can be kept, in days; each day is a partition.
+const EVENT_RETENTION_DAYS_MAX: u32 = 3_650;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -92,6 +98,9 @@ pub struct Settings {
     /// Seconds over which clients are sent elsewhere when the process is to stop; 0 is at once [default: 25]
     #[arg(long, env = "VEXIL_DRAIN_SECS", value_name = "SECONDS")]
     pub drain_secs: Option<u32>,
+    /// Days for which events and counts of flags are kept, from 1 to 3650 [default: 730]
+    #[arg(long, env = "VEXIL_EVENT_RETENTION_DAYS", value_name = "DAYS")]
+    pub event_retention_days: Option<u32>,
     /// Which log lines are written, e.g. info or vexil=debug [default: info]
     #[arg(long, env = "VEXIL_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -138,6 +147,7 @@ struct SettingsFile {
     admin_token: Option<String>,
     streams_max: Option<usize>,
     drain_secs: Option<u32>,
+    event_retention_days: Option<u32>,
     log: Option<String>,
     log_format: Option<LogFormat>,
     limit_replica_rps: Option<u32>,
@@ -167,6 +177,8 @@ pub struct Config {
     pub streams_max: Option<usize>,
     /// Over how long clients are sent elsewhere when the process is to stop.
     pub drain_time: Duration,
+    /// Days for which events and counts of flags are kept.
+    pub event_retention_days: u32,
     /// Which log lines are written.
     pub log: String,
     /// How log lines are written.
@@ -225,6 +237,11 @@ impl Settings {
         if drain_secs > DRAIN_SECS_MAX {
             bail!("VEXIL_DRAIN_SECS must be at most {DRAIN_SECS_MAX}");
         }
+        let event_retention_days =
+            self.event_retention_days.or(file.event_retention_days).unwrap_or(EVENT_RETENTION_DAYS);
+        if !(1..=EVENT_RETENTION_DAYS_MAX).contains(&event_retention_days) {
+            bail!("VEXIL_EVENT_RETENTION_DAYS must be from 1 to {EVENT_RETENTION_DAYS_MAX}");
+        }
         Ok(Config {
             listen: self.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| "./vexil-data".into()),
@@ -233,6 +250,7 @@ impl Settings {
             admin_token,
             streams_max: self.streams_max.or(file.streams_max),
             drain_time: Duration::from_secs(u64::from(drain_secs)),
+            event_retention_days,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
             limit_replica_rps: self

@@ -29,6 +29,10 @@ pub mod auth;
 
 pub mod control;
 
+pub mod events;
+
+pub mod record;
+
 // How it is reached.
 
 pub mod http;

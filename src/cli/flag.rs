@@ -3,6 +3,10 @@
 use crate::cli::Common;
 use crate::cli::output::print_rows;
 use crate::cli::target::Target;
+use crate::cli::usage::StaleArgs;
+use crate::cli::usage::UsageArgs;
+use crate::cli::usage::stale;
+use crate::cli::usage::usage;
 use crate::model::key::FlagKey;
 use crate::model::key::KEY_RULE;
 use anyhow::Context;
@@ -55,6 +59,10 @@ pub(super) enum FlagCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Lists flags that may be removed, with the reasons
+    Stale(StaleArgs),
+    /// Shows how often a flag was evaluated, by variation
+    Usage(UsageArgs),
     /// Creates a flag; it starts off everywhere
     Create(CreateArgs),
     /// Turns a flag on in an environment
@@ -201,6 +209,8 @@ pub(super) async fn run(command: FlagCommand) -> anyhow::Result<()> {
             let answer = client.get(&format!("{}/flags/{flag}", place.path())).await?;
             print_rows(common.output, &answer, FLAG_COLUMNS)
         }
+        FlagCommand::Stale(args) => stale(args).await,
+        FlagCommand::Usage(args) => usage(args).await,
         FlagCommand::Create(args) => create(args).await,
         FlagCommand::On(args) => switch(args, "turnFlagOn").await,
         FlagCommand::Off(args) => switch(args, "turnFlagOff").await,

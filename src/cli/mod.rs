@@ -12,6 +12,7 @@ mod output;
 mod serve;
 mod target;
 mod token;
+mod usage;
 
 use crate::config::Settings;
 use crate::http::openapi;
@@ -74,14 +75,14 @@ struct Common {
 /// Whatever keeps the command from being done, as a sentence for people.
 pub async fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Serve(settings) => serve::serve(settings).await,
-        Command::Demo(args) => demo::demo(args).await,
+        Command::Serve(settings) => Box::pin(serve::serve(settings)).await,
+        Command::Demo(args) => Box::pin(demo::demo(args)).await,
         Command::Migrate(settings) => serve::migrate(settings).await,
         Command::Openapi => output::print(openapi::yaml()?),
         Command::Kill(args) => flag::kill(args).await,
         Command::Restore(args) => flag::restore(args).await,
         Command::AcceptHistory(args) => history::accept(args).await,
-        Command::Flag(command) => flag::run(command).await,
+        Command::Flag(command) => Box::pin(flag::run(command)).await,
         Command::Eval(args) => eval::run(args).await,
         Command::Import(command) => import::run(command).await,
         Command::Token(command) => token::run(command).await,

@@ -16,7 +16,9 @@ mod import;
 mod project;
 mod read;
 mod segment;
+mod stale;
 mod token;
+mod usage;
 
 pub use confirm::Confirmation;
 pub use emergency::Killed;
@@ -30,7 +32,11 @@ pub use import::ImportRequest;
 pub use import::Imported;
 pub use project::EnvironmentChange;
 pub use project::initial_salt;
+pub use stale::StaleReason;
 pub use token::TokenRequest;
+pub use usage::FlagUsage;
+pub use usage::StaleFlag;
+pub use usage::UsageFilter;
 
 use crate::clock::Clock;
 use crate::clock::Ids;

@@ -7,6 +7,7 @@ use crate::eval::key_set::KeySet;
 use crate::eval::rollout::CompiledRollout;
 use crate::eval::rollout::index_or_none;
 use crate::eval::rollout::kind_or_user;
+use crate::eval::usage::Usage;
 use crate::model::context::KindRef;
 use crate::model::flag::ClientSideAvailability;
 use crate::model::flag::FlagDefinition;
@@ -17,6 +18,7 @@ use crate::model::rule::Target;
 use crate::model::rule::USER_KIND;
 use crate::model::rule::VariationOrRollout;
 use serde_json::value::RawValue;
+use std::sync::Arc;
 
 /// A flag of one environment, ready to be evaluated.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct CompiledFlag {
     pub client_side_availability: ClientSideAvailability,
     /// Whether everyone gets the same variation while it is on: no prerequisites, targets, rules or rollout.
     pub is_static: bool,
+    /// How often it was evaluated for clients; shared, so that it can be read when the flag has been replaced.
+    pub usage: Arc<Usage>,
     pub(crate) is_on: bool,
     pub(crate) variations: Box<[CompiledVariation]>,
     pub(crate) off_variation: Option<u32>,
@@ -52,9 +56,15 @@ impl CompiledFlag {
         self.prerequisites.iter().map(|prerequisite| &prerequisite.key)
     }
 
+    /// How many variations it has.
+    pub fn n_variations(&self) -> usize {
+        self.variations.len()
+    }
+
     /// A flag that cannot be read: an error for everyone.
     pub(crate) fn malformed(key: FlagKey) -> Self {
         Self {
+            usage: Arc::new(Usage::new(key.clone(), 0, 0)),
             key,
             version: 0,
             client_side_availability: ClientSideAvailability::default(),
@@ -113,6 +123,7 @@ pub fn compile(definition: &FlagDefinition, config: &FlagConfig, version: i64) -
     CompiledFlag {
         key: definition.key.clone(),
         version,
+        usage: Arc::new(Usage::new(definition.key.clone(), version, definition.variations.len())),
         client_side_availability: definition.client_side_availability,
         is_static: config.prerequisites.is_empty()
             && targets.is_empty()

@@ -32,6 +32,7 @@ mod ruleset;
 mod segment;
 mod semver;
 mod shards;
+mod usage;
 mod words;
 
 pub use compile::CompiledFlag;
@@ -54,6 +55,7 @@ pub use ruleset::Ruleset;
 pub use ruleset::RulesetChange;
 pub use segment::CompiledSegment;
 pub use segment::compile_segment;
+pub use usage::Usage;
 pub use words::Told;
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use axum::response::Response;
 const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,REPORT,OPTIONS");
 /// `Authorization` must be named: a star never stands for it.
 const HEADERS: HeaderValue = HeaderValue::from_static(
-    "Accept-Encoding,Authorization,Cache-Control,Content-Length,Content-Type,If-None-Match,X-API-Key,\
+    "Accept-Encoding,Authorization,Cache-Control,Content-Encoding,Content-Length,Content-Type,If-None-Match,X-API-Key,\
      X-LaunchDarkly-Event-Schema,X-LaunchDarkly-Payload-ID,X-LaunchDarkly-Tags,X-LaunchDarkly-User-Agent,\
      X-LaunchDarkly-Wrapper,Vexil-Min-Version",
 );
@@ -31,17 +31,20 @@ const MAX_AGE_SECS: HeaderValue = HeaderValue::from_static("7200");
 
 /// Answers preflights before anything is checked, and lets pages read every answer, errors too.
 pub(super) async fn allow_pages(request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match *request.method() {
         Method::OPTIONS => preflight(),
         _ => next.run(request).await,
     };
-    open_to_pages(response.headers_mut());
+    open_to(origin, response.headers_mut());
     response
 }
 
-fn open_to_pages(headers: &mut HeaderMap) {
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+fn open_to(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+    let origin = origin.unwrap_or(HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 fn preflight() -> Response {

@@ -115,6 +115,11 @@ pub(crate) async fn evaluate_many(
         return Err(ApiError::invalid(StatusCode::UNPROCESSABLE_ENTITY, problems));
     }
     state.metrics.evaluations.inc_by(u64::try_from(n_evaluations).unwrap_or_default());
+    let n_contexts = u64::try_from(request.contexts.len()).unwrap_or_default();
+    for (key, _) in flags.iter().filter(|(key, flag)| flag.is_none() && ruleset.flag(key).is_none())
+    {
+        state.events.count_unknown(environment.id, key, n_contexts);
+    }
     let detail = match (query.explain, query.detail) {
         (true, _) => Detail::Explained,
         (false, true) => Detail::Reasons,

@@ -15,6 +15,7 @@ mod transfer;
 mod values;
 mod view;
 
+pub(crate) use asked::decode_base64;
 pub(crate) use bootstrap::__path_find_bootstrap;
 pub(crate) use bootstrap::find_bootstrap;
 pub(crate) use document::describe;

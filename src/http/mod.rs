@@ -3,7 +3,8 @@
 //! # Invariants
 //!
 //! * The only room that knows status codes. Wire types never leave it.
-//! * The data plane (`evaluate`, `launchdarkly`, `ofrep`, `stream`) is given a [`DataState`], which holds no store: it cannot reach a database.
+//! * The data plane (`evaluate`, `evalx`, `event`, `launchdarkly`, `ofrep`, `stream`) is given a [`DataState`], which holds no store:
+//!   it cannot reach a database.
 //! * Authentication belongs to the route, never to a path's prefix. Without a token only the health routes and the API
 //!   document answer.
 //! * Every error is one `ApiError`; the dialect in which it is written depends on the route.
@@ -15,6 +16,7 @@ mod cors;
 mod error;
 mod evaluate;
 mod evalx;
+mod event;
 mod extract;
 mod front;
 mod json_body;
@@ -40,6 +42,7 @@ pub use stream::Phase;
 pub use stream::Streams;
 
 use crate::control::Control;
+use crate::events::Events;
 use crate::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 use axum::extract::FromRef;
@@ -58,6 +61,8 @@ pub struct DataState {
     pub streams: Arc<Streams>,
     /// Whether LaunchDarkly's SDKs may use their second protocol.
     pub serves_data_system: bool,
+    /// What waits to be written of what SDKs report.
+    pub events: Arc<Events>,
 }
 
 /// What the control plane is given.

@@ -8,6 +8,7 @@ use crate::http::cors::allow_pages;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
 use crate::http::evalx;
+use crate::http::event;
 use crate::http::launchdarkly;
 use crate::http::middleware::observe;
 use crate::http::ofrep;
@@ -27,13 +28,16 @@ use utoipa_axum::routes;
 pub(super) fn router(data: DataState, admin: AdminState) -> Router {
     let metrics = Arc::clone(&data.metrics);
     let (routes, _) = data_routes().split_for_parts();
-    let events = Router::new().route("/ofrep/v1/events", get(ofrep::stream_events));
-    let events = events.route_layer(from_fn(allow_pages));
-    let routes = routes.merge(evalx::routes()).merge(events).with_state(data);
+    let (event_routes, _) = event_routes().split_for_parts();
+    let event_routes = event_routes.with_state(data.clone());
+    let streams = Router::new().route("/ofrep/v1/events", get(ofrep::stream_events));
+    let streams = streams.route_layer(from_fn(allow_pages));
+    let routes = routes.merge(evalx::routes()).merge(streams).with_state(data);
     let (admin_routes, _) = admin_routes().with_state(admin.clone()).split_for_parts();
     let admin_routes = admin_routes.route_layer(from_fn_with_state(admin, confirm));
     routes
         .merge(admin_routes)
+        .merge(event_routes)
         .fallback(async || ApiError::not_found("there is no such route; see /openapi.yaml"))
         .layer(from_fn_with_state(metrics, observe))
 }
@@ -59,6 +63,16 @@ fn data_routes() -> OpenApiRouter<DataState> {
         .routes(routes!(ops::find_openapi))
 }
 
+/// Routes where SDKs report.
+fn event_routes() -> OpenApiRouter<DataState> {
+    OpenApiRouter::new()
+        .routes(routes!(event::take_server_events))
+        .routes(routes!(event::take_client_events))
+        .routes(routes!(event::take_mobile_events))
+        .merge(event::other_routes().into())
+        .route_layer(from_fn(allow_pages))
+}
+
 /// Routes that read and write the store.
 fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::audit;
@@ -71,6 +85,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::project;
     use admin::segment;
     use admin::token;
+    use admin::usage;
     OpenApiRouter::new()
         .routes(routes!(emergency::kill_flag))
         .routes(routes!(emergency::restore_flag))
@@ -93,6 +108,10 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(token::revoke_environment_token))
         .routes(routes!(token::list_tokens, token::create_token))
         .routes(routes!(token::revoke_token))
+        .routes(routes!(usage::list_usage))
+        .routes(routes!(usage::find_flag_usage))
+        .routes(routes!(usage::list_stale_flags))
+        .routes(routes!(usage::list_unknown_flags))
         .routes(routes!(history::accept_history))
         .routes(routes!(audit::list_audit))
         .routes(routes!(audit::list_project_audit))
@@ -102,10 +121,12 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
 /// The API document with all routes.
 pub(super) fn documented() -> utoipa::openapi::OpenApi {
     let (_, data) = data_routes().split_for_parts();
+    let (_, events) = event_routes().split_for_parts();
     let (_, mut admin) = admin_routes().split_for_parts();
     describe_waiting(&mut admin);
     let mut all = document();
     all.merge(data);
+    all.merge(events);
     all.merge(admin);
     evalx::describe(&mut all);
     all

@@ -18,6 +18,7 @@ pub mod change;
 pub mod context;
 pub mod decode;
 pub mod environment;
+pub mod event;
 pub mod flag;
 pub(crate) mod imprint;
 pub mod key;

@@ -1,12 +1,15 @@
 //! One environment as it is served: its ruleset, and its latest changes for those who follow along.
 
+use crate::eval::CompiledFlag;
 use crate::eval::Ruleset;
 use crate::eval::RulesetChange;
+use crate::eval::Usage;
 use crate::eval::compile;
 use crate::eval::compile_segment;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::model::environment::ServerSdk;
+use crate::model::event::FlagCount;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
@@ -35,6 +38,8 @@ use tokio::sync::watch;
 
 /// Changes that are remembered for clients which were away for a moment; one further back gets the full list.
 const CHANGES_MAX: usize = 1_000;
+/// Flags that were replaced and whose counts are not taken yet; counts of more are lost.
+const RETIRED_MAX: usize = 400_000;
 
 /// One environment as it is served.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub struct Environment {
     position: watch::Sender<Position>,
     /// The lock is held by the one who installs, and for a moment by streams that wake up.
     history: Mutex<History>,
+    /// The counts of flags that were replaced.
+    retired: Mutex<Vec<Arc<Usage>>>,
     /// How long evaluations go on without confirmation, in seconds; 0 is for ever.
     fail_closed_after_secs: AtomicU64,
     /// Which server-side SDKs it is for: 0 is not known yet, 1 none, 2 LaunchDarkly's.
@@ -135,6 +142,7 @@ impl Environment {
             ruleset: ArcSwap::default(),
             position: watch::Sender::new(Position::default()),
             history: Mutex::default(),
+            retired: Mutex::default(),
             fail_closed_after_secs: AtomicU64::new(0),
             server_sdk: AtomicU8::new(0),
             is_quarantined: AtomicBool::new(false),
@@ -221,12 +229,43 @@ impl Environment {
         let empty = Ruleset::default();
         let base = if update.is_relative { &**current } else { &empty };
         self.ruleset.store(Arc::new(base.with(to.epoch, to.version, &change)));
+        self.retire(&current, &change, update.is_relative);
         while history.changes.len() > CHANGES_MAX {
             history.changes.pop_front();
         }
         // Before the lock is released: whoever holds it sees a position that belongs to what it protects.
         self.position.send_replace(to);
         (true, unreadable)
+    }
+
+    /// Takes how often each flag was evaluated since the last time.
+    pub fn take_usage(&self) -> Vec<FlagCount> {
+        let mut taken = Vec::new();
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|usage| {
+            // Looked at before the counts are taken: an evaluation that goes on holds the flag, and may still count.
+            let is_in_use = Arc::strong_count(usage) > 1;
+            usage.take(&mut taken);
+            is_in_use
+        });
+        drop(retired);
+        for flag in self.ruleset.load().flags() {
+            flag.usage.take(&mut taken);
+        }
+        taken
+    }
+
+    /// Keeps the counts of the flags that a change has replaced.
+    fn retire(&self, before: &Ruleset, change: &RulesetChange, is_relative: bool) {
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = RETIRED_MAX.saturating_sub(retired.len());
+        let usage = |flag: &Arc<CompiledFlag>| Arc::clone(&flag.usage);
+        if is_relative {
+            let replaced = change.flags.iter().filter_map(|(key, _)| before.flag(key.as_str()));
+            retired.extend(replaced.take(room).map(usage));
+        } else {
+            retired.extend(before.flags().take(room).map(usage));
+        }
     }
 
     /// How long evaluations go on without confirmation; `None` is for ever.

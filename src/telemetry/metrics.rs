@@ -1,10 +1,12 @@
 //! Every metric, as a typed field.
 
+use crate::telemetry::event_metrics::EventMetrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Metric;
 use prometheus_client::registry::Registry;
 
 /// Which environment a figure is of.
@@ -106,6 +108,10 @@ struct ReasonLabels {
 pub struct ReasonCounters(Family<ReasonLabels, Counter>);
 
 impl ReasonCounters {
+    pub(super) fn family(&self) -> impl Metric + use<> {
+        self.0.clone()
+    }
+
     /// Counts one more for this reason.
     pub fn count(&self, reason: &'static str) {
         self.0.get_or_create(&ReasonLabels { reason }).inc();
@@ -150,6 +156,8 @@ pub struct Metrics {
     pub history_regressed: Gauge,
     /// Images that could not be written to disk.
     pub snapshot_errors: Counter,
+    /// What becomes of what SDKs report.
+    pub events: EventMetrics,
 }
 
 impl Default for Metrics {
@@ -175,9 +183,11 @@ impl Default for Metrics {
             environments_quarantined: Gauge::default(),
             history_regressed: Gauge::default(),
             snapshot_errors: Counter::default(),
+            events: EventMetrics::default(),
         };
         registry.register("requests", "Requests answered", requests);
         metrics.register(&mut registry);
+        metrics.events.register(&mut registry);
         Self { registry, ..metrics }
     }
 }

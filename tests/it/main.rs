@@ -32,6 +32,7 @@ mod durability;
 mod emergencies;
 mod evaluate_many;
 mod evaluation;
+mod events;
 mod flags;
 mod history;
 #[cfg(target_os = "linux")]

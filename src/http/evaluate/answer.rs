@@ -97,7 +97,9 @@ impl Rows {
     fn write_result(&self, context: &Context, out: &mut Vec<u8>) {
         match (self.detail, self.flags.get(self.next_flag)) {
             (Detail::Values, Some((_, Some(flag)))) => {
-                let value = evaluate(&self.ruleset, flag, context).value();
+                let outcome = evaluate(&self.ruleset, flag, context);
+                flag.usage.count(&outcome);
+                let value = outcome.value();
                 out.extend_from_slice(value.map_or("null", RawValue::get).as_bytes());
             }
             (Detail::Values, _) | (_, None) => out.extend_from_slice(b"null"),
@@ -129,7 +131,9 @@ impl Rows {
                     outcome
                 } else {
                     steps = None;
-                    evaluate(&self.ruleset, flag, context)
+                    let outcome = evaluate(&self.ruleset, flag, context);
+                    flag.usage.count(&outcome);
+                    outcome
                 };
                 ResultBody {
                     flag: key,

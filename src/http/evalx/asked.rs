@@ -207,7 +207,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Reads base64 in either alphabet, padded or not.
-pub(super) fn decode_base64(encoded: &str) -> Result<Vec<u8>, ApiError> {
+pub(crate) fn decode_base64(encoded: &str) -> Result<Vec<u8>, ApiError> {
     // A browser's form of the other alphabet: a plus in a query is a space.
     let usual: String = encoded
         .chars()
@@ -217,9 +217,9 @@ pub(super) fn decode_base64(encoded: &str) -> Result<Vec<u8>, ApiError> {
             other => other,
         })
         .collect();
-    BASE64.decode(usual).map_err(|_| {
-        ApiError::bad_request("invalid_base64", "the context must be JSON in base64 (RFC 4648)")
-    })
+    BASE64
+        .decode(usual)
+        .map_err(|_| ApiError::bad_request("invalid_base64", "must be JSON in base64 (RFC 4648)"))
 }
 
 #[cfg(test)]

@@ -83,10 +83,15 @@ pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Respons
     let ruleset = environment.ruleset();
     let flag = ruleset.flag(key).filter(|flag| is_visible(flag, caller.grant().kind));
     let Some(flag) = flag else {
+        // One that is there and hidden from the token is not unknown.
+        if ruleset.flag(key).is_none() {
+            data.events.count_unknown(environment.id, key, 1);
+        }
         return Err(flag_not_found(key));
     };
     data.metrics.evaluations.inc();
     let outcome = evaluate(&ruleset, flag, &context);
+    flag.usage.count(&outcome);
     let unconfirmed_ms = unconfirmed_ms(&data.snapshots);
     let item = Item::new(flag, &outcome, unconfirmed_ms.is_some());
     let status = match item {
@@ -129,6 +134,9 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
     let mut outcomes: Vec<(&CompiledFlag, Outcome<'_>)> = Vec::with_capacity(ruleset.n_flags());
     outcomes.extend(visible.map(|flag| (&**flag, evaluate(&ruleset, flag, &context))));
     data.metrics.evaluations.inc_by(u64::try_from(outcomes.len()).unwrap_or_default());
+    for (flag, outcome) in &outcomes {
+        flag.usage.count(outcome);
+    }
     let unconfirmed_ms = unconfirmed_ms(&data.snapshots);
     let is_stale = unconfirmed_ms.is_some();
     let events = EventStream::of(&caller, &environment);
