@@ -51,7 +51,7 @@ impl Control {
                 return Ok(Killed { kill, version: version - 1 });
             }
             let by = author.actor.name.clone();
-            let kill = Kill { at: now, by, version, was_on: flag.config.on };
+            let kill = Kill { id: self.ids.next(), at: now, by, version, was_on: flag.config.on };
             flag.config.on = false;
             flag.killed = Some(kill.clone());
             flag.version = version;

@@ -6,6 +6,7 @@
 //!
 //! Who may do what is decided before, in `auth`; how it looks on the wire, in `http`.
 
+mod change_set;
 mod confirm;
 mod emergency;
 mod error;
@@ -17,7 +18,13 @@ mod project;
 mod read;
 mod segment;
 mod token;
+mod world;
 
+pub use change_set::ChangeSet;
+pub use change_set::ChangedSet;
+pub use change_set::Dependency;
+pub use change_set::Part;
+pub use change_set::PartChanged;
 pub use confirm::Confirmation;
 pub use emergency::Killed;
 pub use emergency::Restored;

@@ -44,6 +44,7 @@ fn data_routes() -> OpenApiRouter<DataState> {
 /// Routes that read and write the store.
 fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::audit;
+    use admin::change;
     use admin::emergency;
     use admin::environment;
     use admin::flag;
@@ -68,9 +69,15 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(flag::find_flag, flag::update_flag, flag::delete_flag))
         .routes(routes!(flag_config::list_environment_flags))
         .routes(routes!(flag_config::find_environment_flag, flag_config::update_environment_flag))
+        .routes(routes!(change::change_many))
         .routes(routes!(import::import_launchdarkly))
         .routes(routes!(segment::list_segments, segment::create_segment))
-        .routes(routes!(segment::find_segment, segment::update_segment, segment::delete_segment))
+        .routes(routes!(
+            segment::find_segment,
+            segment::update_segment,
+            segment::change_segment,
+            segment::delete_segment
+        ))
         .routes(routes!(token::list_environment_tokens, token::create_environment_token))
         .routes(routes!(token::revoke_environment_token))
         .routes(routes!(token::list_tokens, token::create_token))

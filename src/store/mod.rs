@@ -23,6 +23,7 @@ mod error;
 mod flag;
 mod hint;
 mod history;
+mod many_flags;
 mod migrate;
 mod redis;
 mod replica;

@@ -33,7 +33,7 @@ fn ring(slices: &[(i64, u32)]) -> Value {
 
 fn moved(moved_milli_pct: u32, from: &[(i64, u32)], to: &[(i64, u32)]) -> Moved {
     let shares = |shares: &[(i64, u32)]| shares.iter().copied().collect();
-    Moved { moved_milli_pct, from: shares(from), to: shares(to) }
+    Moved { moved_milli_pct, from: shares(from), to: shares(to), between: BTreeMap::new() }
 }
 
 #[test]

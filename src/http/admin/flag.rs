@@ -8,6 +8,7 @@ use crate::http::admin::Items;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::PatchQuery;
+use crate::http::admin::impact::ImpactBody;
 use crate::http::admin::invalid;
 use crate::http::error::ApiError;
 use crate::http::extract::AdminCaller;
@@ -45,6 +46,8 @@ pub(crate) struct NewFlag {
     tags: Option<Vec<String>>,
     temporary: Option<bool>,
     client_side_availability: Option<ClientSideAvailability>,
+    /// Who looks after it.
+    maintainer: Option<String>,
     /// If it is left out, the first variation is served when the flag is on and the last when it is off.
     defaults: Option<Defaults>,
 }
@@ -64,8 +67,8 @@ pub(crate) struct DefinitionPatch {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DefinitionChanged {
     flag: FlagDefinition,
-    /// What was done, in words; empty if everything was so already.
-    changes: Vec<String>,
+    #[serde(flatten)]
+    impact: ImpactBody,
 }
 
 /// Lists the flags of a project.
@@ -135,8 +138,9 @@ pub(crate) async fn update_flag(
     let author = caller.author(comment);
     let change = DefinitionChange { instructions, raw, is_dry_run: query.dry_run };
     let changed = state.control.change_definition(&author, &project, &key, change);
-    let (flag, changes) = changed.await?;
-    Ok(Json(DefinitionChanged { flag, changes }))
+    let (flag, done) = changed.await?;
+    let impact = ImpactBody::new(done, None);
+    Ok(Json(DefinitionChanged { flag, impact }))
 }
 
 /// Deletes a flag everywhere; its key is never given to another flag.

@@ -5,11 +5,13 @@
 
 pub(crate) mod applied;
 pub(crate) mod audit;
+pub(crate) mod change;
 pub(crate) mod emergency;
 pub(crate) mod environment;
 pub(crate) mod flag;
 pub(crate) mod flag_config;
 pub(crate) mod history;
+pub(crate) mod impact;
 pub(crate) mod import;
 pub(crate) mod project;
 pub(crate) mod segment;
