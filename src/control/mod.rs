@@ -9,6 +9,7 @@
 mod change_set;
 mod confirm;
 mod emergency;
+mod emergency_many;
 mod error;
 mod flag;
 mod flag_config;
@@ -28,6 +29,9 @@ pub use change_set::PartChanged;
 pub use confirm::Confirmation;
 pub use emergency::Killed;
 pub use emergency::Restored;
+pub use emergency_many::KilledMany;
+pub use emergency_many::RestoredMany;
+pub use emergency_many::Selection;
 pub use error::ControlError;
 pub use flag::DefinitionChange;
 pub use flag_config::ConfigChange;

@@ -33,7 +33,7 @@ use std::time::Instant;
 const RETRY_SPREAD: Duration = Duration::from_secs(2);
 /// Routes that are answered whatever else is asked: those that keep a replica in service, and those for emergencies.
 const UNLIMITED_ROUTES: &[&str] =
-    &["/livez", "/readyz", "/health", "/kill/{flag}", "/restore/{flag}"];
+    &["/livez", "/readyz", "/health", "/kill", "/kill/{flag}", "/restore", "/restore/{flag}"];
 
 /// One limit as it is configured.
 #[derive(Debug, Clone, Copy, Default)]

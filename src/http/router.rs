@@ -46,6 +46,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::audit;
     use admin::change;
     use admin::emergency;
+    use admin::emergency_many;
     use admin::environment;
     use admin::flag;
     use admin::flag_config;
@@ -57,6 +58,8 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     OpenApiRouter::new()
         .routes(routes!(emergency::kill_flag))
         .routes(routes!(emergency::restore_flag))
+        .routes(routes!(emergency_many::kill_flags))
+        .routes(routes!(emergency_many::restore_flags))
         .routes(routes!(project::list_projects, project::create_project))
         .routes(routes!(project::find_project, project::update_project, project::delete_project))
         .routes(routes!(environment::list_environments, environment::create_environment))

@@ -7,6 +7,7 @@ pub(crate) mod applied;
 pub(crate) mod audit;
 pub(crate) mod change;
 pub(crate) mod emergency;
+pub(crate) mod emergency_many;
 pub(crate) mod environment;
 pub(crate) mod flag;
 pub(crate) mod flag_config;
