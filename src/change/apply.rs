@@ -122,8 +122,9 @@ impl Change<'_> {
             Instruction::TurnFlagOff => self.turn(false),
             Instruction::UpdateFallthroughVariationOrRollout(serve) => self.set_fallthrough(serve),
             Instruction::UpdateOffVariation { variation } => self.set_off_variation(variation),
-            Instruction::AddRule { description, clauses, serve, before_rule_id } => {
-                self.add_rule(description, clauses, serve, before_rule_id.as_deref());
+            Instruction::AddRule { id, description, clauses, serve, before_rule_id } => {
+                let before = before_rule_id.as_deref();
+                self.add_rule(id.as_deref(), description, clauses, serve, before);
             }
             Instruction::RemoveRule { rule_id } => self.remove_rule(rule_id),
             Instruction::ReorderRules { rule_ids } => self.reorder_rules(rule_ids),

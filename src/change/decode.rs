@@ -179,8 +179,9 @@ fn read_rule(fields: &mut Fields<'_>) -> Option<Instruction> {
     let description = fields.text("description", NAME_CHARS_MAX).unwrap_or_default();
     let clauses = read::clauses(fields);
     let before_rule_id = fields.text("beforeRuleId", NAME_CHARS_MAX);
+    let id = fields.text("id", NAME_CHARS_MAX).filter(|id| !id.is_empty());
     let serve = read::serve(fields)?;
-    Some(Instruction::AddRule { description, clauses, serve, before_rule_id })
+    Some(Instruction::AddRule { id, description, clauses, serve, before_rule_id })
 }
 
 fn read_rules(fields: &mut Fields<'_>) -> Option<Instruction> {

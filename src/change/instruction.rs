@@ -27,6 +27,8 @@ pub enum Instruction {
     },
     /// Adds a rule, last or before another.
     AddRule {
+        /// The id that it gets; `None` makes one.
+        id: Option<String>,
         /// For people; may be empty.
         description: String,
         /// All must match.
@@ -108,7 +110,7 @@ pub enum Instruction {
 /// A rule that takes its place among others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuleSpec {
-    /// The id of the rule that it goes on from; `None` is a new one.
+    /// The id of the rule that it goes on from, or that it gets; `None` makes one.
     pub id: Option<String>,
     /// For people; may be empty.
     pub description: String,

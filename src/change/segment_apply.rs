@@ -105,8 +105,9 @@ impl SegmentChange<'_> {
                     self.say(format!("removed {n_removed} {context_kind} key(s) from {list}"));
                 }
             }
-            SegmentInstruction::AddRule { description, clauses, share, before_rule_id } => {
-                self.add_rule(description, clauses, share, before_rule_id.as_deref());
+            SegmentInstruction::AddRule { id, description, clauses, share, before_rule_id } => {
+                let before = before_rule_id.as_deref();
+                self.add_rule(id.as_deref(), description, clauses, share, before);
             }
             SegmentInstruction::RemoveRule(id) => {
                 if let Some(position) = self.find_rule("ruleId", id) {
@@ -231,6 +232,7 @@ impl SegmentChange<'_> {
 
     fn add_rule(
         &mut self,
+        id: Option<&str>,
         description: &str,
         clauses: &[Clause],
         share: &ShareSpec,
@@ -246,8 +248,13 @@ impl SegmentChange<'_> {
             let detail = format!("a segment can have at most {RULES_MAX} rules");
             return self.problems.add(self.path.clone(), "too_many", detail);
         }
+        let id = id.map_or_else(|| (self.new_id)(), str::to_owned);
+        if self.segment.rules.iter().any(|rule| rule.id == id) {
+            let detail = format!("`{id}` is the id of another rule");
+            return self.refuse("id", "duplicate_rule", detail);
+        }
         let rule = SegmentRule {
-            id: (self.new_id)(),
+            id,
             description: description.to_owned(),
             clauses: clauses.to_vec(),
             rollout_context_kind: USER_KIND.to_owned(),

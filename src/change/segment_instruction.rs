@@ -50,6 +50,8 @@ pub enum SegmentInstruction {
     },
     /// Adds a rule, last or before another.
     AddRule {
+        /// The id that it gets; `None` makes one.
+        id: Option<String>,
         /// For people; may be empty.
         description: String,
         /// All must match.
@@ -153,6 +155,7 @@ pub fn decode_segment_instructions(fields: &mut Fields<'_>) -> Vec<SegmentInstru
             | "addExcludedTargets"
             | "removeExcludedTargets" => read_keys(kind, fields),
             "addRule" => SegmentInstruction::AddRule {
+                id: fields.text("id", NAME_CHARS_MAX).filter(|id| !id.is_empty()),
                 description: fields.text("description", NAME_CHARS_MAX).unwrap_or_default(),
                 clauses: read::clauses(fields),
                 before_rule_id: fields.text("beforeRuleId", NAME_CHARS_MAX),

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 impl Change<'_> {
     pub(super) fn add_rule(
         &mut self,
+        id: Option<&str>,
         description: &str,
         clauses: &[Clause],
         serve: &ServeSpec,
@@ -28,7 +29,12 @@ impl Change<'_> {
             return self.problems.add(self.path.clone(), "too_many", detail);
         }
         let (description, clauses) = (description.to_owned(), clauses.to_vec());
-        let rule = Rule { id: (self.new_id)(), description, clauses, serve };
+        let id = id.map_or_else(|| (self.new_id)(), str::to_owned);
+        if self.applied.config.rules.iter().any(|rule| rule.id == id) {
+            let detail = format!("`{id}` is the id of another rule");
+            return self.refuse("id", "duplicate_rule", detail);
+        }
+        let rule = Rule { id, description, clauses, serve };
         if has_too_many_patterns(self.applied.config.rules.iter().chain([&rule])) {
             return self.refuse("clauses", "too_many", too_many_patterns());
         }
@@ -89,10 +95,6 @@ impl Change<'_> {
         if let Some(id) = &spec.id {
             let scene = self.scene.config.rules.iter();
             old = self.applied.config.rules.iter().chain(scene).find(|rule| rule.id == *id);
-            if old.is_none() {
-                self.refuse("id", "unknown_rule", not_a_rule(id));
-                return None;
-            }
             if earlier.iter().any(|rule| rule.id == *id) {
                 let detail = format!("`{id}` is the id of an earlier rule");
                 self.refuse("id", "duplicate_rule", detail);
@@ -101,7 +103,7 @@ impl Change<'_> {
         }
         let old = old.cloned();
         let serve = self.served(&spec.serve, old.as_ref().map(|rule| &rule.serve))?;
-        let id = old.map_or_else(|| (self.new_id)(), |rule| rule.id);
+        let id = spec.id.clone().unwrap_or_else(|| (self.new_id)());
         let (description, clauses) = (spec.description.clone(), spec.clauses.clone());
         Some(Rule { id, description, clauses, serve })
     }

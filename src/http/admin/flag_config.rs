@@ -7,6 +7,10 @@ use crate::control::ConfigChanged;
 use crate::http::AdminState;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
+use crate::http::admin::flag_list::Facts;
+use crate::http::admin::flag_list::Item;
+use crate::http::admin::flag_list::ListQuery;
+use crate::http::admin::flag_list::Page;
 use crate::http::admin::impact::ImpactBody;
 use crate::http::error::ApiError;
 use crate::http::extract::AdminCaller;
@@ -88,9 +92,15 @@ impl From<StoredFlag> for FlagBody {
 /// The flags of an environment.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FlagList {
-    items: Vec<FlagBody>,
+    #[schema(value_type = Vec<FlagBody>)]
+    items: Vec<Item<FlagBody>>,
     /// The environment's version.
     version: i64,
+    /// How many there are on all pages.
+    total: usize,
+    /// The `cursor` of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// A change of a flag in one environment.
@@ -114,19 +124,36 @@ pub(crate) struct FlagChanged {
     impact: ImpactBody,
 }
 
-/// Lists the flags of an environment with their configurations.
+/// Lists the flags of an environment with their configurations; those that are archived only if the filter asks for a state.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/flags", tag = "flags",
-    params(("project" = String, Path), ("environment" = String, Path)),
-    responses((status = 200, description = "The flags, by key.", body = FlagList)))]
+    params(("project" = String, Path), ("environment" = String, Path),
+        ("limit" = Option<u32>, Query, description = "Flags in one answer, at most 1,000; all if it is left out."),
+        ("cursor" = Option<String>, Query, description = "The `next` of the answer before."),
+        ("filter" = Option<String>, Query, description = "Terms with commas between: `tag:…`, `kind:…`, `state:…`, or a text. All must apply."),
+        ("sort" = Option<String>, Query, description = "`key`, `name` or `created`, with `-` before it to turn it around."),
+        ("fields" = Option<String>, Query, description = "Names of fields with commas between; only these are answered.")),
+    responses((status = 200, description = "The flags.", body = FlagList)))]
 pub(crate) async fn list_environment_flags(
     State(state): State<AdminState>,
     caller: AdminCaller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
+    Params(query): Params<ListQuery>,
 ) -> Result<Json<FlagList>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
+    let wanted = query.read(true)?;
     let (flags, version) = state.control.flags(&project, &env).await?;
-    Ok(Json(FlagList { items: flags.into_iter().map(FlagBody::from).collect(), version }))
+    let facts = |flag: &StoredFlag| (flag.config.on, flag.killed.is_some());
+    let page = wanted.page(
+        flags,
+        |flag| Facts {
+            definition: &flag.definition,
+            switches: Some(facts(flag)),
+            created_at: Some(flag.created_at),
+        },
+        FlagBody::from,
+    );
+    let Page { items, total, next } = page;
+    Ok(Json(FlagList { items, version, total, next }))
 }
 
 /// Returns a flag with its configuration in an environment.

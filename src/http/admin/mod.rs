@@ -11,6 +11,7 @@ pub(crate) mod emergency_many;
 pub(crate) mod environment;
 pub(crate) mod flag;
 pub(crate) mod flag_config;
+pub(crate) mod flag_list;
 pub(crate) mod history;
 pub(crate) mod impact;
 pub(crate) mod import;
