@@ -17,4 +17,6 @@ pub use permission::require_role_in_project;
 pub use token::NewSecret;
 pub use token::digest;
 pub use token::is_mistyped;
+pub use token::is_trigger_secret;
 pub use token::new_secret;
+pub use token::new_trigger_secret;

@@ -19,6 +19,7 @@ mod project;
 mod read;
 mod segment;
 mod token;
+mod trigger;
 mod world;
 
 pub use change_set::ChangeSet;
@@ -42,6 +43,8 @@ pub use import::Imported;
 pub use project::EnvironmentChange;
 pub use project::initial_salt;
 pub use token::TokenRequest;
+pub use trigger::Fired;
+pub use trigger::TriggerRequest;
 
 use crate::clock::Clock;
 use crate::clock::Ids;

@@ -55,6 +55,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::project;
     use admin::segment;
     use admin::token;
+    use admin::trigger;
     OpenApiRouter::new()
         .routes(routes!(emergency::kill_flag))
         .routes(routes!(emergency::restore_flag))
@@ -73,6 +74,9 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(flag_config::list_environment_flags))
         .routes(routes!(flag_config::find_environment_flag, flag_config::update_environment_flag))
         .routes(routes!(change::change_many))
+        .routes(routes!(trigger::fire_trigger))
+        .routes(routes!(trigger::list_triggers, trigger::create_trigger))
+        .routes(routes!(trigger::revoke_trigger))
         .routes(routes!(import::import_launchdarkly))
         .routes(routes!(segment::list_segments, segment::create_segment))
         .routes(routes!(

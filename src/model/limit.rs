@@ -62,6 +62,8 @@ pub const FLAGS_MAX: i64 = 200_000;
 pub const ENVIRONMENTS_MAX: i64 = 1_000;
 /// Segments of one environment.
 pub const SEGMENTS_MAX: i64 = 10_000;
+/// Triggers of one flag in one environment.
+pub const TRIGGERS_MAX: usize = 20;
 /// Live tokens in one installation.
 pub const TOKENS_MAX: i64 = 100_000;
 /// Kinds in one context, and in one list of a segment.

@@ -30,6 +30,7 @@ mod redis;
 mod replica;
 mod segment;
 mod token;
+mod trigger;
 
 pub use audit::AuditFilter;
 pub use cache::CACHE_TTL;
@@ -56,6 +57,7 @@ pub use segment::ChangedSegment;
 pub use segment::StoredSegment;
 pub use token::NewToken;
 pub use token::TokenRecord;
+pub use trigger::TriggerRecord;
 
 use sqlx::PgPool;
 use sqlx::Postgres;

@@ -65,6 +65,8 @@ async fn bodies_have_the_fields_that_the_document_lists() {
         (&format!("{env}/segments"), false, "NewSegment"),
         ("/api/v1/projects/shop/changes", false, "ChangeSetBody"),
         ("/kill", false, "EmergencyManyBody"),
+        (&format!("{env}/flags/f/triggers"), false, "NewTrigger"),
+        (&format!("{env}/segments/s"), true, "SegmentPatch"),
         (&format!("{env}/tokens"), false, "NewEnvironmentToken"),
         ("/api/v1/tokens", false, "NewAdminToken"),
         ("/kill/f", false, "EmergencyBody"),

@@ -18,6 +18,7 @@ pub(crate) mod import;
 pub(crate) mod project;
 pub(crate) mod segment;
 pub(crate) mod token;
+pub(crate) mod trigger;
 
 use crate::http::error::ApiError;
 use crate::model::decode::Fields;
