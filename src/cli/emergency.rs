@@ -11,6 +11,7 @@ use anyhow::bail;
 use clap::Args;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
+use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 use std::io::BufRead;
@@ -104,9 +105,9 @@ async fn emergency(
     columns: &[(&str, &str)],
 ) -> anyhow::Result<()> {
     let client = how.common.connection.client()?;
-    let mut body = json!({});
+    let mut body = Map::new();
     if let Some(comment) = &how.comment {
-        body["comment"] = Value::from(comment.as_str());
+        body.insert("comment".to_owned(), Value::from(comment.as_str()));
     }
     let mut query = how.target.query();
     let mut add = |part: String| {
@@ -124,8 +125,8 @@ async fn emergency(
         [only] if tags.is_empty() => format!("/{verb}/{only}"),
         _ => {
             if kill.is_none() {
-                body["flags"] = json!(flags);
-                body["tags"] = json!(tags);
+                body.insert("flags".to_owned(), json!(flags));
+                body.insert("tags".to_owned(), json!(tags));
             }
             format!("/{verb}")
         }
@@ -135,10 +136,10 @@ async fn emergency(
     if !names_all && !yes && std::io::stdin().is_terminal() {
         confirm(verb, tags, kill, how, &client).await?;
     }
-    let answer = client.post(&format!("{path}{query}"), &body).await;
+    let answer = client.post(&format!("{path}{query}"), &Value::Object(body)).await;
     let answer = answer.with_context(|| format!("could not {verb}"))?;
     // What was done is told, whatever came after it.
-    print_rows(how.common.output, &Value::Array(rows(&answer)), columns)?;
+    print_rows(how.common.output, &Value::Array(rows(&answer, flags)), columns)?;
     for left in answer.get("leftAlone").and_then(Value::as_array).into_iter().flatten() {
         let text = |name: &str| left.get(name).and_then(Value::as_str).unwrap_or_default();
         let (flag, reason) = (text("flag"), text("reason"));
@@ -173,22 +174,30 @@ async fn confirm(
     }
 }
 
-/// A row for each flag of an answer, with what the answer says of all.
-fn rows(answer: &Value) -> Vec<Value> {
-    let Some(flags) = answer.get("flags").and_then(Value::as_array) else {
+/// A row for each flag of an answer, with what the answer says of all; those that were named stand in the order of their names.
+fn rows(answer: &Value, named: &[FlagKey]) -> Vec<Value> {
+    let list = |name: &str| answer.get(name).and_then(Value::as_array);
+    let Some(flags) = list("flags") else {
         return vec![answer.clone()];
     };
+    let already = |flag: &Value| json!({"flag": flag, "alreadyKilled": true});
+    let already = list("alreadyKilled").into_iter().flatten().map(already);
     let common = ["project", "environment", "version", "kill", "killedAt", "unconfirmed"];
-    let row = |flag: &Value| {
-        let mut row = flag.clone();
+    let with_common = |mut row: Value| {
         for name in common {
-            if let Some(value) = answer.get(name) {
-                row[name] = value.clone();
+            if let (Some(value), Some(fields)) = (answer.get(name), row.as_object_mut()) {
+                fields.insert(name.to_owned(), value.clone());
             }
         }
         row
     };
-    flags.iter().map(row).collect()
+    let mut rows: Vec<Value> = flags.iter().cloned().chain(already).map(with_common).collect();
+    let place = |row: &Value| {
+        let flag = row.get("flag").and_then(Value::as_str);
+        named.iter().position(|key| Some(key.as_str()) == flag).unwrap_or(usize::MAX)
+    };
+    rows.sort_by_key(place);
+    rows
 }
 
 /// Fails if replicas have not confirmed; it is done all the same.
