@@ -201,17 +201,7 @@ fn edit(
             flag.description.clone_from(description);
             "changed the description".to_owned()
         }
-        DefinitionInstruction::AddTags(tags) => {
-            let is_new = |tag: &&String| !flag.tags.contains(tag);
-            let added: Vec<&str> = tags.iter().filter(is_new).map(String::as_str).collect();
-            let words = format!("added the tags {}", added.join(", "));
-            flag.tags = sorted_tags(flag.tags.iter().chain(tags).cloned().collect());
-            if flag.tags.len() > TAGS_MAX {
-                let detail = format!("a flag can have at most {TAGS_MAX} tags");
-                problems.add(format!("{path}.values"), "too_many", detail);
-            }
-            words
-        }
+        DefinitionInstruction::AddTags(tags) => add_tags(flag, tags, path, problems),
         DefinitionInstruction::RemoveTags(tags) => {
             let (removed, kept): (Vec<String>, Vec<String>) =
                 flag.tags.drain(..).partition(|tag| tags.contains(tag));
@@ -240,23 +230,10 @@ fn edit(
             format!("changed the variation `{variation}`")
         }
         DefinitionInstruction::UpdateDefaultVariation { on, off } => {
-            let words = "changed what new environments start with".to_owned();
             for (name, key) in [("onVariation", on), ("offVariation", off)] {
-                let Some(key) = key else { continue };
-                let Some(index) = flag.variation_index(key) else {
-                    let detail = unknown_variation(key, &flag.variations);
-                    problems.add(format!("{path}.{name}"), "unknown_variation", detail);
-                    continue;
-                };
-                let Some(found) = flag.variations.get(index).map(|each| each.key.clone()) else {
-                    continue;
-                };
-                match name {
-                    "onVariation" => flag.defaults.on_variation = found,
-                    _ => flag.defaults.off_variation = found,
-                }
+                set_default(flag, name, key.as_deref(), path, problems);
             }
-            words
+            "changed what new environments start with".to_owned()
         }
         DefinitionInstruction::SetMaintainer(maintainer) => {
             flag.maintainer.clone_from(maintainer);
@@ -328,6 +305,42 @@ fn update_variation(
 fn wrong_kind(flag: &FlagDefinition, path: &str, problems: &mut Problems) {
     let detail = format!("must be a value of kind {}", flag.kind.as_str());
     problems.add(format!("{path}.value"), "variation_kind", detail);
+}
+
+fn add_tags(
+    flag: &mut FlagDefinition,
+    tags: &[String],
+    path: &str,
+    problems: &mut Problems,
+) -> String {
+    let is_new = |tag: &&String| !flag.tags.contains(tag);
+    let added: Vec<&str> = tags.iter().filter(is_new).map(String::as_str).collect();
+    let words = format!("added the tags {}", added.join(", "));
+    flag.tags = sorted_tags(flag.tags.iter().chain(tags).cloned().collect());
+    if flag.tags.len() > TAGS_MAX {
+        let detail = format!("a flag can have at most {TAGS_MAX} tags");
+        problems.add(format!("{path}.values"), "too_many", detail);
+    }
+    words
+}
+
+fn set_default(
+    flag: &mut FlagDefinition,
+    name: &str,
+    key: Option<&str>,
+    path: &str,
+    problems: &mut Problems,
+) {
+    let Some(key) = key else { return };
+    let found = flag.variations.iter().find(|variation| variation.key.as_str() == key);
+    let Some(found) = found.map(|variation| variation.key.clone()) else {
+        let detail = unknown_variation(key, &flag.variations);
+        return problems.add(format!("{path}.{name}"), "unknown_variation", detail);
+    };
+    match name {
+        "onVariation" => flag.defaults.on_variation = found,
+        _ => flag.defaults.off_variation = found,
+    }
 }
 
 fn edit_custom_property(

@@ -38,7 +38,7 @@ pub fn differences(
     after: &FlagConfig,
 ) -> Vec<Difference> {
     let (before, after) = (parts_of(definition, before), parts_of(definition, after));
-    compare(before, after)
+    compare(&before, &after)
 }
 
 /// Everything that differs between two definitions of a flag.
@@ -53,7 +53,7 @@ pub fn definition_differences(before: &FlagDefinition, after: &FlagDefinition) -
         }
         parts
     };
-    compare(parts(before), parts(after))
+    compare(&parts(before), &parts(after))
 }
 
 /// Everything that differs between two states of a segment.
@@ -68,10 +68,10 @@ pub fn segment_differences(before: &Segment, after: &Segment) -> Vec<Difference>
         parts.insert("ruleOrder".to_owned(), Value::from(order));
         parts
     };
-    compare(parts(before), parts(after))
+    compare(&parts(before), &parts(after))
 }
 
-fn compare(before: BTreeMap<String, Value>, after: BTreeMap<String, Value>) -> Vec<Difference> {
+fn compare(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> Vec<Difference> {
     let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let differing = paths.into_iter().filter(|path| before.get(*path) != after.get(*path));
     differing

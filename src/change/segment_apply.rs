@@ -4,6 +4,7 @@
 
 use crate::change::apply::Edition;
 use crate::change::apply::edit_clauses;
+use crate::change::instruction::ClauseEdit;
 use crate::change::instruction::check_segments;
 use crate::change::instruction::segments_of;
 use crate::change::read::too_many_patterns;
@@ -94,16 +95,7 @@ impl SegmentChange<'_> {
                 self.edit_keys(*is_included, *is_added, context_kind, values);
             }
             SegmentInstruction::ClearKeys { is_included, context_kind } => {
-                let n_removed = self.keys(*is_included, context_kind).map_or(0, |keys| {
-                    let n_keys = keys.len();
-                    keys.clear();
-                    n_keys
-                });
-                self.drop_empty_lists();
-                if n_removed > 0 {
-                    let list = name_of_list(*is_included);
-                    self.say(format!("removed {n_removed} {context_kind} key(s) from {list}"));
-                }
+                self.clear_keys(*is_included, context_kind);
             }
             SegmentInstruction::AddRule { id, description, clauses, share, before_rule_id } => {
                 let before = before_rule_id.as_deref();
@@ -132,20 +124,36 @@ impl SegmentChange<'_> {
                 }
             }
             SegmentInstruction::EditClauses { rule_id, edit } => {
-                let Some(position) = self.find_rule("ruleId", rule_id) else { return };
-                let Some(rule) = self.segment.rules.get_mut(position) else { return };
-                let mut edition = Edition {
-                    path: &self.path,
-                    exists: self.exists,
-                    new_id: self.new_id,
-                    problems: &mut self.problems,
-                };
-                let words = edit_clauses(&mut rule.clauses, edit, &mut edition);
-                if let Some(words) = words {
-                    self.check_patterns();
-                    self.say(format!("{words} rule {rule_id}"));
-                }
+                self.edit_rule(rule_id, edit);
             }
+        }
+    }
+
+    fn clear_keys(&mut self, is_included: bool, context_kind: &str) {
+        let n_removed = self.keys(is_included, context_kind).map_or(0, |keys| {
+            let n_keys = keys.len();
+            keys.clear();
+            n_keys
+        });
+        self.drop_empty_lists();
+        if n_removed > 0 {
+            let list = name_of_list(is_included);
+            self.say(format!("removed {n_removed} {context_kind} key(s) from {list}"));
+        }
+    }
+
+    fn edit_rule(&mut self, rule_id: &str, edit: &ClauseEdit) {
+        let Some(position) = self.find_rule("ruleId", rule_id) else { return };
+        let Some(rule) = self.segment.rules.get_mut(position) else { return };
+        let mut edition = Edition {
+            path: &self.path,
+            exists: self.exists,
+            new_id: self.new_id,
+            problems: &mut self.problems,
+        };
+        if let Some(words) = edit_clauses(&mut rule.clauses, edit, &mut edition) {
+            self.check_patterns();
+            self.say(format!("{words} rule {rule_id}"));
         }
     }
 
