@@ -20,4 +20,6 @@ pub use ticket::ticket_holder;
 pub use token::NewSecret;
 pub use token::digest;
 pub use token::is_mistyped;
+pub use token::is_trigger_secret;
 pub use token::new_secret;
+pub use token::new_trigger_secret;

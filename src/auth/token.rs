@@ -18,6 +18,9 @@ const CHECKSUM_CHARS: usize = 6;
 /// The last characters of a token, which are kept for people to recognise it by.
 const HINT_CHARS: usize = 4;
 
+/// The prefix of a trigger's secret.
+const TRIGGER_PREFIX: &str = "vxt_";
+
 const PREFIXES: &[(TokenKind, &str)] = &[
     (TokenKind::Server, "vxs_"),
     (TokenKind::Client, "vxc_"),
@@ -55,8 +58,24 @@ impl NewSecret {
     }
 }
 
+/// Makes the secret of a trigger, which has the form of a token and is none.
+pub fn new_trigger_secret(ids: Ids) -> NewSecret {
+    with_checksum(TRIGGER_PREFIX, &ids.secret(ALPHABET, SECRET_CHARS))
+}
+
+/// Whether a text has the form and the checksum of a trigger's secret.
+pub fn is_trigger_secret(text: &str) -> bool {
+    let start = text.len().checked_sub(CHECKSUM_CHARS).and_then(|end| text.get(..end));
+    let is_complete = start.is_some_and(|start| text.get(start.len()..) == Some(&checksum(start)));
+    text.starts_with(TRIGGER_PREFIX) && is_complete
+}
+
 fn complete(kind: TokenKind, secret: &str) -> NewSecret {
     let prefix = PREFIXES.iter().find(|(each, _)| *each == kind).map_or("", |(_, prefix)| prefix);
+    with_checksum(prefix, secret)
+}
+
+fn with_checksum(prefix: &str, secret: &str) -> NewSecret {
     let start = format!("{prefix}{secret}");
     NewSecret::known(&format!("{start}{}", checksum(&start)))
 }

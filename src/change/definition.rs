@@ -1,18 +1,16 @@
-//! The instructions that edit a flag's definition, which is the same in every environment.
+//! The instructions that edit a flag's definition, which is the same in every environment, and how they are read.
+//!
+//! What they do is in `define`.
 
-use crate::change::instruction::decode_list;
+use crate::change::decode::decode_list;
 use crate::model::decode::Fields;
-use crate::model::flag::FlagDefinition;
 use crate::model::flag::Variation;
 use crate::model::flag::decode_value;
-use crate::model::flag::sorted_tags;
-use crate::model::flag::unknown_variation;
 use crate::model::key::VariationKey;
+use crate::model::limit::CUSTOM_VALUES_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::TAGS_MAX;
 use crate::model::limit::TEXT_CHARS_MAX;
-use crate::model::limit::VARIATIONS_MAX;
-use crate::model::problem::Problems;
 use serde_json::Value;
 
 /// One step of a change of a flag's definition.
@@ -46,6 +44,45 @@ pub enum DefinitionInstruction {
         /// The new name, if it changes.
         name: Option<String>,
     },
+    /// Removes a variation that nothing uses; those after it move up, wherever they are used.
+    RemoveVariation(String),
+    /// Sets what the flag starts with in environments that are created later.
+    UpdateDefaultVariation {
+        /// Served while it is on; `None` leaves it as it is.
+        on: Option<String>,
+        /// Served while it is off; `None` leaves it as it is.
+        off: Option<String>,
+    },
+    /// Says who looks after the flag; `None` says that nobody does.
+    SetMaintainer(Option<String>),
+    /// Changes what another system knows about the flag.
+    EditCustomProperty {
+        /// The key of the property.
+        key: String,
+        /// Its name, if that changes.
+        name: Option<String>,
+        /// What is changed.
+        edit: ListEdit,
+    },
+    /// Says that nobody should use the flag any more, or that it may be used again.
+    SetDeprecated(bool),
+    /// Puts the flag away: it is off for everyone and cannot be changed.
+    Archive,
+    /// Takes it back.
+    Restore,
+    /// Deletes the flag for good; its key stays taken.
+    Delete,
+}
+
+/// What is changed of a list of texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListEdit {
+    /// Adds texts, as far as they are not there.
+    Add(Vec<String>),
+    /// Removes texts, as far as they are there.
+    Remove(Vec<String>),
+    /// Puts these in the place of all.
+    Replace(Vec<String>),
 }
 
 /// A kind of client-side SDK.
@@ -62,22 +99,35 @@ const SIDES: &[(&str, ClientSide)] = &[
     ("usingMobileKey", ClientSide::UsingMobileKey),
 ];
 
-const KINDS: &[&str] = &[
+/// The names of the instructions, in the order of the documentation.
+pub const DEFINITION_INSTRUCTION_KINDS: &[&str] = &[
     "updateName",
     "updateDescription",
     "addTags",
     "removeTags",
     "makeFlagTemporary",
     "makeFlagPermanent",
+    "updateMaintainerMember",
+    "removeMaintainer",
+    "addCustomProperties",
+    "removeCustomProperties",
+    "replaceCustomProperties",
     "turnOnClientSideAvailability",
     "turnOffClientSideAvailability",
     "addVariation",
     "updateVariation",
+    "removeVariation",
+    "updateDefaultVariation",
+    "deprecateFlag",
+    "restoreDeprecatedFlag",
+    "archiveFlag",
+    "restoreFlag",
+    "deleteFlag",
 ];
 
 /// Reads the list of instructions that stands in the field `instructions` of a body.
 pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<DefinitionInstruction> {
-    decode_list(fields, KINDS, |kind, fields| {
+    decode_list(fields, DEFINITION_INSTRUCTION_KINDS, |kind, fields| {
         Some(match kind {
             "updateName" => {
                 if !fields.has("value") {
@@ -108,6 +158,25 @@ pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<Definition
                 };
                 DefinitionInstruction::UpdateVariation { variation, value, name }
             }
+            "removeVariation" => DefinitionInstruction::RemoveVariation(
+                fields.required_text("variation", NAME_CHARS_MAX),
+            ),
+            "updateDefaultVariation" => read_defaults(fields),
+            "updateMaintainerMember" => {
+                if !fields.has("value") {
+                    fields.missing("value");
+                }
+                DefinitionInstruction::SetMaintainer(Some(fields.name("value")?))
+            }
+            "removeMaintainer" => DefinitionInstruction::SetMaintainer(None),
+            "addCustomProperties" | "removeCustomProperties" | "replaceCustomProperties" => {
+                read_custom_property(kind, fields)
+            }
+            "deprecateFlag" => DefinitionInstruction::SetDeprecated(true),
+            "restoreDeprecatedFlag" => DefinitionInstruction::SetDeprecated(false),
+            "archiveFlag" => DefinitionInstruction::Archive,
+            "restoreFlag" => DefinitionInstruction::Restore,
+            "deleteFlag" => DefinitionInstruction::Delete,
             _ => {
                 if !fields.has("value") {
                     fields.missing("value");
@@ -127,139 +196,29 @@ fn read_tags(fields: &mut Fields<'_>) -> Vec<String> {
     fields.texts("values", TAGS_MAX, NAME_CHARS_MAX)
 }
 
-/// Applies instructions to a definition, in order and all or nothing; returns it with what was done, in words.
-///
-/// # Errors
-///
-/// Every problem with any of the instructions, with paths like `instructions[0].value`.
-pub fn apply_to_definition(
-    definition: &FlagDefinition,
-    instructions: &[DefinitionInstruction],
-) -> Result<(FlagDefinition, Vec<String>), Problems> {
-    let mut new = definition.clone();
-    let mut changes = Vec::new();
-    let mut problems = Problems::default();
-    for (i, instruction) in instructions.iter().enumerate() {
-        let before = new.clone();
-        let path = format!("instructions[{i}]");
-        let words = step(&mut new, instruction, &path, &mut problems);
-        if new != before {
-            changes.push(words);
-        }
+fn read_defaults(fields: &mut Fields<'_>) -> DefinitionInstruction {
+    let on = fields.text("onVariation", NAME_CHARS_MAX);
+    let off = fields.text("offVariation", NAME_CHARS_MAX);
+    if on.is_none() && off.is_none() {
+        fields.refuse("onVariation", "required", "give `onVariation`, `offVariation` or both");
     }
-    // What was too large already, in data of an older version, may be edited.
-    if new != *definition
-        && let Some(detail) = new.size_problem()
-        && definition.size_problem().is_none()
-    {
-        problems.add("instructions", "too_large", detail);
-    }
-    problems.into_result((new, changes))
+    DefinitionInstruction::UpdateDefaultVariation { on, off }
 }
 
-fn step(
-    flag: &mut FlagDefinition,
-    instruction: &DefinitionInstruction,
-    path: &str,
-    problems: &mut Problems,
-) -> String {
-    match instruction {
-        DefinitionInstruction::UpdateName(name) => {
-            flag.name.clone_from(name);
-            format!("renamed the flag to `{name}`")
-        }
-        DefinitionInstruction::UpdateDescription(description) => {
-            flag.description.clone_from(description);
-            "changed the description".to_owned()
-        }
-        DefinitionInstruction::AddTags(tags) => {
-            let is_new = |tag: &&String| !flag.tags.contains(tag);
-            let added: Vec<&str> = tags.iter().filter(is_new).map(String::as_str).collect();
-            let words = format!("added the tags {}", added.join(", "));
-            flag.tags = sorted_tags(flag.tags.iter().chain(tags).cloned().collect());
-            if flag.tags.len() > TAGS_MAX {
-                let detail = format!("a flag can have at most {TAGS_MAX} tags");
-                problems.add(format!("{path}.values"), "too_many", detail);
-            }
-            words
-        }
-        DefinitionInstruction::RemoveTags(tags) => {
-            let (removed, kept): (Vec<String>, Vec<String>) =
-                flag.tags.drain(..).partition(|tag| tags.contains(tag));
-            flag.tags = kept;
-            format!("removed the tags {}", removed.join(", "))
-        }
-        DefinitionInstruction::SetTemporary(temporary) => {
-            flag.temporary = *temporary;
-            format!("made the flag {}", if *temporary { "temporary" } else { "permanent" })
-        }
-        DefinitionInstruction::SetClientSideAvailability { side, available } => {
-            let availability = &mut flag.client_side_availability;
-            let (field, who) = match side {
-                ClientSide::UsingEnvironmentId => {
-                    (&mut availability.using_environment_id, "browsers")
-                }
-                ClientSide::UsingMobileKey => {
-                    (&mut availability.using_mobile_key, "mobile applications")
-                }
-            };
-            *field = *available;
-            format!("made the flag {} to {who}", if *available { "visible" } else { "invisible" })
-        }
-        DefinitionInstruction::AddVariation(variation) => {
-            add_variation(flag, variation, path, problems);
-            format!("added the variation `{}`", variation.key)
-        }
-        DefinitionInstruction::UpdateVariation { variation, value, name } => {
-            update_variation(flag, variation, value.as_ref(), name.as_ref(), path, problems);
-            format!("changed the variation `{variation}`")
-        }
+fn read_custom_property(kind: &str, fields: &mut Fields<'_>) -> DefinitionInstruction {
+    let key = fields.required_text("key", NAME_CHARS_MAX);
+    if key.is_empty() && fields.problems().is_empty() {
+        fields.refuse("key", "required", "must not be empty");
     }
-}
-
-fn add_variation(
-    flag: &mut FlagDefinition,
-    variation: &Variation,
-    path: &str,
-    problems: &mut Problems,
-) {
-    if flag.variation_index(variation.key.as_str()).is_some() {
-        let detail = format!("`{}` is a variation already", variation.key);
-        problems.add(format!("{path}.key"), "duplicate_variation", detail);
-    } else if !flag.kind.admits(&variation.value) {
-        wrong_kind(flag, path, problems);
-    } else if flag.variations.len() == VARIATIONS_MAX {
-        let detail = format!("a flag can have at most {VARIATIONS_MAX} variations");
-        problems.add(path, "too_many", detail);
-    } else {
-        flag.variations.push(variation.clone());
+    let name = fields.text("name", NAME_CHARS_MAX);
+    if kind == "replaceCustomProperties" && !fields.has("values") {
+        fields.missing("values");
     }
-}
-
-fn update_variation(
-    flag: &mut FlagDefinition,
-    key: &str,
-    value: Option<&Value>,
-    name: Option<&String>,
-    path: &str,
-    problems: &mut Problems,
-) {
-    let kind = flag.kind;
-    let Some(found) = flag.variations.iter_mut().find(|each| each.key.as_str() == key) else {
-        let detail = unknown_variation(key, &flag.variations);
-        return problems.add(format!("{path}.variation"), "unknown_variation", detail);
+    let values = fields.texts("values", CUSTOM_VALUES_MAX, NAME_CHARS_MAX);
+    let edit = match kind {
+        "addCustomProperties" => ListEdit::Add(values),
+        "removeCustomProperties" => ListEdit::Remove(values),
+        _ => ListEdit::Replace(values),
     };
-    if let Some(name) = name {
-        found.name.clone_from(name);
-    }
-    match value {
-        Some(value) if kind.admits(value) => found.value = value.clone(),
-        Some(_) => wrong_kind(flag, path, problems),
-        None => {}
-    }
-}
-
-fn wrong_kind(flag: &FlagDefinition, path: &str, problems: &mut Problems) {
-    let detail = format!("must be a value of kind {}", flag.kind.as_str());
-    problems.add(format!("{path}.value"), "variation_kind", detail);
+    DefinitionInstruction::EditCustomProperty { key, name, edit }
 }

@@ -1,16 +1,11 @@
-//! The instructions that edit a flag's configuration in one environment, and how they are read.
+//! The instructions that edit a flag's configuration in one environment, and what they refer to.
+//!
+//! How they are read is in `decode`.
 
-use crate::change::read;
 use crate::change::read::ServeSpec;
-use crate::model::decode::Fields;
-use crate::model::decode::object;
-use crate::model::decode::wrong_type;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
-use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
-use crate::model::limit::INSTRUCTIONS_MAX;
-use crate::model::limit::NAME_CHARS_MAX;
-use crate::model::limit::TARGET_KEYS_MAX;
+use crate::model::key::is_key;
 use crate::model::problem::Problems;
 use crate::model::rule::Clause;
 use serde_json::Value;
@@ -32,6 +27,8 @@ pub enum Instruction {
     },
     /// Adds a rule, last or before another.
     AddRule {
+        /// The id that it gets; `None` makes one.
+        id: Option<String>,
         /// For people; may be empty.
         description: String,
         /// All must match.
@@ -46,12 +43,56 @@ pub enum Instruction {
         /// Its id.
         rule_id: String,
     },
+    /// Puts the rules into another order.
+    ReorderRules {
+        /// The ids of all rules.
+        rule_ids: Vec<String>,
+    },
+    /// Puts other rules in the place of all that are there.
+    ReplaceRules(Vec<RuleSpec>),
+    /// Sets what people call a rule.
+    UpdateRuleDescription {
+        /// The rule.
+        rule_id: String,
+        /// May be empty.
+        description: String,
+    },
+    /// Sets what a rule leads to.
+    UpdateRuleVariationOrRollout {
+        /// The rule.
+        rule_id: String,
+        /// What is served.
+        serve: ServeSpec,
+    },
+    /// Changes the clauses of a rule.
+    EditClauses {
+        /// The rule.
+        rule_id: String,
+        /// What is changed.
+        edit: ClauseEdit,
+    },
     /// Gives a variation to contexts by their keys; takes them from the variation that they had.
     AddTargets(TargetSpec),
     /// Takes contexts from a variation's targets.
     RemoveTargets(TargetSpec),
+    /// Puts other targets in the place of all that are there.
+    ReplaceTargets(Vec<TargetSpec>),
+    /// Removes all targets of one kind.
+    ClearTargets {
+        /// The kind of the contexts.
+        context_kind: String,
+        /// Only those of this variation.
+        variation: Option<String>,
+    },
     /// Makes another flag's variation a condition.
     AddPrerequisite {
+        /// The other flag.
+        key: FlagKey,
+        /// The variation that it must serve.
+        variation: String,
+    },
+    /// Sets which variation a condition asks for.
+    UpdatePrerequisite {
         /// The other flag.
         key: FlagKey,
         /// The variation that it must serve.
@@ -61,6 +102,51 @@ pub enum Instruction {
     RemovePrerequisite {
         /// The other flag.
         key: FlagKey,
+    },
+    /// Puts other conditions in the place of all that are there: flags, and the variations that they must serve.
+    ReplacePrerequisites(Vec<(FlagKey, String)>),
+}
+
+/// A rule that takes its place among others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RuleSpec {
+    /// The id of the rule that it goes on from, or that it gets; `None` makes one.
+    pub id: Option<String>,
+    /// For people; may be empty.
+    pub description: String,
+    /// All must match.
+    pub clauses: Vec<Clause>,
+    /// What is served.
+    pub serve: ServeSpec,
+}
+
+/// What is changed of a rule's clauses, of a flag's rule as of a segment's.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClauseEdit {
+    /// Adds clauses, last.
+    Add(Vec<Clause>),
+    /// Removes those with these ids.
+    Remove(Vec<String>),
+    /// Replaces one, which keeps its id and its place.
+    Update {
+        /// Its id.
+        clause_id: String,
+        /// What it becomes.
+        clause: Clause,
+    },
+    /// Adds values to one, as far as it lacks them.
+    AddValues {
+        /// Its id.
+        clause_id: String,
+        /// The values.
+        values: Vec<Value>,
+    },
+    /// Removes values from one, as far as it has them.
+    RemoveValues {
+        /// Its id.
+        clause_id: String,
+        /// The values.
+        values: Vec<Value>,
     },
 }
 
@@ -73,123 +159,6 @@ pub struct TargetSpec {
     pub values: Vec<String>,
     /// The variation.
     pub variation: String,
-}
-
-type Read = fn(&mut Fields<'_>) -> Option<Instruction>;
-
-const READERS: &[(&str, Read)] = &[
-    ("turnFlagOn", |_| Some(Instruction::TurnFlagOn)),
-    ("turnFlagOff", |_| Some(Instruction::TurnFlagOff)),
-    ("updateFallthroughVariationOrRollout", |fields| {
-        read::serve(fields).map(Instruction::UpdateFallthroughVariationOrRollout)
-    }),
-    ("updateOffVariation", |fields| {
-        let variation = fields.required_text("variation", NAME_CHARS_MAX);
-        Some(Instruction::UpdateOffVariation { variation })
-    }),
-    ("addRule", read_rule),
-    ("removeRule", |fields| {
-        let rule_id = fields.required_text("ruleId", NAME_CHARS_MAX);
-        Some(Instruction::RemoveRule { rule_id })
-    }),
-    ("addTargets", |fields| Some(Instruction::AddTargets(read_targets(fields)))),
-    ("removeTargets", |fields| Some(Instruction::RemoveTargets(read_targets(fields)))),
-    ("addPrerequisite", |fields| {
-        let key = fields.required_key("key", FlagKey::parse);
-        let variation = fields.required_text("variation", NAME_CHARS_MAX);
-        Some(Instruction::AddPrerequisite { key: key?, variation })
-    }),
-    ("removePrerequisite", |fields| {
-        let key = fields.required_key("key", FlagKey::parse);
-        Some(Instruction::RemovePrerequisite { key: key? })
-    }),
-];
-
-/// The names of the instructions, in the order of the documentation.
-pub const INSTRUCTION_KINDS: [&str; READERS.len()] = {
-    let mut kinds = [""; READERS.len()];
-    let mut i = 0;
-    while i < READERS.len() {
-        #[expect(clippy::indexing_slicing, reason = "evaluated at compile time, within bounds")]
-        let (kind, _) = READERS[i];
-        #[expect(clippy::indexing_slicing, reason = "evaluated at compile time, within bounds")]
-        {
-            kinds[i] = kind;
-        }
-        i += 1;
-    }
-    kinds
-};
-
-/// Reads the list of instructions that stands in the field `instructions` of a body.
-///
-/// Problems are noted with paths from the root of the body.
-pub fn decode_instructions(fields: &mut Fields<'_>) -> Vec<Instruction> {
-    decode_list(fields, &INSTRUCTION_KINDS, |kind, fields| {
-        let (_, read) = READERS.iter().find(|(name, _)| *name == kind)?;
-        read(fields)
-    })
-}
-
-/// Reads the field `instructions`, whose items are objects with one of the `kinds`.
-pub(crate) fn decode_list<T>(
-    fields: &mut Fields<'_>,
-    kinds: &[&str],
-    mut read: impl FnMut(&str, &mut Fields<'_>) -> Option<T>,
-) -> Vec<T> {
-    if !fields.has("instructions") {
-        fields.missing("instructions");
-    }
-    if read::has_too_many_patterns(fields, "instructions") {
-        fields.take("instructions");
-        return Vec::new();
-    }
-    fields.list("instructions", INSTRUCTIONS_MAX, |item, path, problems| {
-        let kind = match item.get("kind") {
-            Some(Value::String(kind)) => kind.clone(),
-            Some(other) => {
-                wrong_type(problems, &format!("{path}.kind"), "a string", other);
-                return None;
-            }
-            None if item.is_object() => {
-                problems.add(format!("{path}.kind"), "required", "`kind` is required");
-                return None;
-            }
-            None => {
-                wrong_type(problems, path, "an object", &item);
-                return None;
-            }
-        };
-        if !kinds.contains(&kind.as_str()) {
-            let detail =
-                format!("`{kind}` is not an instruction here; known are {}", kinds.join(", "));
-            problems.add(format!("{path}.kind"), "unknown_instruction", detail);
-            return None;
-        }
-        let read_one = |fields: &mut Fields<'_>| {
-            fields.take("kind");
-            read(&kind, fields)
-        };
-        object(item, path, problems, read_one).flatten()
-    })
-}
-
-fn read_rule(fields: &mut Fields<'_>) -> Option<Instruction> {
-    let description = fields.text("description", NAME_CHARS_MAX).unwrap_or_default();
-    let clauses = read::clauses(fields);
-    let before_rule_id = fields.text("beforeRuleId", NAME_CHARS_MAX);
-    let serve = read::serve(fields)?;
-    Some(Instruction::AddRule { description, clauses, serve, before_rule_id })
-}
-
-fn read_targets(fields: &mut Fields<'_>) -> TargetSpec {
-    let context_kind = read::context_kind(fields, "contextKind");
-    let variation = fields.required_text("variation", NAME_CHARS_MAX);
-    if !fields.has("values") {
-        fields.missing("values");
-    }
-    let values = fields.texts("values", TARGET_KEYS_MAX, CONTEXT_KEY_CHARS_MAX);
-    TargetSpec { context_kind, values, variation }
 }
 
 /// What a change refers to beside its own flag.
@@ -209,13 +178,40 @@ pub fn references(instructions: &[Instruction]) -> References {
             Instruction::AddPrerequisite { key, .. } => {
                 references.flags.insert(key.clone());
             }
+            Instruction::UpdatePrerequisite { key, .. } => {
+                references.flags.insert(key.clone());
+            }
+            Instruction::ReplacePrerequisites(list) => {
+                references.flags.extend(list.iter().map(|(key, _)| key.clone()));
+            }
             Instruction::AddRule { clauses, .. } => {
                 references.segments.extend(segments_of(clauses));
             }
+            Instruction::ReplaceRules(rules) => {
+                let clauses = rules.iter().flat_map(|rule| &rule.clauses);
+                references.segments.extend(segments_of(clauses));
+            }
+            Instruction::EditClauses { edit, .. } => references.segments.extend(edit.segments()),
             _ => {}
         }
     }
     references
+}
+
+impl ClauseEdit {
+    /// The segments that may be asked for afterwards and were not before. Values may be of any operator: what is no segment is
+    /// not found, and not asked for.
+    pub(crate) fn segments(&self) -> Vec<SegmentKey> {
+        match self {
+            Self::Add(clauses) => segments_of(clauses).collect(),
+            Self::Update { clause, .. } => segments_of([clause]).collect(),
+            Self::AddValues { values, .. } => {
+                let texts = values.iter().filter_map(Value::as_str);
+                texts.filter(|text| is_key(text)).map(SegmentKey::stored).collect()
+            }
+            Self::Remove(_) | Self::RemoveValues { .. } => Vec::new(),
+        }
+    }
 }
 
 /// Returns the segments that clauses ask for.
@@ -226,21 +222,29 @@ pub fn segments_of<'c>(
     asking.flat_map(|clause| &clause.values).filter_map(Value::as_str).map(SegmentKey::stored)
 }
 
-/// Notes that a clause asks for a segment that does not exist.
+/// Notes that clauses ask for a segment that does not exist.
 pub(crate) fn check_segments(
     clauses: &[Clause],
     path: &str,
     exists: impl Fn(&str) -> bool,
     problems: &mut Problems,
 ) {
-    for (i, clause) in clauses.iter().enumerate().filter(|(_, c)| c.op == "segmentMatch") {
-        for (j, key) in clause.values.iter().enumerate() {
-            if let Some(key) = key.as_str().filter(|key| !exists(key)) {
-                let path = format!("{path}.clauses[{i}].values[{j}]");
-                let detail =
-                    format!("`{key}` is not a segment of this environment; create it first");
-                problems.add(path, "unknown_segment", detail);
-            }
+    for (i, clause) in clauses.iter().enumerate() {
+        check_segments_among(clause, &format!("{path}.clauses[{i}]"), &exists, problems);
+    }
+}
+
+/// Notes that the clause at `path` asks for a segment that does not exist.
+pub(crate) fn check_segments_among(
+    clause: &Clause,
+    path: &str,
+    exists: impl Fn(&str) -> bool,
+    problems: &mut Problems,
+) {
+    for (j, key) in clause.values.iter().enumerate().filter(|_| clause.op == "segmentMatch") {
+        if let Some(key) = key.as_str().filter(|key| !exists(key)) {
+            let detail = format!("`{key}` is not a segment of this environment; create it first");
+            problems.add(format!("{path}.values[{j}]"), "unknown_segment", detail);
         }
     }
 }

@@ -51,12 +51,16 @@ pub(crate) fn hash_not_served() -> &'static str {
 /// Notes that the rules or instructions in the field `name` have more patterns than a flag or segment may have.
 ///
 /// Comes before they are read, because reading builds each of them.
-pub(crate) fn has_too_many_patterns(fields: &mut Fields<'_>, name: &str) -> bool {
+pub fn has_too_many_patterns(fields: &mut Fields<'_>, name: &str) -> bool {
     fn items<'v>(value: &'v Value, name: &str) -> &'v [Value] {
         value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
     let rules = fields.peek(name).and_then(Value::as_array).into_iter().flatten();
-    let clauses = rules.flat_map(|rule| items(rule, "clauses"));
+    // A change has instructions, and an instruction may also hold rules, or one clause.
+    let rules = rules.flat_map(|each| items(each, "instructions").iter().chain([each]));
+    let nested = |each| items(each, "rules").iter().chain([each]);
+    let own = |rule| items(rule, "clauses").iter().chain(Value::get(rule, "clause"));
+    let clauses = rules.flat_map(nested).flat_map(own);
     let matching = clauses.filter(|clause| clause.get("op").is_some_and(|op| op == "matches"));
     let n_patterns: usize = matching.map(|clause| items(clause, "values").len()).sum();
     let has_too_many = n_patterns > PATTERNS_MAX;
@@ -73,12 +77,21 @@ pub(crate) fn too_many_patterns() -> String {
 
 /// Reads the field `clauses`.
 pub(crate) fn clauses(fields: &mut Fields<'_>) -> Vec<Clause> {
-    fields.list("clauses", CLAUSES_MAX, |item, path, problems| {
+    let path = fields.path("clauses");
+    let clauses = fields.list("clauses", CLAUSES_MAX, |item, path, problems| {
         object(item, path, problems, |fields| clause(fields, path))
-    })
+    });
+    for (i, clause) in clauses.iter().enumerate().filter(|(_, clause)| !clause.id.is_empty()) {
+        if clauses.iter().take(i).any(|earlier| earlier.id == clause.id) {
+            let detail = format!("`{}` is the id of an earlier clause", clause.id);
+            fields.problems().add(format!("{path}[{i}].id"), "duplicate_clause", detail);
+        }
+    }
+    clauses
 }
 
-fn clause(fields: &mut Fields<'_>, path: &str) -> Clause {
+/// Reads the fields of a clause.
+pub(crate) fn clause(fields: &mut Fields<'_>, path: &str) -> Clause {
     let context_kind = context_kind(fields, "contextKind");
     let n_before = fields.problems().as_slice().len();
     for name in ["op", "values"] {
@@ -87,6 +100,7 @@ fn clause(fields: &mut Fields<'_>, path: &str) -> Clause {
         }
     }
     let clause = Clause {
+        id: fields.text("id", NAME_CHARS_MAX).unwrap_or_default(),
         context_kind,
         attribute: fields.text("attribute", NAME_CHARS_MAX).unwrap_or_default(),
         op: fields.text("op", NAME_CHARS_MAX).unwrap_or_default(),

@@ -13,6 +13,8 @@ pub struct Moved {
     pub from: BTreeMap<i64, u32>,
     /// The share of each variation after, by index.
     pub to: BTreeMap<i64, u32>,
+    /// The share that goes from one variation to another, for each pair between which anybody moves.
+    pub between: BTreeMap<(i64, i64), u32>,
 }
 
 /// Divides the ring anew so that every slot that may keep its owner keeps it.
@@ -27,7 +29,8 @@ pub fn rebalance(old: &[Slice], weights: &[(i64, u32)]) -> (Vec<Slice>, Moved) {
     let from = shares(old);
     if from.values().map(|share| u64::from(*share)).sum::<u64>() != u64::from(WEIGHT_TOTAL) {
         let slices = weights.iter().map(|(variation, weight)| slice(*variation, *weight));
-        let moved = Moved { moved_milli_pct: WEIGHT_TOTAL, from, to };
+        let between = BTreeMap::new();
+        let moved = Moved { moved_milli_pct: WEIGHT_TOTAL, from, to, between };
         return (merged(slices), moved);
     }
     let (pieces, moved_milli_pct) = release(old, &from, &to);
@@ -36,12 +39,14 @@ pub fn rebalance(old: &[Slice], weights: &[(i64, u32)]) -> (Vec<Slice>, Moved) {
         (*variation, weight - kept)
     });
     let slices = hand_out(&pieces, missing.collect());
-    (slices, Moved { moved_milli_pct, from, to })
+    let Moved { between, .. } = moved_between(old, &slices);
+    (slices, Moved { moved_milli_pct, from, to, between })
 }
 
 /// Compares two rings, slot by slot.
 pub(crate) fn moved_between(old: &[Slice], new: &[Slice]) -> Moved {
     let mut moved_milli_pct = 0;
+    let mut between = BTreeMap::new();
     let mut rest_of_new = new.iter().copied().filter(|slice| slice.weight_milli_pct > 0);
     let mut current = rest_of_new.next();
     for slice in old {
@@ -50,6 +55,8 @@ pub(crate) fn moved_between(old: &[Slice], new: &[Slice]) -> Moved {
             let n_shared = n_left.min(other.weight_milli_pct);
             if other.variation != slice.variation {
                 moved_milli_pct += n_shared;
+                let pair: &mut u32 = between.entry((slice.variation, other.variation)).or_default();
+                *pair = pair.saturating_add(n_shared);
             }
             n_left -= n_shared;
             other.weight_milli_pct -= n_shared;
@@ -58,7 +65,7 @@ pub(crate) fn moved_between(old: &[Slice], new: &[Slice]) -> Moved {
             }
         }
     }
-    Moved { moved_milli_pct, from: shares(old), to: shares(new) }
+    Moved { moved_milli_pct, from: shares(old), to: shares(new), between }
 }
 
 /// A stretch of the ring, with its owner unless it was given up.

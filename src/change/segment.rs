@@ -7,12 +7,14 @@ use crate::change::read;
 use crate::model::decode::Fields;
 use crate::model::decode::object;
 use crate::model::environment::ServerSdk;
+use crate::model::flag::sorted_tags;
 use crate::model::key::SegmentKey;
 use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
 use crate::model::limit::CONTEXT_KINDS_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::RULES_MAX;
 use crate::model::limit::SEGMENT_KEYS_MAX;
+use crate::model::limit::TAGS_MAX;
 use crate::model::limit::TEXT_CHARS_MAX;
 use crate::model::problem::Problems;
 use crate::model::rule::ROLLOUT_HASHES;
@@ -49,6 +51,7 @@ pub fn decode_segment(
             key: key.clone().unwrap_or_else(|| SegmentKey::stored("")),
             name: name.or_else(|| key.as_ref().map(SegmentKey::to_string)).unwrap_or_default(),
             description: fields.text("description", TEXT_CHARS_MAX).unwrap_or_default(),
+            tags: sorted_tags(fields.texts("tags", TAGS_MAX, NAME_CHARS_MAX)),
             included: fields.texts("included", SEGMENT_KEYS_MAX, CONTEXT_KEY_CHARS_MAX),
             excluded: fields.texts("excluded", SEGMENT_KEYS_MAX, CONTEXT_KEY_CHARS_MAX),
             included_contexts: context_lists(fields, "includedContexts"),
@@ -116,12 +119,14 @@ fn read_rules(
 
 fn read_rule(fields: &mut Fields<'_>, new_rule_id: &mut dyn FnMut() -> String) -> SegmentRule {
     let id = fields.text("id", NAME_CHARS_MAX).filter(|id| !id.is_empty());
+    let description = fields.text("description", NAME_CHARS_MAX).unwrap_or_default();
     let clauses = read::clauses(fields);
     let weight = fields.integer("weight", 0..=i64::from(WEIGHT_TOTAL));
     let bucket_by = read::bucket_by(fields, "bucketBy");
     let hash = fields.word("hash", ROLLOUT_HASHES);
     SegmentRule {
         id: id.unwrap_or_else(new_rule_id),
+        description,
         clauses,
         weight_milli_pct: weight.and_then(|weight| u32::try_from(weight).ok()),
         bucket_by,

@@ -1,4 +1,4 @@
-//! `vexil flag`, `vexil kill` and `vexil restore`.
+//! `vexil flag`.
 
 use crate::cli::Common;
 use crate::cli::output::print_rows;
@@ -10,34 +10,10 @@ use crate::cli::usage::usage;
 use crate::model::key::FlagKey;
 use crate::model::key::KEY_RULE;
 use anyhow::Context;
-use anyhow::bail;
 use clap::Args;
 use clap::Subcommand;
-use percent_encoding::NON_ALPHANUMERIC;
-use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
 use serde_json::json;
-
-/// Which flags, and why.
-#[derive(Debug, Args)]
-pub(super) struct EmergencyArgs {
-    /// The flags
-    #[arg(required = true, value_parser = flag_key)]
-    flags: Vec<FlagKey>,
-    /// Why; kept in the audit log
-    #[arg(long)]
-    comment: Option<String>,
-    /// Waits until every replica serves it, and fails if one has not said so in time
-    #[arg(long)]
-    wait: bool,
-    /// How long to wait for the replicas: 5s, 500ms, up to 30s
-    #[arg(long, requires = "wait", default_value = "5s")]
-    timeout: String,
-    #[command(flatten)]
-    target: Target,
-    #[command(flatten)]
-    common: Common,
-}
 
 /// What can be done with flags.
 #[derive(Debug, Subcommand)]
@@ -127,72 +103,6 @@ const FLAG_COLUMNS: &[(&str, &str)] = &[
     ("KILLED", "/killed/killedAt"),
     ("NAME", "/name"),
 ];
-
-/// Kills flags, one after another.
-pub(super) async fn kill(args: EmergencyArgs) -> anyhow::Result<()> {
-    let columns = [
-        ("KILLED", "/flag"),
-        ("ENVIRONMENT", "/environment"),
-        ("VERSION", "/version"),
-        ("WAS ON", "/was/on"),
-    ];
-    emergency(args, "kill", &columns).await
-}
-
-/// Restores flags, one after another.
-pub(super) async fn restore(args: EmergencyArgs) -> anyhow::Result<()> {
-    let columns = [
-        ("RESTORED", "/flag"),
-        ("ENVIRONMENT", "/environment"),
-        ("VERSION", "/version"),
-        ("ON", "/on"),
-    ];
-    emergency(args, "restore", &columns).await
-}
-
-async fn emergency(
-    args: EmergencyArgs,
-    verb: &str,
-    columns: &[(&str, &str)],
-) -> anyhow::Result<()> {
-    let client = args.common.connection.client()?;
-    let body =
-        args.comment.as_ref().map_or_else(|| json!({}), |comment| json!({"comment": comment}));
-    let mut query = args.target.query();
-    if args.wait {
-        let start = if query.is_empty() { '?' } else { '&' };
-        let timeout = utf8_percent_encode(&args.timeout, NON_ALPHANUMERIC);
-        query.push_str(&format!("{start}wait=applied&timeout={timeout}"));
-    }
-    let mut done = Vec::new();
-    let mut failed = Ok(());
-    for flag in &args.flags {
-        match client.post(&format!("/{verb}/{flag}{query}"), &body).await {
-            Ok(answer) => {
-                failed = failed.and(unconfirmed(flag, &answer));
-                done.push(answer);
-            }
-            Err(error) => {
-                failed = Err(error.context(format!("could not {verb} `{flag}`")));
-                break;
-            }
-        }
-    }
-    // What was done is told, whatever came after it.
-    if !done.is_empty() {
-        print_rows(args.common.output, &Value::Array(done), columns)?;
-    }
-    failed
-}
-
-/// Fails if replicas have not confirmed; it is done all the same.
-fn unconfirmed(flag: &FlagKey, answer: &Value) -> anyhow::Result<()> {
-    let names = answer.get("unconfirmed").and_then(Value::as_array);
-    let Some(names) = names else { return Ok(()) };
-    let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
-    let names = names.join(", ");
-    bail!("`{flag}` is done, but these replicas have not confirmed it: {names}")
-}
 
 /// Does something with flags.
 pub(super) async fn run(command: FlagCommand) -> anyhow::Result<()> {

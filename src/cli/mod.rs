@@ -4,6 +4,7 @@
 
 mod client;
 mod demo;
+mod emergency;
 mod eval;
 mod flag;
 mod history;
@@ -40,9 +41,9 @@ enum Command {
     /// Prints the description of the HTTP API
     Openapi,
     /// Kills flags: everyone gets their off variations at once
-    Kill(flag::EmergencyArgs),
+    Kill(emergency::EmergencyArgs),
     /// Undoes kills: the flags are as before
-    Restore(flag::EmergencyArgs),
+    Restore(emergency::RestoreArgs),
     /// Accepts that the database lacks what was served, as after a restored backup
     AcceptHistory(history::AcceptArgs),
     /// Lists, shows, creates and switches flags
@@ -79,8 +80,8 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Demo(args) => Box::pin(demo::demo(args)).await,
         Command::Migrate(settings) => serve::migrate(settings).await,
         Command::Openapi => output::print(openapi::yaml()?),
-        Command::Kill(args) => flag::kill(args).await,
-        Command::Restore(args) => flag::restore(args).await,
+        Command::Kill(args) => emergency::kill(args).await,
+        Command::Restore(args) => emergency::restore(args).await,
         Command::AcceptHistory(args) => history::accept(args).await,
         Command::Flag(command) => Box::pin(flag::run(command)).await,
         Command::Eval(args) => eval::run(args).await,

@@ -9,6 +9,7 @@ use crate::model::change::Kill;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
+use crate::store::KillRecord;
 use crate::store::within_timeout;
 
 /// A flag that is killed.
@@ -46,12 +47,16 @@ impl Control {
     ) -> Result<Killed, ControlError> {
         within_timeout(async {
             let locked = self.lock_flag(project, env_key, key).await?;
-            let Locked { tx, env, version, mut flag, now } = locked;
+            let Locked { mut tx, env, version, mut flag, now } = locked;
             if let Some(kill) = flag.killed.filter(|_| !flag.config.on) {
                 return Ok(Killed { kill, version: version - 1 });
             }
             let by = author.actor.name.clone();
-            let kill = Kill { at: now, by, version, was_on: flag.config.on };
+            let kill = Kill { id: self.ids.next(), at: now, by, version, was_on: flag.config.on };
+            let flags = vec![key.clone()];
+            let id = kill.id.clone();
+            let record = KillRecord { id, version, flags, tags: Vec::new(), at: now };
+            tx.insert_kill(env, &record).await?;
             flag.config.on = false;
             flag.killed = Some(kill.clone());
             flag.version = version;

@@ -1,12 +1,14 @@
 //! Definitions of flags: what is the same in every environment.
 
 use crate::change::DefinitionInstruction;
-use crate::change::apply_to_definition;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Served;
+use crate::control::change_set::ChangeSet;
+use crate::control::change_set::Part;
+use crate::control::change_set::PartChanged;
 use crate::control::project::initial_salt;
 use crate::model::change::EnvId;
 use crate::model::flag::FlagDefinition;
@@ -86,7 +88,7 @@ impl Control {
         .await
     }
 
-    /// Changes a flag's definition; returns the definition and what was done, in words.
+    /// Changes a flag's definition.
     ///
     /// # Errors
     ///
@@ -97,32 +99,14 @@ impl Control {
         project: &ProjectKey,
         key: &FlagKey,
         change: DefinitionChange,
-    ) -> Result<(FlagDefinition, Vec<String>), ControlError> {
-        within_timeout(async {
-            let now = self.clock.now();
-            let mut tx = self.store.write().await?;
-            if !tx.lock_project(project).await? {
-                return Err(ControlError::not_found("project", project));
-            }
-            let touched = self.lock_environments(&mut tx, project, now).await?;
-            let Some((old, false)) = tx.definition(project, key).await? else {
-                return Err(ControlError::not_found("flag", key));
-            };
-            let (new, changes) = apply_to_definition(&old, &change.instructions)?;
-            if changes.is_empty() || change.is_dry_run {
-                return Ok((new, changes));
-            }
-            tx.update_definition(project, &new).await?;
-            for env in &touched {
-                tx.touch_config(env.id, key, env.version, now).await?;
-            }
-            let words = changes.clone();
-            let action = "flag.update";
-            let raw = Some(change.raw);
-            self.complete(tx, author, action, project, key, raw, words, &touched, now).await?;
-            Ok((new, changes))
-        })
-        .await
+    ) -> Result<(FlagDefinition, PartChanged), ControlError> {
+        let DefinitionChange { instructions, raw, is_dry_run } = change;
+        let part = Part::Definition { flag: key.clone(), instructions };
+        let set = ChangeSet { parts: vec![part], raw, if_version: None, is_dry_run };
+        let (mut done, _) = self.change_one(author, project, set).await?;
+        let definition = done.definition.take();
+        let definition = definition.ok_or_else(|| ControlError::not_found("flag", key))?;
+        Ok((definition, done))
     }
 
     /// Deletes a flag everywhere; its key stays taken.

@@ -1,15 +1,14 @@
 //! Configurations of flags: the change language at work, in one environment.
 
 use crate::change::Instruction;
-use crate::change::Moved;
-use crate::change::Scene;
-use crate::change::apply;
-use crate::change::references;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Served;
+use crate::control::change_set::ChangeSet;
+use crate::control::change_set::Part;
+use crate::control::change_set::PartChanged;
 use crate::model::change::EnvId;
 use crate::model::change::Kill;
 use crate::model::key::EnvKey;
@@ -18,10 +17,7 @@ use crate::model::key::ProjectKey;
 use crate::model::rule::FlagConfig;
 use crate::store::StoredFlag;
 use crate::store::Tx;
-use crate::store::within_timeout;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 
 /// A change that is asked for.
 #[derive(Debug)]
@@ -43,10 +39,8 @@ pub struct ConfigChanged {
     pub flag: StoredFlag,
     /// The environment's version after it.
     pub version: i64,
-    /// What was done, in words; empty if everything was so already.
-    pub changes: Vec<String>,
-    /// How many contexts get another variation, if a percentage was changed.
-    pub moved: Option<Moved>,
+    /// What was done, and what that means.
+    pub done: PartChanged,
 }
 
 /// A flag of a locked environment.
@@ -74,45 +68,13 @@ impl Control {
         key: &FlagKey,
         change: ConfigChange,
     ) -> Result<ConfigChanged, ControlError> {
-        within_timeout(async {
-            let mut locked = self.lock_flag(project, env_key, key).await?;
-            let current = locked.flag.version;
-            if change.if_version.is_some_and(|version| version != current) {
-                return Err(ControlError::Outdated { current });
-            }
-            let applied = self.apply_to(&mut locked, project, &change.instructions).await?;
-            let Locked { tx, env, version, mut flag, now } = locked;
-            let (mut changes, moved) = (applied.changes, applied.moved);
-            // Whoever turns a killed flag on, or off for good, ends the kill: there is nothing left to restore.
-            let is_turned_off = change.instructions.contains(&Instruction::TurnFlagOff);
-            let ends_kill = flag.killed.is_some() && (applied.config.on || is_turned_off);
-            if applied.config == flag.config && !ends_kill {
-                return Ok(ConfigChanged { flag, version: version - 1, changes, moved });
-            }
-            if ends_kill {
-                flag.killed = None;
-                changes.push("ended the kill: there is nothing to restore".to_owned());
-            }
-            flag.config = applied.config;
-            if change.is_dry_run {
-                // The flag's own version stays: it would be wrong in an `If-Match`.
-                return Ok(ConfigChanged { flag, version, changes, moved });
-            }
-            flag.version = version;
-            flag.changed_at = now;
-            let deed = Deed {
-                action: "flag.change",
-                subject: key.as_str(),
-                project: Some(project),
-                env: Some(env_key),
-                version: Some(version),
-                instructions: Some(change.raw),
-                changes: changes.clone(),
-            };
-            self.put(tx, author, env, &flag, deed).await?;
-            Ok(ConfigChanged { flag, version, changes, moved })
-        })
-        .await
+        let ConfigChange { instructions, raw, if_version, is_dry_run } = change;
+        let part = Part::Config { env: env_key.clone(), flag: key.clone(), instructions };
+        let set = ChangeSet { parts: vec![part], raw, if_version, is_dry_run };
+        let (mut done, versions) = self.change_one(author, project, set).await?;
+        let flag = done.flag.take().ok_or_else(|| ControlError::not_found("flag", key))?;
+        let version = versions.first().map_or(flag.version, |(_, version)| *version);
+        Ok(ConfigChanged { flag, version, done })
     }
 
     /// Locks an environment and reads one of its flags.
@@ -131,41 +93,6 @@ impl Control {
             return Err(ControlError::not_found("flag", key));
         };
         Ok(Locked { tx, env, version, flag, now })
-    }
-
-    /// Loads what instructions refer to and applies them.
-    async fn apply_to(
-        &self,
-        locked: &mut Locked,
-        project: &ProjectKey,
-        instructions: &[Instruction],
-    ) -> Result<crate::change::Applied, ControlError> {
-        let Locked { tx, env, flag, .. } = locked;
-        let wanted = references(instructions);
-        let mut flags = BTreeMap::new();
-        for key in &wanted.flags {
-            if let Some((definition, false)) = tx.definition(project, key).await? {
-                flags.insert(key.clone(), definition);
-            }
-        }
-        let prerequisites =
-            if wanted.flags.is_empty() { BTreeMap::new() } else { tx.prerequisites(*env).await? };
-        let mut segments = BTreeSet::new();
-        for key in wanted.segments {
-            if tx.segment(*env, &key).await?.is_some() {
-                segments.insert(key);
-            }
-        }
-        let server_sdk = tx.server_sdk(*env).await?;
-        let scene = Scene {
-            definition: &flag.definition,
-            config: &flag.config,
-            flags: &flags,
-            prerequisites: &prerequisites,
-            segments: &segments,
-            server_sdk,
-        };
-        Ok(apply(&scene, instructions, &mut || self.ids.next())?)
     }
 
     /// Writes a flag's configuration with everything that belongs to a change, and finishes.

@@ -6,8 +6,10 @@
 //!
 //! Who may do what is decided before, in `auth`; how it looks on the wire, in `http`.
 
+mod change_set;
 mod confirm;
 mod emergency;
+mod emergency_many;
 mod error;
 mod flag;
 mod flag_config;
@@ -18,11 +20,21 @@ mod read;
 mod segment;
 mod stale;
 mod token;
+mod trigger;
 mod usage;
+mod world;
 
+pub use change_set::ChangeSet;
+pub use change_set::ChangedSet;
+pub use change_set::Dependency;
+pub use change_set::Part;
+pub use change_set::PartChanged;
 pub use confirm::Confirmation;
 pub use emergency::Killed;
 pub use emergency::Restored;
+pub use emergency_many::KilledMany;
+pub use emergency_many::RestoredMany;
+pub use emergency_many::Selection;
 pub use error::ControlError;
 pub use flag::DefinitionChange;
 pub use flag_config::ConfigChange;
@@ -34,6 +46,8 @@ pub use project::EnvironmentChange;
 pub use project::initial_salt;
 pub use stale::StaleReason;
 pub use token::TokenRequest;
+pub use trigger::Fired;
+pub use trigger::TriggerRequest;
 pub use usage::FlagUsage;
 pub use usage::StaleFlag;
 pub use usage::UsageFilter;

@@ -16,6 +16,8 @@ use crate::store::StoredSegment;
 use crate::store::TokenRecord;
 use crate::store::Tx;
 use crate::store::within_timeout;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 impl Control {
     /// Returns all projects, by key.
@@ -82,6 +84,19 @@ impl Control {
             Ok(tx.definitions(project).await?)
         })
         .await
+    }
+
+    /// Returns when each flag of a project was created.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn definition_times(
+        &self,
+        project: &ProjectKey,
+    ) -> Result<BTreeMap<FlagKey, Timestamp>, ControlError> {
+        within_timeout(async { Ok(self.store.read().await?.definition_times(project).await?) })
+            .await
     }
 
     /// Returns a definition.

@@ -1,5 +1,6 @@
 //! Segments.
 
+use crate::change::asked_for;
 use crate::change::check_segment_references;
 use crate::change::segments_of;
 use crate::change::settle_hashes;
@@ -140,9 +141,4 @@ impl Control {
         })
         .await
     }
-}
-
-/// The segments that a segment asks for.
-fn asked_for(segment: &Segment) -> Vec<SegmentKey> {
-    segments_of(segment.rules.iter().flat_map(|rule| &rule.clauses)).collect()
 }

@@ -27,7 +27,7 @@ pub enum StaleReason {
     Off,
     /// It is temporary and older than that.
     TemporaryOverdue,
-    /// A flag that it depends on is not there any more, so it serves its off variation to everyone.
+    /// A flag that it depends on is archived or not there any more, so it serves its off variation to everyone.
     MissingPrerequisite,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Watched<'f> {
     /// What was before is old.
     before: Timestamp,
     is_usage_known: bool,
-    /// The flags there are.
+    /// The flags there are, but for those that are archived.
     keys: BTreeSet<&'f FlagKey>,
     /// Flags on which others depend that are on: they are evaluated with those, which is not counted.
     needed: BTreeSet<&'f FlagKey>,
@@ -67,11 +67,12 @@ impl<'f> Watched<'f> {
     ) -> Self {
         let time = SignedDuration::from_hours(i64::from(days) * DAY_HOURS);
         let before = now.checked_sub(time).unwrap_or(Timestamp::UNIX_EPOCH);
-        let on = flags.iter().filter(|flag| flag.config.on);
+        let live = flags.iter().filter(|flag| !flag.definition.archived);
+        let on = live.clone().filter(|flag| flag.config.on);
         Self {
             before,
             is_usage_known: counted_since <= before,
-            keys: flags.iter().map(|flag| &flag.definition.key).collect(),
+            keys: live.map(|flag| &flag.definition.key).collect(),
             needed: on.flat_map(|flag| &flag.config.prerequisites).map(|each| &each.key).collect(),
         }
     }
@@ -84,6 +85,9 @@ pub(super) fn reasons(
     watched: &Watched<'_>,
 ) -> Vec<StaleReason> {
     let mut found = Vec::new();
+    if flag.definition.archived {
+        return found;
+    }
     let is_old = flag.created_at <= watched.before;
     let is_unchanged = flag.changed_at <= watched.before;
     if is_old && watched.is_usage_known {

@@ -129,7 +129,8 @@ pub fn compile(definition: &FlagDefinition, config: &FlagConfig, version: i64) -
             && targets.is_empty()
             && config.rules.is_empty()
             && matches!(fallthrough, Serve::Variation(_)),
-        is_on: config.on,
+        // What was put away is off for everyone who still asks.
+        is_on: config.on && !definition.archived,
         variations: definition
             .variations
             .iter()

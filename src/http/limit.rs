@@ -16,6 +16,7 @@ use crate::http::limit::address::client_of;
 use crate::http::limit::rate::Cell;
 use crate::http::limit::rate::Rate;
 use crate::http::limit::rate::Table;
+use crate::model::token::Digest;
 use crate::model::token::TokenKind;
 use crate::telemetry::LimitLabels;
 use crate::telemetry::Metrics;
@@ -32,8 +33,20 @@ use std::time::Instant;
 /// By how much at most a client is told to wait longer than it must, so that not all come back at once.
 const RETRY_SPREAD: Duration = Duration::from_secs(2);
 /// Routes that are answered whatever else is asked: those that keep a replica in service, and those for emergencies.
-const UNLIMITED_ROUTES: &[&str] =
-    &["/livez", "/readyz", "/health", "/kill/{flag}", "/restore/{flag}"];
+const UNLIMITED_ROUTES: &[&str] = &[
+    "/livez",
+    "/readyz",
+    "/health",
+    "/kill",
+    "/kill/{flag}",
+    "/restore",
+    "/restore/{flag}",
+    "/trigger/{secret}",
+];
+/// Calls of triggers from one address in a second, so that guessing costs the store nothing.
+const TRIGGER_ADDRESS_RPS: u32 = 20;
+/// Calls of one trigger in a second.
+const TRIGGER_RPS: u32 = 2;
 
 /// One limit as it is configured.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,6 +77,8 @@ pub struct Limits {
     replica: Option<(Limit, Cell)>,
     client_address: Option<(Limit, Table)>,
     server_token: Option<(Limit, Table)>,
+    trigger_address: Option<(Limit, Table)>,
+    trigger: Option<(Limit, Table)>,
     trusted_proxies: Vec<IpNet>,
     /// Seeded anew in each process, so that nobody can choose addresses that meet.
     hasher: RandomState,
@@ -77,11 +92,17 @@ impl Limits {
         let client_address =
             limit(settings.client_address, "client_address", "the address of the client");
         let server_token = limit(settings.server_token, "server_token", "the token");
+        let fixed = |rps| LimitSetting { rps, is_shadow: false };
+        let trigger_address =
+            limit(fixed(TRIGGER_ADDRESS_RPS), "trigger_address", "the address of the client");
+        let trigger = limit(fixed(TRIGGER_RPS), "trigger", "the trigger");
         Self {
             started: Instant::now(),
             replica: replica.map(|limit| (limit, Cell::default())),
             client_address: client_address.map(|limit| (limit, Table::new())),
             server_token: server_token.map(|limit| (limit, Table::new())),
+            trigger_address: trigger_address.map(|limit| (limit, Table::new())),
+            trigger: trigger.map(|limit| (limit, Table::new())),
             trusted_proxies: settings.trusted_proxies,
             hasher: RandomState::new(),
         }
@@ -127,6 +148,27 @@ impl Limits {
         }
     }
 
+    /// Counts a call of a trigger, by its secret's digest and by where it comes from.
+    ///
+    /// # Errors
+    ///
+    /// 429 if it is over one of the two limits.
+    pub(crate) fn admit_trigger(
+        &self,
+        digest: &Digest,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        at: Instant,
+    ) -> Result<(), ApiError> {
+        let now = self.since_start(at);
+        if let Some((limit, table)) = &self.trigger_address {
+            let client = client_of(client_address(peer, headers, &self.trusted_proxies));
+            limit.check(table.cell(self.hasher.hash_one(client)), now)?;
+        }
+        let Some((limit, table)) = &self.trigger else { return Ok(()) };
+        limit.check(table.cell(self.hasher.hash_one(digest)), now)
+    }
+
     fn since_start(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.started)
     }
@@ -144,6 +186,15 @@ impl Arrival {
     /// As [`Limits::admit`], unless the route is never limited.
     pub(crate) fn admit_route(&self, route: &str) -> Result<(), ApiError> {
         if UNLIMITED_ROUTES.contains(&route) { Ok(()) } else { self.limits.admit(self.at) }
+    }
+
+    /// As [`Limits::admit_trigger`].
+    pub(crate) fn admit_trigger(
+        &self,
+        digest: &Digest,
+        headers: &HeaderMap,
+    ) -> Result<(), ApiError> {
+        self.limits.admit_trigger(digest, self.peer, headers, self.at)
     }
 
     /// As [`Limits::admit_caller`].

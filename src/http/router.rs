@@ -76,7 +76,9 @@ fn event_routes() -> OpenApiRouter<DataState> {
 /// Routes that read and write the store.
 fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::audit;
+    use admin::change;
     use admin::emergency;
+    use admin::emergency_many;
     use admin::environment;
     use admin::flag;
     use admin::flag_config;
@@ -85,10 +87,13 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::project;
     use admin::segment;
     use admin::token;
+    use admin::trigger;
     use admin::usage;
     OpenApiRouter::new()
         .routes(routes!(emergency::kill_flag))
         .routes(routes!(emergency::restore_flag))
+        .routes(routes!(emergency_many::kill_flags))
+        .routes(routes!(emergency_many::restore_flags))
         .routes(routes!(project::list_projects, project::create_project))
         .routes(routes!(project::find_project, project::update_project, project::delete_project))
         .routes(routes!(environment::list_environments, environment::create_environment))
@@ -101,9 +106,18 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(flag::find_flag, flag::update_flag, flag::delete_flag))
         .routes(routes!(flag_config::list_environment_flags))
         .routes(routes!(flag_config::find_environment_flag, flag_config::update_environment_flag))
+        .routes(routes!(change::change_many))
+        .routes(routes!(trigger::fire_trigger))
+        .routes(routes!(trigger::list_triggers, trigger::create_trigger))
+        .routes(routes!(trigger::revoke_trigger))
         .routes(routes!(import::import_launchdarkly))
         .routes(routes!(segment::list_segments, segment::create_segment))
-        .routes(routes!(segment::find_segment, segment::update_segment, segment::delete_segment))
+        .routes(routes!(
+            segment::find_segment,
+            segment::update_segment,
+            segment::change_segment,
+            segment::delete_segment
+        ))
         .routes(routes!(token::list_environment_tokens, token::create_environment_token))
         .routes(routes!(token::revoke_environment_token))
         .routes(routes!(token::list_tokens, token::create_token))

@@ -33,6 +33,9 @@ pub struct Actor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Kill {
+    /// The id of the kill; empty for one that was made before kills had ids.
+    #[serde(default)]
+    pub id: String,
     /// When.
     pub at: Timestamp,
     /// The name of who did it.

@@ -16,6 +16,7 @@ use crate::model::problem::Problems;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// What type of value a flag serves.
@@ -117,6 +118,28 @@ pub struct FlagDefinition {
     pub client_side_availability: ClientSideAvailability,
     /// What it starts with in an environment.
     pub defaults: Defaults,
+    /// Who looks after it, in their own words: an address, a name, a team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintainer: Option<String>,
+    /// What other systems know about it, by key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom_properties: BTreeMap<String, CustomProperty>,
+    /// Whether nobody should use it any more; it is evaluated all the same.
+    #[serde(default)]
+    pub deprecated: bool,
+    /// Whether it was put away: it is evaluated as if it were off everywhere, and cannot be changed until it is restored.
+    #[serde(default)]
+    pub archived: bool,
+}
+
+/// What another system knows about a flag.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CustomProperty {
+    /// For people.
+    pub name: String,
+    /// Each once, in the order in which they were added.
+    #[serde(default)]
+    pub values: Vec<String>,
 }
 
 impl FlagDefinition {
@@ -175,6 +198,7 @@ fn decode_definition(fields: &mut Fields<'_>) -> Option<FlagDefinition> {
     let temporary = fields.flag("temporary").unwrap_or(false);
     let client_side_availability = decode_availability(fields).unwrap_or_default();
     let defaults = decode_defaults(fields, &variations);
+    let maintainer = fields.name("maintainer");
     let key = key?;
     Some(FlagDefinition {
         name: name.unwrap_or_else(|| key.to_string()),
@@ -186,6 +210,10 @@ fn decode_definition(fields: &mut Fields<'_>) -> Option<FlagDefinition> {
         temporary,
         client_side_availability,
         defaults: defaults?,
+        maintainer,
+        custom_properties: BTreeMap::new(),
+        deprecated: false,
+        archived: false,
     })
 }
 

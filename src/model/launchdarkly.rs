@@ -30,6 +30,7 @@ use crate::model::segment::Segment;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 /// Everything in one environment of LaunchDarkly.
@@ -160,6 +161,10 @@ fn flag_content(key: &str, body: Value) -> Result<(FlagDefinition, FlagConfig), 
         temporary: false,
         client_side_availability: availability,
         defaults,
+        maintainer: None,
+        custom_properties: BTreeMap::new(),
+        deprecated: false,
+        archived: false,
     };
     Ok((definition, config))
 }

@@ -44,6 +44,16 @@ pub const PATTERN_EVALUATED_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const PATTERN_NEST_MAX: u32 = 32;
 /// Bytes of one flag's definition and of its configuration in one environment, each as JSON.
 pub const FLAG_BYTES_MAX: usize = 256 * 1024;
+/// Custom properties of one flag.
+pub const CUSTOM_PROPERTIES_MAX: usize = 64;
+/// Values of one custom property.
+pub const CUSTOM_VALUES_MAX: usize = 64;
+/// Changes of flags and segments in one request.
+pub const CHANGES_MAX: usize = 500;
+/// Instructions in all changes of one request together.
+pub const CHANGES_INSTRUCTIONS_MAX: usize = 2_000;
+/// Flags that one emergency names or that have its tag.
+pub const KILLED_FLAGS_MAX: usize = 10_000;
 /// Instructions in one change.
 pub const INSTRUCTIONS_MAX: usize = 500;
 /// Flags of one project, and so flags in one environment.
@@ -52,6 +62,8 @@ pub const FLAGS_MAX: i64 = 200_000;
 pub const ENVIRONMENTS_MAX: i64 = 1_000;
 /// Segments of one environment.
 pub const SEGMENTS_MAX: i64 = 10_000;
+/// Triggers of one flag in one environment.
+pub const TRIGGERS_MAX: usize = 20;
 /// Live tokens in one installation.
 pub const TOKENS_MAX: i64 = 100_000;
 /// Kinds in one context, and in one list of a segment.

@@ -30,3 +30,4 @@ pub mod rule;
 pub mod segment;
 pub mod strict_json;
 pub mod token;
+pub mod trigger;

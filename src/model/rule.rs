@@ -46,6 +46,11 @@ impl FlagConfig {
         size_problem(self)
     }
 
+    /// Gives every clause an id, for people who want to name it.
+    pub fn name_clauses(&mut self) {
+        self.rules.iter_mut().for_each(|rule| name_clauses(&mut rule.clauses));
+    }
+
     /// The configuration that a flag starts with in an environment: off, and ready to serve its default to everyone.
     ///
     /// The salt is derived and not random, so that the same flag in the same project and environment places users alike
@@ -108,6 +113,9 @@ pub struct Rule {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Clause {
+    /// Unique in the rule. Absent for a clause that has kept its first place; see [`name_clauses`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
     /// The kind of the context that has the attribute. Empty (in old data) means `user`, and that `attribute` is a plain name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub context_kind: String,
@@ -119,6 +127,18 @@ pub struct Clause {
     pub values: Vec<Value>,
     /// Inverts the result, except where the attribute is absent.
     pub negate: bool,
+}
+
+/// Gives each clause of a rule that has none an id, made from its place.
+///
+/// Instructions do this before they move or change clauses, so that an id that was shown once stays with its clause. Clauses that
+/// come later have random ids, so none is given twice.
+pub fn name_clauses(clauses: &mut [Clause]) {
+    for (i, clause) in clauses.iter_mut().enumerate() {
+        if clause.id.is_empty() {
+            clause.id = format!("clause-{}", i + 1);
+        }
+    }
 }
 
 /// Either a fixed variation or a percentage rollout; if both are there, the variation wins.

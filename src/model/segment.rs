@@ -6,6 +6,7 @@ use crate::model::key::SegmentKey;
 use crate::model::rule::Clause;
 use crate::model::rule::RolloutHash;
 use crate::model::rule::is_default;
+use crate::model::rule::name_clauses;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -23,6 +24,9 @@ pub struct Segment {
     /// For people; may be empty.
     #[serde(default)]
     pub description: String,
+    /// Free labels, sorted, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Keys of user contexts that are in.
     #[serde(default)]
     pub included: Vec<String>,
@@ -52,6 +56,13 @@ pub struct Segment {
     pub generation: Option<i64>,
 }
 
+impl Segment {
+    /// Gives every clause an id, for people who want to name it.
+    pub fn name_clauses(&mut self) {
+        self.rules.iter_mut().for_each(|rule| name_clauses(&mut rule.clauses));
+    }
+}
+
 /// Keys of contexts of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -68,6 +79,9 @@ pub struct SegmentTarget {
 pub struct SegmentRule {
     /// Unique in the segment.
     pub id: String,
+    /// For people; may be empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
     /// All must match.
     pub clauses: Vec<Clause>,
     /// The share of the matching contexts that is in, in thousandths of a percent; absent means all.

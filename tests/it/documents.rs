@@ -5,6 +5,7 @@ use crate::harness::Client;
 use crate::harness::Folder;
 use crate::harness::Server;
 use crate::harness::command;
+use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -62,6 +63,10 @@ async fn bodies_have_the_fields_that_the_document_lists() {
         ("/api/v1/projects/shop/flags/f", true, "DefinitionPatch"),
         (&format!("{env}/flags/f"), true, "ConfigPatch"),
         (&format!("{env}/segments"), false, "NewSegment"),
+        ("/api/v1/projects/shop/changes", false, "ChangeSetBody"),
+        ("/kill", false, "EmergencyManyBody"),
+        (&format!("{env}/flags/f/triggers"), false, "NewTrigger"),
+        (&format!("{env}/segments/s"), true, "SegmentPatch"),
         (&format!("{env}/tokens"), false, "NewEnvironmentToken"),
         ("/api/v1/tokens", false, "NewAdminToken"),
         ("/kill/f", false, "EmergencyBody"),
@@ -81,18 +86,22 @@ async fn bodies_have_the_fields_that_the_document_lists() {
     }
 }
 
-/// The examples of `docs/changes.md`: the path and the body of each.
-fn examples(document: &str) -> Vec<(String, Value)> {
+/// The examples of `docs/changes.md`: the method, the path and the body of each.
+fn examples(document: &str) -> Vec<(Method, String, Value)> {
     let mut examples = Vec::new();
-    let mut path = String::new();
+    let mut place = (Method::PATCH, String::new());
     let mut lines = document.lines();
     while let Some(line) = lines.next() {
-        if let Some(found) = line.strip_prefix("`PATCH ").and_then(|rest| rest.split('`').next()) {
-            found.clone_into(&mut path);
+        for (start, method) in [("`PATCH ", Method::PATCH), ("`POST ", Method::POST)] {
+            let found = line.strip_prefix(start).and_then(|rest| rest.strip_suffix('`'));
+            if let Some(found) = found {
+                place = (method, found.to_owned());
+            }
         }
         if line == "```json" {
             let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-            examples.push((path.clone(), serde_json::from_str(&body.join("\n")).unwrap()));
+            let (method, path) = place.clone();
+            examples.push((method, path, serde_json::from_str(&body.join("\n")).unwrap()));
         }
     }
     examples
@@ -114,11 +123,13 @@ async fn the_examples_of_the_change_language_work() {
     let document = read("docs/changes.md");
     let examples = examples(&document);
     assert!(examples.len() >= vexil::change::INSTRUCTION_KINDS.len(), "{examples:?}");
-    for (path, body) in examples {
-        let answer = client.patch(&path, body.clone()).await;
-        assert_eq!(answer.status, 200, "{path} {body}: {}", answer.text);
+    for (method, path, body) in examples {
+        let answer = client.send(client.request(method, &path).json(&body)).await;
+        assert!([200, 201].contains(&answer.status), "{path} {body}: {}", answer.text);
     }
-    for kind in vexil::change::INSTRUCTION_KINDS {
+    let kinds = vexil::change::INSTRUCTION_KINDS.iter();
+    let kinds = kinds.chain(vexil::change::DEFINITION_INSTRUCTION_KINDS);
+    for kind in kinds.chain(vexil::change::SEGMENT_INSTRUCTION_KINDS) {
         assert!(
             document.contains(&format!("\"kind\": \"{kind}\""))
                 || document.contains(&format!("\"kind\":\"{kind}\"")),

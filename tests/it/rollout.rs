@@ -51,8 +51,10 @@ async fn a_quarter_is_a_quarter_and_the_same_everywhere() {
         let quarter = json!([{"kind": "turnFlagOn"}, {"kind": "updateFallthroughVariationOrRollout",
             "rolloutWeights": {"on": 25_000, "off": 75_000}}]);
         let changed = server.admin.change("r", quarter).await.expect(200);
-        let moved =
-            json!({"moved": 25_000, "from": {"off": 100_000}, "to": {"on": 25_000, "off": 75_000}});
+        let moved = json!({
+            "moved": 25_000, "from": {"off": 100_000}, "to": {"on": 25_000, "off": 75_000},
+            "between": [{"from": "off", "to": "on", "moved": 25_000}],
+        });
         assert_eq!(changed["moved"], moved);
         let before = answers(&client).await;
         for (i, answer) in before.iter().enumerate() {

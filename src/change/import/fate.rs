@@ -51,6 +51,7 @@ pub(super) fn of_segments(
             // The file has no names; those that people gave stay.
             segment.name.clone_from(&here.name);
             segment.description.clone_from(&here.description);
+            segment.tags.clone_from(&here.tags);
         }
         let rules = here.map_or(&[][..], |here| &here.rules);
         settle_ids(&mut segment.rules, rules, |rule| &mut rule.id, new_rule_id);
@@ -184,6 +185,9 @@ fn keep_words(new: &mut FlagDefinition, old: &FlagDefinition) -> Vec<String> {
     new.description.clone_from(&old.description);
     new.tags.clone_from(&old.tags);
     new.temporary = old.temporary;
+    new.maintainer.clone_from(&old.maintainer);
+    new.custom_properties.clone_from(&old.custom_properties);
+    (new.deprecated, new.archived) = (old.deprecated, old.archived);
     let stays = |(new, old): &(&Variation, &Variation)| new.value == old.value;
     let pairs = new.variations.iter().zip(&old.variations).enumerate();
     let kept: Vec<usize> = pairs.filter(|(_, pair)| stays(pair)).map(|(i, _)| i).collect();

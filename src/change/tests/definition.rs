@@ -1,5 +1,6 @@
 //! Instructions that edit a flag's definition.
 
+use crate::change::Uses;
 use crate::change::apply_to_definition;
 use crate::change::decode_definition_instructions;
 use crate::change::tests::listed;
@@ -33,7 +34,9 @@ fn change(
     let mut problems = Problems::default();
     let body = json!({"instructions": instructions});
     let list = object(body, "", &mut problems, decode_definition_instructions);
-    apply_to_definition(before, &problems.into_result(list.unwrap())?)
+    let list = problems.into_result(list.unwrap())?;
+    let defined = apply_to_definition(before, &Uses::default(), &list)?;
+    Ok((defined.definition, defined.changes))
 }
 
 #[track_caller]

@@ -220,7 +220,9 @@ fn every_kind_of_instruction_can_be_read() {
     for kind in INSTRUCTION_KINDS {
         let instruction = json!({
             "kind": kind, "variation": "on", "values": ["u"], "ruleId": "r", "key": "b",
-            "clauses": [],
+            "clauses": [], "ruleIds": [], "rules": [], "description": "d", "clauseIds": [],
+            "clauseId": "c", "clause": {"attribute": "a", "op": "in", "values": [1]},
+            "targets": [], "prerequisites": [],
         });
         let problems = decode(&json!([instruction])).err().unwrap_or_default();
         // Nothing is missing, though some of the fields belong to other kinds.

@@ -13,6 +13,7 @@ mod rollout;
 mod rule;
 mod segment;
 mod target;
+mod whole;
 
 use crate::change::Applied;
 use crate::change::Instruction;

@@ -177,7 +177,7 @@ fn contexts() -> Vec<Context> {
 }
 
 /// What is true of every configuration that this server has written.
-fn assert_is_valid(config: &FlagConfig) {
+pub(super) fn assert_is_valid(config: &FlagConfig) {
     let serves = config.rules.iter().map(|rule| &rule.serve).chain([&config.fallthrough]);
     for serve in serves {
         let VariationOrRollout { variation, rollout } = serve;

@@ -40,6 +40,8 @@ pub(crate) struct KilledBody {
     environment: EnvKey,
     /// The environment's version.
     version: i64,
+    /// The id of the kill, by which it can be undone.
+    kill: String,
     #[schema(value_type = String)]
     killed_at: Timestamp,
     was: WasBody,
@@ -81,9 +83,9 @@ pub(crate) async fn kill_flag(
     let author = caller.author(comment);
     let killed = state.control.kill_flag(&author, &project, &environment, &flag).await?;
     let was = WasBody { on: killed.kill.was_on };
-    let (version, killed_at) = (killed.version, killed.kill.at);
+    let (version, killed_at, kill) = (killed.version, killed.kill.at, killed.kill.id);
     let touched = Touched { project: project.clone(), environment: environment.clone() };
-    let body = KilledBody { flag, project, environment, version, killed_at, was };
+    let body = KilledBody { flag, project, environment, version, kill, killed_at, was };
     Ok((Extension(touched), Json(body)))
 }
 

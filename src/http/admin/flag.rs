@@ -4,10 +4,15 @@ use crate::auth;
 use crate::change::decode_definition_instructions;
 use crate::control::DefinitionChange;
 use crate::http::AdminState;
-use crate::http::admin::Items;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::PatchQuery;
+use crate::http::admin::flag_list::Facts;
+use crate::http::admin::flag_list::Item;
+use crate::http::admin::flag_list::ListQuery;
+use crate::http::admin::flag_list::Order;
+use crate::http::admin::flag_list::Page;
+use crate::http::admin::impact::ImpactBody;
 use crate::http::admin::invalid;
 use crate::http::error::ApiError;
 use crate::http::extract::AdminCaller;
@@ -28,6 +33,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A flag that is to be created.
@@ -45,6 +51,8 @@ pub(crate) struct NewFlag {
     tags: Option<Vec<String>>,
     temporary: Option<bool>,
     client_side_availability: Option<ClientSideAvailability>,
+    /// Who looks after it.
+    maintainer: Option<String>,
     /// If it is left out, the first variation is served when the flag is on and the last when it is off.
     defaults: Option<Defaults>,
 }
@@ -64,22 +72,52 @@ pub(crate) struct DefinitionPatch {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DefinitionChanged {
     flag: FlagDefinition,
-    /// What was done, in words; empty if everything was so already.
-    changes: Vec<String>,
+    #[serde(flatten)]
+    impact: ImpactBody,
 }
 
-/// Lists the flags of a project.
+/// Flags of a project.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DefinitionList {
+    #[schema(value_type = Vec<FlagDefinition>)]
+    items: Vec<Item<FlagDefinition>>,
+    /// How many there are on all pages.
+    total: usize,
+    /// The `cursor` of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// Lists the flags of a project; those that are archived only if the filter asks for a state.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/flags", tag = "flags",
-    params(("project" = String, Path)),
-    responses((status = 200, description = "The definitions, by key.", body = Items<FlagDefinition>)))]
+    params(("project" = String, Path),
+        ("limit" = Option<u32>, Query, description = "Flags in one answer, at most 1,000; all if it is left out."),
+        ("cursor" = Option<String>, Query, description = "The `next` of the answer before."),
+        ("filter" = Option<String>, Query, description = "Terms with commas between: `tag:…`, `kind:…`, `state:…`, or a text. All must apply."),
+        ("sort" = Option<String>, Query, description = "`key`, `name` or `created`, with `-` before it to turn it around."),
+        ("fields" = Option<String>, Query, description = "Names of fields with commas between; only these are answered.")),
+    responses((status = 200, description = "The definitions.", body = DefinitionList)))]
 pub(crate) async fn list_flags(
     State(state): State<AdminState>,
     caller: AdminCaller,
     Keys((project,)): Keys<(ProjectKey,)>,
-    _: Params<NoParams>,
-) -> Result<Json<Items<FlagDefinition>>, ApiError> {
+    Params(query): Params<ListQuery>,
+) -> Result<Json<DefinitionList>, ApiError> {
     auth::require_role_in_project(caller.grant(), Role::Viewer, &project)?;
-    Ok(Json(Items { items: state.control.definitions(&project).await? }))
+    let wanted = query.read(false)?;
+    let definitions = state.control.definitions(&project).await?;
+    let times = match wanted.order {
+        Order::Created => state.control.definition_times(&project).await?,
+        Order::Key | Order::Name => BTreeMap::new(),
+    };
+    let facts = |definition: &FlagDefinition| times.get(&definition.key).copied();
+    let page = wanted.page(
+        definitions,
+        |definition| Facts { definition, switches: None, created_at: facts(definition) },
+        |definition| definition,
+    );
+    let Page { items, total, next } = page;
+    Ok(Json(DefinitionList { items, total, next }))
 }
 
 /// Creates a flag; in every environment it starts off.
@@ -135,8 +173,9 @@ pub(crate) async fn update_flag(
     let author = caller.author(comment);
     let change = DefinitionChange { instructions, raw, is_dry_run: query.dry_run };
     let changed = state.control.change_definition(&author, &project, &key, change);
-    let (flag, changes) = changed.await?;
-    Ok(Json(DefinitionChanged { flag, changes }))
+    let (flag, done) = changed.await?;
+    let impact = ImpactBody::new(done, None);
+    Ok(Json(DefinitionChanged { flag, impact }))
 }
 
 /// Deletes a flag everywhere; its key is never given to another flag.

@@ -1,13 +1,17 @@
 //! Configurations of flags: what a flag is in one environment.
 
 use crate::auth;
-use crate::change::Moved;
 use crate::change::decode_instructions;
 use crate::control::ConfigChange;
 use crate::control::ConfigChanged;
 use crate::http::AdminState;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
+use crate::http::admin::flag_list::Facts;
+use crate::http::admin::flag_list::Item;
+use crate::http::admin::flag_list::ListQuery;
+use crate::http::admin::flag_list::Page;
+use crate::http::admin::impact::ImpactBody;
 use crate::http::error::ApiError;
 use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
@@ -31,7 +35,6 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A flag in one environment: its definition, its configuration, and what is known about both.
@@ -79,7 +82,8 @@ impl From<Kill> for KillBody {
 
 impl From<StoredFlag> for FlagBody {
     fn from(flag: StoredFlag) -> Self {
-        let StoredFlag { definition, config, killed, version, created_at, changed_at } = flag;
+        let StoredFlag { definition, mut config, killed, version, created_at, changed_at } = flag;
+        config.name_clauses();
         let killed = killed.map(KillBody::from);
         Self { definition, config, version, killed, created_at, changed_at }
     }
@@ -88,9 +92,15 @@ impl From<StoredFlag> for FlagBody {
 /// The flags of an environment.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FlagList {
-    items: Vec<FlagBody>,
+    #[schema(value_type = Vec<FlagBody>)]
+    items: Vec<Item<FlagBody>>,
     /// The environment's version.
     version: i64,
+    /// How many there are on all pages.
+    total: usize,
+    /// The `cursor` of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 /// A change of a flag in one environment.
@@ -110,48 +120,40 @@ pub(crate) struct FlagChanged {
     flag: FlagBody,
     /// The environment's version after the change.
     version: i64,
-    /// What was done, in words; empty if everything was so already.
-    changes: Vec<String>,
-    /// How many contexts get another variation, if a percentage was changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    moved: Option<MovedBody>,
-    /// What is allowed but may not be meant.
-    warnings: Vec<String>,
+    #[serde(flatten)]
+    impact: ImpactBody,
 }
 
-/// How many contexts get another variation, in thousandths of a percent.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct MovedBody {
-    moved: u32,
-    /// The share of each variation before.
-    from: BTreeMap<String, u32>,
-    /// The share of each variation after.
-    to: BTreeMap<String, u32>,
-}
-
-impl MovedBody {
-    fn new(moved: Moved, definition: &FlagDefinition) -> Self {
-        let named = |shares: BTreeMap<i64, u32>| {
-            let name = |(index, share)| (definition.variation_name(index), share);
-            shares.into_iter().map(name).collect()
-        };
-        Self { moved: moved.moved_milli_pct, from: named(moved.from), to: named(moved.to) }
-    }
-}
-
-/// Lists the flags of an environment with their configurations.
+/// Lists the flags of an environment with their configurations; those that are archived only if the filter asks for a state.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/flags", tag = "flags",
-    params(("project" = String, Path), ("environment" = String, Path)),
-    responses((status = 200, description = "The flags, by key.", body = FlagList)))]
+    params(("project" = String, Path), ("environment" = String, Path),
+        ("limit" = Option<u32>, Query, description = "Flags in one answer, at most 1,000; all if it is left out."),
+        ("cursor" = Option<String>, Query, description = "The `next` of the answer before."),
+        ("filter" = Option<String>, Query, description = "Terms with commas between: `tag:…`, `kind:…`, `state:…`, or a text. All must apply."),
+        ("sort" = Option<String>, Query, description = "`key`, `name` or `created`, with `-` before it to turn it around."),
+        ("fields" = Option<String>, Query, description = "Names of fields with commas between; only these are answered.")),
+    responses((status = 200, description = "The flags.", body = FlagList)))]
 pub(crate) async fn list_environment_flags(
     State(state): State<AdminState>,
     caller: AdminCaller,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
+    Params(query): Params<ListQuery>,
 ) -> Result<Json<FlagList>, ApiError> {
     auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
+    let wanted = query.read(true)?;
     let (flags, version) = state.control.flags(&project, &env).await?;
-    Ok(Json(FlagList { items: flags.into_iter().map(FlagBody::from).collect(), version }))
+    let facts = |flag: &StoredFlag| (flag.config.on, flag.killed.is_some());
+    let page = wanted.page(
+        flags,
+        |flag| Facts {
+            definition: &flag.definition,
+            switches: Some(facts(flag)),
+            created_at: Some(flag.created_at),
+        },
+        FlagBody::from,
+    );
+    let Page { items, total, next } = page;
+    Ok(Json(FlagList { items, version, total, next }))
 }
 
 /// Returns a flag with its configuration in an environment.
@@ -206,26 +208,10 @@ pub(crate) async fn update_environment_flag(
     let change = ConfigChange { instructions, raw, if_version, is_dry_run: query.dry_run };
     let author = caller.author(comment);
     let changed = state.control.change_config(&author, &project, &env, &key, change).await?;
-    let ConfigChanged { flag, version, changes, moved } = changed;
+    let ConfigChanged { flag, version, done } = changed;
     let etag = [(header::ETAG, etag_of(flag.version))];
-    let moved = moved.map(|moved| MovedBody::new(moved, &flag.definition));
-    let warnings = warnings_for(&flag);
-    let flag = FlagBody::from(flag);
-    Ok((etag, Json(FlagChanged { flag, version, changes, moved, warnings })))
-}
-
-/// What is allowed but may not be meant.
-fn warnings_for(flag: &StoredFlag) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (i, rule) in flag.config.rules.iter().enumerate() {
-        if rule.clauses.is_empty() && i + 1 < flag.config.rules.len() {
-            let position = i + 1;
-            warnings.push(format!(
-                "rule {position} has no clauses and so matches everyone; the rules after it are never reached"
-            ));
-        }
-    }
-    warnings
+    let impact = ImpactBody::new(done, Some(&flag.definition));
+    Ok((etag, Json(FlagChanged { flag: FlagBody::from(flag), version, impact })))
 }
 
 fn etag_of(version: i64) -> String {

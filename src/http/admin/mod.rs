@@ -5,15 +5,20 @@
 
 pub(crate) mod applied;
 pub(crate) mod audit;
+pub(crate) mod change;
 pub(crate) mod emergency;
+pub(crate) mod emergency_many;
 pub(crate) mod environment;
 pub(crate) mod flag;
 pub(crate) mod flag_config;
+pub(crate) mod flag_list;
 pub(crate) mod history;
+pub(crate) mod impact;
 pub(crate) mod import;
 pub(crate) mod project;
 pub(crate) mod segment;
 pub(crate) mod token;
+pub(crate) mod trigger;
 pub(crate) mod usage;
 
 use crate::http::error::ApiError;

@@ -2,9 +2,16 @@
 
 use crate::auth;
 use crate::change::decode_segment;
+use crate::change::decode_segment_instructions;
+use crate::control::ChangeSet;
+use crate::control::Part;
 use crate::control::initial_salt;
 use crate::http::AdminState;
 use crate::http::admin::Items;
+use crate::http::admin::comment;
+use crate::http::admin::decode;
+use crate::http::admin::flag_config::PatchQuery;
+use crate::http::admin::impact::ImpactBody;
 use crate::http::admin::invalid;
 use crate::http::error::ApiError;
 use crate::http::extract::AdminCaller;
@@ -25,6 +32,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 /// A segment with what is known about it.
@@ -43,7 +51,8 @@ pub(crate) struct SegmentBody {
 
 impl From<StoredSegment> for SegmentBody {
     fn from(stored: StoredSegment) -> Self {
-        let StoredSegment { segment, version, created_at, changed_at } = stored;
+        let StoredSegment { mut segment, version, created_at, changed_at } = stored;
+        segment.name_clauses();
         Self { segment, version, created_at, changed_at }
     }
 }
@@ -57,6 +66,7 @@ pub(crate) struct NewSegment {
     /// The key, if it is left out.
     name: Option<String>,
     description: Option<String>,
+    tags: Option<Vec<String>>,
     included: Option<Vec<String>>,
     excluded: Option<Vec<String>>,
     included_contexts: Option<Vec<SegmentTarget>>,
@@ -132,6 +142,60 @@ pub(crate) async fn update_segment(
     let author = caller.author(None);
     let stored = state.control.put_segment(&author, &project, &env, segment, true).await?;
     Ok(Json(stored.into()))
+}
+
+/// A change of a segment.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes a body that is read field by field")]
+pub(crate) struct SegmentPatch {
+    /// Why; kept in the audit log.
+    comment: Option<String>,
+    /// Instructions like `{"kind":"addIncludedTargets","values":["…"]}`, applied all or nothing; `docs/changes.md` lists them.
+    #[schema(value_type = Vec<Object>)]
+    instructions: Vec<Value>,
+}
+
+/// A segment that was changed, or would be.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SegmentChanged {
+    segment: SegmentBody,
+    /// The environment's version after the change.
+    version: i64,
+    #[serde(flatten)]
+    impact: ImpactBody,
+}
+
+/// Changes a segment by instructions.
+///
+/// The instructions are applied in order, all or nothing. If everything is so already, the version stays.
+#[utoipa::path(patch, path = "/api/v1/projects/{project}/environments/{environment}/segments/{segment}", tag = "segments",
+    params(("project" = String, Path), ("environment" = String, Path), ("segment" = String, Path),
+        ("dryRun" = Option<bool>, Query, description = "Only says what would happen.")),
+    request_body = SegmentPatch,
+    responses((status = 200, description = "The segment and what was done.", body = SegmentChanged)))]
+pub(crate) async fn change_segment(
+    State(state): State<AdminState>,
+    caller: AdminCaller,
+    Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
+    Params(query): Params<PatchQuery>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<SegmentChanged>, ApiError> {
+    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
+    let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
+    let (instructions, comment) = decode(body, |fields| {
+        let comment = comment(fields);
+        Some((decode_segment_instructions(fields), comment))
+    })?;
+    let author = caller.author(comment);
+    let part = Part::Segment { env, segment: key.clone(), instructions };
+    let is_dry_run = query.dry_run;
+    let set = ChangeSet { parts: vec![part], raw, if_version: None, is_dry_run };
+    let (mut done, versions) = state.control.change_one(&author, &project, set).await?;
+    let missing = || ApiError::not_found(format!("there is no segment `{key}`"));
+    let segment = done.segment.take().ok_or_else(missing)?;
+    let version = versions.first().map_or(segment.version, |(_, version)| *version);
+    let impact = ImpactBody::new(done, None);
+    Ok(Json(SegmentChanged { segment: segment.into(), version, impact }))
 }
 
 /// Deletes a segment that nothing asks for.

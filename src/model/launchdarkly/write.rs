@@ -45,7 +45,8 @@ pub fn write_flag(definition: &FlagDefinition, config: &FlagConfig, wire_version
     json(&WireFlag {
         key: definition.key.as_str(),
         version: wire_version,
-        on: config.on,
+        // What is archived is off, which those who evaluate by themselves cannot know otherwise.
+        on: config.on && !definition.archived,
         deleted: false,
         prerequisites: &config.prerequisites,
         targets: config.targets.iter().map(WireTarget::of_users).collect(),

@@ -180,7 +180,13 @@ async fn texts_and_times_come_back_exactly(fixture: &Fixture) {
     let now: Timestamp = "2026-11-23T10:04:20.123456Z".parse().unwrap();
     let env = fixture.env_id().await;
     fixture.put(&definition("f"), &config()).await;
-    let kill = Kill { at: now, by: "Zoë \u{1F525}".to_owned(), version: 7, was_on: true };
+    let kill = Kill {
+        id: "k".to_owned(),
+        at: now,
+        by: "Zoë \u{1F525}".to_owned(),
+        version: 7,
+        was_on: true,
+    };
     let key = FlagKey::stored("f");
     let mut tx = fixture.store.write().await.unwrap();
     tx.put_config(env, &key, &config(), Some(&kill), 7, now).await.unwrap();
@@ -451,7 +457,8 @@ async fn many_rows_are_written_at_once(fixture: &Fixture) {
     tx.put_configs(env, &configs, version, fixture.now).await.unwrap();
     tx.put_segments(env, &segments, version, fixture.now).await.unwrap();
     // Over rows that are there: a kill ends, and a segment that was deleted is new.
-    let kill = Kill { at: fixture.now, by: String::new(), version, was_on: true };
+    let kill =
+        Kill { id: "k".to_owned(), at: fixture.now, by: String::new(), version, was_on: true };
     let key = &definitions[0].key;
     tx.put_config(env, key, &config(), Some(&kill), version, fixture.now).await.unwrap();
     tx.put_configs(env, &configs[..2], version + 1, fixture.now).await.unwrap();

@@ -1,0 +1,222 @@
+//! Secret URLs by which alert managers kill or restore one flag.
+
+use crate::auth::NewSecret;
+use crate::control::Author;
+use crate::control::Control;
+use crate::control::ControlError;
+use crate::control::Deed;
+use crate::control::Served;
+use crate::control::flag_config::Locked;
+use crate::control::read::find_environment;
+use crate::model::change::Actor;
+use crate::model::key::EnvKey;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
+use crate::model::limit::TRIGGERS_MAX;
+use crate::model::token::Digest;
+use crate::model::trigger::Alert;
+use crate::model::trigger::TriggerAction;
+use crate::store::TriggerRecord;
+use crate::store::within_timeout;
+
+/// A trigger that is to be made.
+#[derive(Debug)]
+pub struct TriggerRequest {
+    /// For people.
+    pub name: String,
+    /// What it does.
+    pub action: TriggerAction,
+    /// Whether it undoes its own kill when the alert is over.
+    pub restores_when_resolved: bool,
+}
+
+/// What a trigger did when it was called.
+#[derive(Debug)]
+pub struct Fired {
+    /// The trigger.
+    pub trigger: TriggerRecord,
+    /// What it did; `None` if everything was so already, or there was nothing to do.
+    pub done: Option<TriggerAction>,
+}
+
+impl Control {
+    /// Returns the triggers of a flag in an environment, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// There is no such environment or flag.
+    pub async fn triggers(
+        &self,
+        project: &ProjectKey,
+        env: &EnvKey,
+        flag: &FlagKey,
+    ) -> Result<Vec<TriggerRecord>, ControlError> {
+        within_timeout(async {
+            let mut tx = self.store.read().await?;
+            let environment = find_environment(&mut tx, project, env).await?;
+            if tx.flag(project, environment.id, flag).await?.is_none() {
+                return Err(ControlError::not_found("flag", flag));
+            }
+            Ok(tx.triggers(environment.id, flag).await?)
+        })
+        .await
+    }
+
+    /// Makes a trigger, of which only the secret's digest is kept.
+    ///
+    /// # Errors
+    ///
+    /// There is no such environment or flag; `too_many`.
+    pub async fn create_trigger(
+        &self,
+        author: &Author,
+        (project, env_key, key): (&ProjectKey, &EnvKey, &FlagKey),
+        request: TriggerRequest,
+        secret: &NewSecret,
+    ) -> Result<TriggerRecord, ControlError> {
+        within_timeout(async {
+            // The version that is counted up by the lock goes nowhere: nothing that is served changes.
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            let environment = find_environment(&mut tx, project, env_key).await?;
+            tx.lock_environment(environment.id).await?;
+            if tx.flag(project, environment.id, key).await?.is_none() {
+                return Err(ControlError::not_found("flag", key));
+            }
+            if tx.triggers(environment.id, key).await?.len() >= TRIGGERS_MAX {
+                let detail = format!(
+                    "a flag can have at most {TRIGGERS_MAX} triggers in an environment; revoke one"
+                );
+                return Err(ControlError::too_many(detail));
+            }
+            let record = TriggerRecord {
+                id: self.ids.next(),
+                project: project.clone(),
+                env: env_key.clone(),
+                flag: key.clone(),
+                action: request.action,
+                restores_when_resolved: request.restores_when_resolved,
+                name: request.name,
+                hint: secret.hint.clone(),
+                created_at: now,
+                created_by: author.actor.name.clone(),
+            };
+            tx.insert_trigger(environment.id, &record, &secret.digest).await?;
+            let deed = Deed {
+                action: "trigger.create",
+                subject: key.as_str(),
+                project: Some(project),
+                env: Some(env_key),
+                version: None,
+                instructions: None,
+                changes: vec![format!("made the trigger `{}` ({})", record.name, record.id)],
+            };
+            self.record(&mut tx, author, deed, now).await?;
+            self.finish(tx, Served::Environments(Vec::new())).await?;
+            Ok(record)
+        })
+        .await
+    }
+
+    /// Revokes a trigger.
+    ///
+    /// # Errors
+    ///
+    /// There is no such environment or trigger.
+    pub async fn revoke_trigger(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        env_key: &EnvKey,
+        key: &FlagKey,
+        id: &str,
+    ) -> Result<(), ControlError> {
+        within_timeout(async {
+            let now = self.clock.now();
+            let mut tx = self.store.write().await?;
+            let environment = find_environment(&mut tx, project, env_key).await?;
+            tx.lock_environment(environment.id).await?;
+            if !tx.revoke_trigger(environment.id, key, id, now).await? {
+                return Err(ControlError::not_found("trigger", id));
+            }
+            let deed = Deed {
+                action: "trigger.revoke",
+                subject: key.as_str(),
+                project: Some(project),
+                env: Some(env_key),
+                version: None,
+                instructions: None,
+                changes: vec![format!("revoked the trigger {id}")],
+            };
+            self.record(&mut tx, author, deed, now).await?;
+            self.finish(tx, Served::Environments(Vec::new())).await
+        })
+        .await
+    }
+
+    /// Does what the trigger with this secret is for.
+    ///
+    /// What people have killed is not undone because an alert is over, and nothing is turned on while one fires.
+    ///
+    /// # Errors
+    ///
+    /// There is no such trigger, or no such flag any more.
+    pub async fn fire_trigger(
+        &self,
+        digest: &Digest,
+        alert: Alert,
+        request_id: String,
+    ) -> Result<Fired, ControlError> {
+        let found =
+            within_timeout(async { Ok(self.store.read().await?.trigger(digest).await?) }).await;
+        let found: Result<_, ControlError> = found;
+        let trigger = found?.ok_or_else(|| ControlError::not_found("trigger", "…"))?;
+        let name = format!("trigger `{}` {}", trigger.name, trigger.id);
+        let actor = Actor { id: trigger.id.clone(), name: name.clone() };
+        let comment = Some(format!("called by the trigger `{}`", trigger.name));
+        let author = Author { actor, request_id, comment };
+        let TriggerRecord { project, env, flag, .. } = &trigger;
+        let done = match (trigger.action, alert) {
+            (TriggerAction::Kill, Alert::Firing | Alert::Unknown) => {
+                let is_killed = self.is_killed_by(project, env, flag, None).await?;
+                if !is_killed {
+                    self.kill_flag(&author, project, env, flag).await?;
+                }
+                (!is_killed).then_some(TriggerAction::Kill)
+            }
+            (TriggerAction::Kill, Alert::Resolved) => {
+                let is_own = trigger.restores_when_resolved
+                    && self.is_killed_by(project, env, flag, Some(&name)).await?;
+                if is_own {
+                    self.restore_flag(&author, project, env, flag).await?;
+                }
+                is_own.then_some(TriggerAction::Restore)
+            }
+            (TriggerAction::Restore, Alert::Resolved | Alert::Unknown) => {
+                let is_killed = self.is_killed_by(project, env, flag, None).await?;
+                if is_killed {
+                    self.restore_flag(&author, project, env, flag).await?;
+                }
+                is_killed.then_some(TriggerAction::Restore)
+            }
+            (TriggerAction::Restore, Alert::Firing) => None,
+        };
+        Ok(Fired { trigger, done })
+    }
+
+    /// Whether a flag is killed, by whoever or by the one with this name.
+    async fn is_killed_by(
+        &self,
+        project: &ProjectKey,
+        env: &EnvKey,
+        flag: &FlagKey,
+        by: Option<&str>,
+    ) -> Result<bool, ControlError> {
+        within_timeout(async {
+            let Locked { flag, .. } = self.lock_flag(project, env, flag).await?;
+            let kill = flag.killed.filter(|_| !flag.config.on);
+            Ok(kill.is_some_and(|kill| by.is_none_or(|by| kill.by == by)))
+        })
+        .await
+    }
+}

@@ -1,0 +1,298 @@
+//! Changes of many flags, segments and environments at once, and of what all environments share.
+
+use crate::harness::Backend;
+use crate::harness::Client;
+use crate::harness::Server;
+use serde_json::Value;
+use serde_json::json;
+
+const CHANGES: &str = "/api/v1/projects/shop/changes";
+const ENVIRONMENTS: &str = "/api/v1/projects/shop/environments";
+
+async fn version(admin: &Client, env: &str) -> i64 {
+    let environment = admin.get(&format!("{ENVIRONMENTS}/{env}")).await.expect(200);
+    environment["version"].as_i64().unwrap()
+}
+
+async fn with_two_environments(server: &Server) -> Client {
+    let backend = server.with_environment().await;
+    server.admin.post(ENVIRONMENTS, json!({"key": "staging"})).await.expect(201);
+    for flag in ["a", "b"] {
+        server.flag(flag).await;
+    }
+    let segments = format!("{ENVIRONMENTS}/production/segments");
+    server.admin.post(&segments, json!({"key": "s"})).await.expect(201);
+    backend
+}
+
+#[tokio::test]
+async fn many_changes_are_made_together_or_not_at_all() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = with_two_environments(&server).await;
+        let admin = &server.admin;
+        let before = (version(admin, "production").await, version(admin, "staging").await);
+        let on = |flag: &str, env: &str| json!({"flag": flag, "environment": env, "instructions": [{"kind": "turnFlagOn"}]});
+        let wrong = json!({"changes": [
+            on("a", "production"),
+            {"flag": "b", "environment": "staging", "instructions": [
+                {"kind": "turnFlagOn"}, {"kind": "updateOffVariation", "variation": "none"}]},
+            on("none", "production"),
+            {"segment": "none", "environment": "production", "instructions": []},
+            on("a", "nowhere"),
+        ]});
+        let refused = admin.post(CHANGES, wrong).await;
+        // What lies outside of the token's reach is not there; an administrator reaches everything.
+        let problem = refused.expect(422);
+        let errors: Vec<(&str, &str)> = problem["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| (e["path"].as_str().unwrap(), e["code"].as_str().unwrap()))
+            .collect();
+        assert_eq!(
+            errors,
+            [
+                ("changes[1].instructions[1].variation", "unknown_variation"),
+                ("changes[2].flag", "unknown_flag"),
+                ("changes[3].segment", "unknown_segment"),
+                ("changes[4].environment", "unknown_environment"),
+            ]
+        );
+        assert_eq!(client.value("a", json!({})).await, false);
+        let right = json!({"comment": "all of it", "changes": [
+            on("a", "production"), on("b", "production"), on("b", "staging"),
+            {"segment": "s", "environment": "production",
+                "instructions": [{"kind": "addIncludedTargets", "values": ["u"]}]},
+        ]});
+        let dry = admin.post(&format!("{CHANGES}?dryRun=true"), right.clone()).await.expect(200);
+        assert_eq!(
+            (&dry["dryRun"], &dry["changes"][0]["diff"][0]["path"]),
+            (&json!(true), &json!("on"))
+        );
+        assert_eq!(version(admin, "production").await, before.0);
+        let done = admin.post(CHANGES, right.clone()).await.expect(200);
+        let expected = json!({"production": before.0 + 1, "staging": before.1 + 1});
+        assert_eq!((&done["versions"], &dry["versions"]), (&expected, &expected));
+        assert_eq!(
+            done["changes"][3]["changes"],
+            json!(["added 1 user key(s) to those who are in"])
+        );
+        assert_eq!(client.value("a", json!({})).await, true);
+        let again = admin.post(CHANGES, right).await.expect(200);
+        assert_eq!(again["versions"], expected, "everything is so already");
+        let audit = admin.get("/api/v1/projects/shop/audit?limit=2").await.expect(200);
+        assert_eq!(audit["items"][0]["action"], "project.change");
+        assert_eq!(audit["items"][0]["comment"], "all of it");
+        assert_ne!(audit["items"][1]["action"], "project.change");
+    }
+}
+
+#[tokio::test]
+async fn the_role_is_needed_wherever_something_is_changed() {
+    let server = Server::start(Backend::Sqlite).await;
+    with_two_environments(&server).await;
+    let editor = server.token("admin", Some("editor")).await;
+    let change = |env: Value| json!({"changes": [{"flag": "a", "environment": env, "instructions": [{"kind": "turnFlagOn"}]}]});
+    editor.post(CHANGES, change(json!("production"))).await.expect(200);
+    assert_eq!(editor.post(CHANGES, change(json!("staging"))).await.status, 404);
+    let definition =
+        json!({"changes": [{"flag": "a", "instructions": [{"kind": "makeFlagTemporary"}]}]});
+    assert_eq!(editor.post(CHANGES, definition).await.status, 404);
+    let viewer = server.token("admin", Some("viewer")).await;
+    assert_eq!(viewer.post(CHANGES, change(json!("production"))).await.status, 403);
+    let both = json!({"changes": [{"flag": "a", "segment": "s", "environment": "production", "instructions": []}]});
+    assert_eq!(server.admin.post(CHANGES, both).await.expect(422)["code"], "conflicting_fields");
+    assert_eq!(server.admin.post(CHANGES, json!({})).await.expect(422)["code"], "required");
+}
+
+#[tokio::test]
+async fn a_dry_run_says_who_moves_what_differs_and_what_depends() {
+    let server = Server::start(Backend::Sqlite).await;
+    with_two_environments(&server).await;
+    let admin = &server.admin;
+    let body = json!({"key": "t", "kind": "string", "variations": [
+        {"key": "x", "value": "x"}, {"key": "y", "value": "y"}, {"key": "z", "value": "z"}]});
+    admin.post("/api/v1/projects/shop/flags", body).await.expect(201);
+    let halves = json!({"x": 50_000, "y": 50_000});
+    admin
+        .change(
+            "t",
+            json!([
+                {"kind": "updateFallthroughVariationOrRollout", "rolloutWeights": halves},
+                {"kind": "addRule", "id": "r", "rolloutWeights": halves,
+                    "clauses": [{"op": "segmentMatch", "values": ["s"]}]},
+            ]),
+        )
+        .await
+        .expect(200);
+    admin
+        .change("a", json!([{"kind": "addPrerequisite", "key": "t", "variation": "x"}]))
+        .await
+        .expect(200);
+    let thirds = json!({"x": 33_000, "y": 33_000, "z": 34_000});
+    let path = format!("{ENVIRONMENTS}/production/flags/t?dryRun=true");
+    let instructions = json!([
+        {"kind": "updateFallthroughVariationOrRollout", "rolloutWeights": thirds},
+        {"kind": "updateRuleVariationOrRollout", "ruleId": "r", "rolloutWeights": thirds},
+        {"kind": "addRule", "clauses": [{"op": "segmentMatch", "values": ["s"]}], "variation": "x"},
+    ]);
+    let dry = admin.patch(&path, json!({"instructions": instructions})).await.expect(200);
+    assert_eq!(dry["moved"]["moved"], 34_000);
+    let between = json!([{"from": "x", "to": "z", "moved": 17_000}, {"from": "y", "to": "z", "moved": 17_000}]);
+    assert_eq!(dry["moved"]["between"], between);
+    assert_eq!(
+        (&dry["rulesMoved"][0]["ruleId"], &dry["rulesMoved"][0]["between"]),
+        (&json!("r"), &between)
+    );
+    assert_eq!(dry["dependants"], json!([{"environment": "production", "flag": "a"}]));
+    assert_eq!(dry["dependsOn"], json!([{"environment": "production", "segment": "s"}]));
+    assert!(dry["warnings"][0].as_str().unwrap().starts_with("rule 2 never matches"), "{dry}");
+    let paths: Vec<&str> =
+        dry["diff"].as_array().unwrap().iter().map(|each| each["path"].as_str().unwrap()).collect();
+    assert!(paths.contains(&"fallthrough") && paths.contains(&"rules.r"), "{paths:?}");
+    let segment = format!("{ENVIRONMENTS}/production/segments/s?dryRun=true");
+    let add = json!({"instructions": [{"kind": "addIncludedTargets", "values": ["u"]}]});
+    let dry = admin.patch(&segment, add).await.expect(200);
+    assert_eq!(dry["dependants"], json!([{"environment": "production", "flag": "t"}]));
+}
+
+#[tokio::test]
+async fn archived_flags_are_off_until_they_are_restored() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = with_two_environments(&server).await;
+        let admin = &server.admin;
+        let define = |flag: &str, kind: &str| {
+            let body = json!({"instructions": [{"kind": kind}]});
+            let path = format!("/api/v1/projects/shop/flags/{flag}");
+            async move { admin.patch(&path, body).await }
+        };
+        admin.change("a", json!([{"kind": "turnFlagOn"}])).await.expect(200);
+        admin
+            .change("b", json!([{"kind": "addPrerequisite", "key": "a", "variation": "on"}]))
+            .await
+            .expect(200);
+        assert_eq!(define("a", "archiveFlag").await.expect(422)["code"], "in_use");
+        define("b", "archiveFlag").await.expect(200);
+        define("a", "archiveFlag").await.expect(200);
+        assert_eq!(client.value("a", json!({})).await, false);
+        let refused = admin.change("a", json!([{"kind": "turnFlagOn"}])).await.expect(422);
+        assert_eq!(refused["errors"][0]["code"], "archived");
+        admin.post("/kill/a?environment=production", json!({})).await.expect(200);
+        admin.post("/restore/a?environment=production", json!({})).await.expect(200);
+        let list = admin.get("/api/v1/projects/shop/flags").await.expect(200);
+        assert_eq!(list["items"], json!([]));
+        let list = admin
+            .get("/api/v1/projects/shop/flags?filter=state:archived&fields=key")
+            .await
+            .expect(200);
+        assert_eq!(list["items"], json!([{"key": "a"}, {"key": "b"}]));
+        assert_eq!(define("a", "deleteFlag").await.expect(422)["code"], "in_use");
+        define("a", "restoreFlag").await.expect(200);
+        assert_eq!(client.value("a", json!({})).await, true);
+        define("b", "deleteFlag").await.expect(200);
+        assert_eq!(admin.get("/api/v1/projects/shop/flags/b").await.status, 404);
+        let again =
+            admin.post("/api/v1/projects/shop/flags", json!({"key": "b", "kind": "boolean"})).await;
+        assert_eq!(again.expect(409)["code"], "key_taken");
+    }
+}
+
+#[tokio::test]
+async fn a_variation_that_nothing_uses_can_be_removed_and_nobody_gets_another() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = with_two_environments(&server).await;
+    let admin = &server.admin;
+    let body = json!({"key": "t", "kind": "string", "variations": [
+        {"key": "x", "value": "x"}, {"key": "y", "value": "y"}, {"key": "z", "value": "z"}],
+        "defaults": {"onVariation": "z", "offVariation": "z"}});
+    admin.post("/api/v1/projects/shop/flags", body).await.expect(201);
+    admin.change("t", json!([{"kind": "turnFlagOn"}, {"kind": "addTargets", "variation": "x", "values": ["u"]}]))
+        .await.expect(200);
+    admin
+        .change(
+            "a",
+            json!([
+        {"kind": "turnFlagOn"}, {"kind": "addPrerequisite", "key": "t", "variation": "z"}]),
+        )
+        .await
+        .expect(200);
+    let path = "/api/v1/projects/shop/flags/t";
+    let remove =
+        |key: &str| json!({"instructions": [{"kind": "removeVariation", "variation": key}]});
+    for used in ["x", "z"] {
+        assert_eq!(admin.patch(path, remove(used)).await.expect(422)["code"], "in_use", "{used}");
+    }
+    admin.patch(path, remove("y")).await.expect(200);
+    assert_eq!(client.value("t", json!({"targetingKey": "v"})).await, "z");
+    assert_eq!(client.value("t", json!({"targetingKey": "u"})).await, "x");
+    assert_eq!(client.value("a", json!({"targetingKey": "v"})).await, true);
+    assert_eq!(client.value("a", json!({"targetingKey": "u"})).await, false);
+}
+
+#[tokio::test]
+async fn lists_of_flags_come_in_pages_that_filters_and_orders_shape() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let admin = &server.admin;
+    for (key, name, tag) in [("c", "Ada", "t"), ("a", "bob", "t"), ("b", "Cy", "u")] {
+        let body = json!({"key": key, "name": name, "kind": "boolean", "tags": [tag]});
+        admin.post("/api/v1/projects/shop/flags", body).await.expect(201);
+    }
+    admin.change("a", json!([{"kind": "turnFlagOn"}])).await.expect(200);
+    let list = format!("{ENVIRONMENTS}/production/flags");
+    let keys = async |path: String| {
+        let answer = admin.get(&path).await.expect(200);
+        let keys: Vec<String> = answer["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["key"].as_str().unwrap().to_owned())
+            .collect();
+        (keys.join(""), answer)
+    };
+    for path in ["/api/v1/projects/shop/flags", &list] {
+        for (query, expected) in [
+            ("", "abc"),
+            ("?sort=-key", "cba"),
+            ("?sort=name", "cab"),
+            ("?sort=created", "cab"),
+            ("?sort=-created", "bac"),
+            ("?filter=tag:t", "ac"),
+            ("?filter=text:BO", "a"),
+            ("?filter=tag:t,kind:boolean&sort=-name", "ac"),
+            ("?filter=kind:json", ""),
+        ] {
+            assert_eq!(keys(format!("{path}{query}")).await.0, expected, "{path}{query}");
+        }
+        for sort in ["key", "-name", "created"] {
+            let (whole, _) = keys(format!("{path}?sort={sort}")).await;
+            let (mut seen, mut cursor) = (String::new(), String::new());
+            loop {
+                let (page, answer) = keys(format!("{path}?sort={sort}&limit=1{cursor}")).await;
+                assert_eq!((page.len(), &answer["total"]), (1, &json!(3)));
+                seen.push_str(&page);
+                let Some(next) = answer["next"].as_str() else { break };
+                cursor = format!("&cursor={}", next.replace(' ', "%20"));
+            }
+            assert_eq!(seen, whole, "{sort}");
+        }
+        for (query, code) in [
+            ("limit=0", "invalid_limit"),
+            ("limit=x", "invalid_limit"),
+            ("sort=size", "invalid_sort"),
+            ("cursor=x", "invalid_cursor"),
+            ("filter=state:odd", "invalid_filter"),
+            ("filter=size:1", "invalid_filter"),
+            ("fields=key,x", "invalid_fields"),
+            ("x=1", "invalid_query"),
+        ] {
+            let refused = admin.get(&format!("{path}?{query}")).await.expect(400);
+            assert_eq!(refused["code"], code, "{query}");
+        }
+    }
+    assert_eq!(keys(format!("{list}?filter=state:on")).await.0, "a");
+    let sparse = admin.get(&format!("{list}?filter=state:off&fields=key,on")).await.expect(200);
+    assert_eq!(sparse["items"], json!([{"key": "b", "on": false}, {"key": "c", "on": false}]));
+}

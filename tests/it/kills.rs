@@ -1,0 +1,188 @@
+//! Kills of many flags at once, and undoing exactly that.
+
+use crate::harness::Backend;
+use crate::harness::Client;
+use crate::harness::Server;
+use crate::harness::command;
+use serde_json::Value;
+use serde_json::json;
+
+const AUDIT: &str = "/api/v1/projects/shop/environments/production/audit?limit=1";
+
+/// Flags with the tag `experimental` that are on: `f0`, `f1`, ….
+async fn tagged(server: &Server, n: usize) -> Client {
+    let client = server.with_environment().await;
+    for i in 0..n {
+        let body = json!({"key": format!("f{i}"), "kind": "boolean", "tags": ["experimental"]});
+        server.admin.post("/api/v1/projects/shop/flags", body).await.expect(201);
+    }
+    let on = |i| json!({"flag": format!("f{i}"), "environment": "production", "instructions": [{"kind": "turnFlagOn"}]});
+    let changes: Vec<Value> = (0..n).map(on).collect();
+    let body = json!({"changes": changes});
+    server.admin.post("/api/v1/projects/shop/changes", body).await.expect(200);
+    server.flag_on("other").await;
+    client
+}
+
+#[tokio::test]
+async fn a_tag_is_killed_and_restored_but_for_what_was_changed_in_between() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = tagged(&server, 12).await;
+        let admin = &server.admin;
+        let killed =
+            admin.post("/kill?tag=experimental", json!({"comment": "stop"})).await.expect(200);
+        assert_eq!(killed["flags"].as_array().unwrap().len(), 12);
+        assert_eq!(killed["flags"][0], json!({"flag": "f0", "was": {"on": true}}));
+        assert_eq!(client.value("f3", json!({})).await, false);
+        assert_eq!(client.value("other", json!({})).await, true);
+        let entry = admin.get(AUDIT).await.expect(200)["items"][0].clone();
+        assert_eq!(
+            (&entry["action"], &entry["version"]),
+            (&json!("flag.kill"), &killed["version"])
+        );
+        let again = admin.post("/kill?tag=experimental", json!({})).await.expect(200);
+        assert_eq!((&again["kill"], &again["version"]), (&Value::Null, &killed["version"]));
+        assert_eq!(again["alreadyKilled"].as_array().unwrap().len(), 12);
+        admin.change("f1", json!([{"kind": "turnFlagOn"}])).await.expect(200);
+        admin.change("f2", json!([{"kind": "turnFlagOff"}])).await.expect(200);
+        admin
+            .change(
+                "f3",
+                json!([{"kind": "updateFallthroughVariationOrRollout", "variation": "off"}]),
+            )
+            .await
+            .expect(200);
+        let restored = admin.post("/restore?tag=experimental", json!({})).await.expect(200);
+        let left: Vec<&str> = restored["leftAlone"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|left| left["flag"].as_str().unwrap())
+            .collect();
+        assert_eq!(left, ["f1", "f2", "f3"]);
+        assert_eq!(restored["flags"].as_array().unwrap().len(), 9);
+        assert_eq!(client.value("f4", json!({})).await, true);
+        assert_eq!(client.value("f2", json!({})).await, false);
+        let entry = admin.get(AUDIT).await.expect(200)["items"][0].clone();
+        assert_eq!(
+            (&entry["action"], &entry["version"]),
+            (&json!("flag.restore"), &restored["version"])
+        );
+        assert_eq!(admin.post("/restore/f3", json!({})).await.expect(200)["on"], true);
+        let nothing = admin.post("/restore?tag=experimental", json!({})).await.expect(409);
+        assert_eq!(nothing["code"], "not_killed");
+    }
+}
+
+#[tokio::test]
+async fn one_kill_is_undone_and_no_other() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = tagged(&server, 3).await;
+    let admin = &server.admin;
+    admin.post("/kill/f0", json!({})).await.expect(200);
+    let killed = admin
+        .post("/kill", json!({"flags": ["f1", "other"], "tags": ["experimental"]}))
+        .await
+        .expect(200);
+    assert_eq!(killed["alreadyKilled"], json!(["f0"]));
+    let restore = format!("/restore?kill={}", killed["kill"].as_str().unwrap());
+    let restored = admin.post(&restore, json!({})).await.expect(200);
+    assert_eq!(restored["flags"].as_array().unwrap().len(), 3);
+    assert_eq!(restored["leftAlone"], json!([]));
+    assert_eq!(client.value("f0", json!({})).await, false, "it was another kill");
+    assert_eq!(admin.post(&restore, json!({})).await.expect(409)["code"], "not_killed");
+}
+
+#[tokio::test]
+async fn a_name_that_means_nothing_kills_nothing() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = tagged(&server, 2).await;
+    let admin = &server.admin;
+    for (path, body, status) in [
+        ("/kill?tag=no-such", json!({}), 404),
+        ("/kill?flag=f0&flag=none", json!({}), 404),
+        ("/kill", json!({}), 400),
+        ("/kill?tag=", json!({}), 400),
+        ("/kill?tga=experimental", json!({}), 400),
+        ("/kill?kill=x", json!({}), 400),
+        ("/kill?flag=!", json!({}), 400),
+        ("/kill", json!({"flags": ["!"]}), 422),
+        ("/restore", json!({"flags": ["f0", "none"]}), 404),
+    ] {
+        assert_eq!(admin.post(path, body).await.status, status, "{path}");
+    }
+    assert_eq!(client.value("f0", json!({})).await, true);
+    let viewer = server.token("admin", Some("viewer")).await;
+    assert_eq!(viewer.post("/kill?tag=experimental", json!({})).await.status, 403);
+}
+
+#[tokio::test]
+async fn the_command_line_kills_and_restores_by_tag() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = tagged(&server, 3).await;
+    let run = async |args: &[&str]| {
+        let output = command()
+            .args(args)
+            .env("VEXIL_URL", &server.url)
+            .env("VEXIL_TOKEN", &server.admin.token)
+            .output()
+            .await
+            .unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{args:?}: {complaint}");
+        (serde_json::from_slice::<Value>(&output.stdout).unwrap(), complaint)
+    };
+    let (killed, _) = run(&["kill", "--tag", "experimental", "--yes"]).await;
+    assert_eq!(killed.as_array().unwrap().len(), 3);
+    assert_eq!(killed[0]["environment"], "production");
+    assert_eq!(client.value("f2", json!({})).await, false);
+    server.admin.change("f1", json!([{"kind": "turnFlagOn"}])).await.expect(200);
+    let (restored, complaint) = run(&["restore", "--tag", "experimental"]).await;
+    assert_eq!(restored.as_array().unwrap().len(), 2);
+    assert!(complaint.contains("left `f1` alone"), "{complaint}");
+}
+
+#[tokio::test]
+async fn a_trigger_kills_without_a_token_and_undoes_its_own_kill_only() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = server.with_environment().await;
+        server.flag_on("f").await;
+        let triggers = "/api/v1/projects/shop/environments/production/flags/f/triggers";
+        let body = json!({"name": "errors", "action": "kill", "restoreWhenResolved": true});
+        let made = server.admin.post(triggers, body).await.expect(201);
+        let url = made["url"].as_str().unwrap().to_owned();
+        let nobody = server.admin.with_token("");
+        let call = async |status: &str| {
+            // At most two calls in a second are answered.
+            loop {
+                let body = json!({"version": "4", "status": status, "alerts": []});
+                let answer = nobody.post(&url, body).await;
+                if answer.status != 429 {
+                    return answer.expect(200);
+                }
+            }
+        };
+        let fired = call("firing").await;
+        assert_eq!(fired, json!({"flag": "f", "environment": "production", "done": "kill"}));
+        assert_eq!(client.value("f", json!({})).await, false);
+        assert_eq!(call("firing").await["done"], Value::Null);
+        let entry = server.admin.get(AUDIT).await.expect(200)["items"][0].clone();
+        assert_eq!((&entry["action"], &entry["actor"]["id"]), (&json!("flag.kill"), &made["id"]));
+        assert_eq!(call("resolved").await["done"], "restore");
+        assert_eq!(client.value("f", json!({})).await, true);
+        server.admin.post("/kill/f", json!({})).await.expect(200);
+        assert_eq!(call("resolved").await["done"], Value::Null, "people have killed it");
+        let listed = server.admin.get(triggers).await;
+        assert!(!listed.text.contains(url.trim_start_matches("/trigger/")), "{}", listed.text);
+        let id = listed.expect(200)["items"][0]["id"].as_str().unwrap().to_owned();
+        server.admin.delete(&format!("{triggers}/{id}")).await.expect(204);
+        for path in [url.as_str(), "/trigger/vxt_guessed"] {
+            let refused = nobody.post(path, json!({})).await.status;
+            assert!([404, 429].contains(&refused), "{path}: {refused}");
+        }
+        let wrong = server.admin.post(triggers, json!({"name": "x", "action": "explode"})).await;
+        assert_eq!(wrong.expect(422)["code"], "unknown_value");
+    }
+}
