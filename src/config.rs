@@ -38,6 +38,7 @@ pub const SETTINGS: &[&str] = &[
     "VEXIL_TRUSTED_PROXIES",
     "VEXIL_TLS_CERT",
     "VEXIL_TLS_KEY",
+    "VEXIL_AUDIT_KEY",
 ];
 
 /// Characters that a configured administrator's token must have, so that it cannot be guessed.
@@ -118,6 +119,10 @@ pub struct Settings {
     /// A PEM file with the certificate's key
     #[arg(long, env = "VEXIL_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+    /// A file with the Ed25519 key (PKCS#8, DER) that signs the end of the audit log; it is made if it is missing [default:
+    /// audit.key in the data directory]
+    #[arg(long, env = "VEXIL_AUDIT_KEY", value_name = "FILE")]
+    pub audit_key: Option<PathBuf>,
     /// For tests: does not listen to the database's doorbell, so that only the poll finds changes
     #[arg(long, env = "VEXIL_TEST_NO_LISTEN", hide = true)]
     pub test_no_listen: bool,
@@ -143,6 +148,7 @@ struct SettingsFile {
     trusted_proxies: Option<Networks>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    audit_key: Option<PathBuf>,
 }
 
 /// The configuration of a server, complete and valid.
@@ -178,6 +184,8 @@ pub struct Config {
     pub trusted_proxies: Networks,
     /// The files of the certificate and its key; `None` is no TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// The file of the key that signs the end of the audit log; `None` is one in the data directory.
+    pub audit_key: Option<PathBuf>,
     /// Whether to listen to the database's doorbell.
     pub does_listen: bool,
 }
@@ -243,6 +251,7 @@ impl Settings {
             limit_shadow: self.limit_shadow.or(file.limit_shadow).unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.or(file.trusted_proxies).unwrap_or_default(),
             tls,
+            audit_key: self.audit_key.or(file.audit_key),
             does_listen: !self.test_no_listen,
         })
     }

@@ -18,6 +18,7 @@ mod import;
 mod instruction;
 mod read;
 mod rebalance;
+mod revert;
 mod ring;
 mod segment;
 
@@ -40,6 +41,7 @@ pub use instruction::references;
 pub use instruction::segments_of;
 pub use rebalance::Moved;
 pub use rebalance::rebalance;
+pub use revert::revert;
 pub use segment::check_segment_references;
 pub use segment::decode_segment;
 pub use segment::settle_hashes;

@@ -156,6 +156,13 @@ impl Arrival {
     }
 }
 
+impl Arrival {
+    /// Whom the request comes from, as far as proxies are trusted to tell.
+    pub(crate) fn client_address(&self, headers: &HeaderMap) -> IpAddr {
+        client_address(self.peer, headers, &self.limits.trusted_proxies)
+    }
+}
+
 #[derive(Debug)]
 struct Limit {
     rate: Rate,

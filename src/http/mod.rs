@@ -11,6 +11,7 @@
 pub mod openapi;
 
 mod admin;
+mod authorized;
 mod error;
 mod evaluate;
 mod extract;

@@ -4,6 +4,7 @@ use crate::http::AdminState;
 use crate::http::DataState;
 use crate::http::admin;
 use crate::http::admin::applied::confirm;
+use crate::http::admin::idempotency::once;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
 use crate::http::middleware::observe;
@@ -22,7 +23,10 @@ pub(super) fn router(data: DataState, admin: AdminState) -> Router {
     let metrics = Arc::clone(&data.metrics);
     let (routes, _) = data_routes().with_state(data).split_for_parts();
     let (admin_routes, _) = admin_routes().with_state(admin.clone()).split_for_parts();
-    let admin_routes = admin_routes.route_layer(from_fn_with_state(admin, confirm));
+    // What was asked to be done once is confirmed as often as it is asked.
+    let admin_routes = admin_routes
+        .route_layer(from_fn_with_state(admin.clone(), once))
+        .route_layer(from_fn_with_state(admin, confirm));
     routes
         .merge(admin_routes)
         .fallback(async || ApiError::not_found("there is no such route; see /openapi.yaml"))
@@ -48,6 +52,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::environment;
     use admin::flag;
     use admin::flag_config;
+    use admin::flag_history;
     use admin::history;
     use admin::import;
     use admin::project;
@@ -68,15 +73,21 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(flag::find_flag, flag::update_flag, flag::delete_flag))
         .routes(routes!(flag_config::list_environment_flags))
         .routes(routes!(flag_config::find_environment_flag, flag_config::update_environment_flag))
+        .routes(routes!(flag_history::list_flag_versions))
+        .routes(routes!(flag_history::revert_flag))
         .routes(routes!(import::import_launchdarkly))
         .routes(routes!(segment::list_segments, segment::create_segment))
         .routes(routes!(segment::find_segment, segment::update_segment, segment::delete_segment))
         .routes(routes!(token::list_environment_tokens, token::create_environment_token))
         .routes(routes!(token::revoke_environment_token))
+        .routes(routes!(token::rotate_environment_token))
+        .routes(routes!(token::rotate_token))
         .routes(routes!(token::list_tokens, token::create_token))
         .routes(routes!(token::revoke_token))
         .routes(routes!(history::accept_history))
         .routes(routes!(audit::list_audit))
+        .routes(routes!(audit::export_audit))
+        .routes(routes!(audit::find_audit_head))
         .routes(routes!(audit::list_project_audit))
         .routes(routes!(audit::list_environment_audit))
 }

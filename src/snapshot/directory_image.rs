@@ -2,6 +2,7 @@
 
 use crate::model::change::EnvId;
 use crate::model::change::Position;
+use crate::model::environment::Safety;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::token::Digest;
@@ -38,6 +39,9 @@ pub struct EnvironmentEntry {
     pub key: EnvKey,
     /// How long evaluations go on without confirmation, in seconds; `None` is for ever.
     pub fail_closed_after_secs: Option<u64>,
+    /// What keeps it from being changed by mistake.
+    #[serde(default)]
+    pub safety: Safety,
 }
 
 impl DirectoryImage {
@@ -55,6 +59,7 @@ impl DirectoryImage {
             project: environment.project.clone(),
             key: environment.key.clone(),
             fail_closed_after_secs: environment.fail_closed_after().map(|after| after.as_secs()),
+            safety: environment.safety(),
         };
         let environments = directory.environments().iter().map(entry).collect();
         let installation = installation.to_owned();

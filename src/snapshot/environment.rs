@@ -6,6 +6,7 @@ use crate::eval::compile;
 use crate::eval::compile_segment;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
+use crate::model::environment::Safety;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
@@ -49,6 +50,8 @@ pub struct Environment {
     history: Mutex<History>,
     /// How long evaluations go on without confirmation, in seconds; 0 is for ever.
     fail_closed_after_secs: AtomicU64,
+    /// What keeps it from being changed by mistake.
+    safety: ArcSwap<Safety>,
     /// Whether the last attempt to read what changed failed for a reason that is its own.
     is_quarantined: AtomicBool,
 }
@@ -119,7 +122,19 @@ impl Environment {
             position: watch::Sender::new(Position::default()),
             history: Mutex::default(),
             fail_closed_after_secs: AtomicU64::new(0),
+            safety: ArcSwap::default(),
             is_quarantined: AtomicBool::new(false),
+        }
+    }
+
+    /// What keeps it from being changed by mistake.
+    pub fn safety(&self) -> Safety {
+        **self.safety.load()
+    }
+
+    pub(super) fn set_safety(&self, safety: Safety) {
+        if self.safety() != safety {
+            self.safety.store(Arc::new(safety));
         }
     }
 

@@ -201,6 +201,7 @@ pub(super) fn read_kept(
         let environment = Environment::new(entry.id, entry.project, entry.key);
         let after = entry.fail_closed_after_secs.map(Duration::from_secs);
         environment.set_fail_closed_after(after);
+        environment.set_safety(entry.safety);
         let open = |bytes: &[u8]| match Image::open(&FILE_KEY, bytes) {
             Ok(image) if image.is_of(&environment) => Ok(image),
             Ok(_) => Err("it is of another environment".to_owned()),

@@ -1,6 +1,5 @@
 //! Configurations of flags: what a flag is in one environment.
 
-use crate::auth;
 use crate::change::Moved;
 use crate::change::decode_instructions;
 use crate::control::ConfigChange;
@@ -8,8 +7,10 @@ use crate::control::ConfigChanged;
 use crate::http::AdminState;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ChangeConfig;
+use crate::http::authorized::ReadEnvironment;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -20,7 +21,6 @@ use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::rule::FlagConfig;
-use crate::model::token::Role;
 use crate::store::StoredFlag;
 use axum::Json;
 use axum::extract::State;
@@ -119,6 +119,15 @@ pub(crate) struct FlagChanged {
     warnings: Vec<String>,
 }
 
+impl From<ConfigChanged> for FlagChanged {
+    fn from(changed: ConfigChanged) -> Self {
+        let ConfigChanged { flag, version, changes, moved } = changed;
+        let moved = moved.map(|moved| MovedBody::new(moved, &flag.definition));
+        let warnings = warnings_for(&flag);
+        Self { flag: FlagBody::from(flag), version, changes, moved, warnings }
+    }
+}
+
 /// How many contexts get another variation, in thousandths of a percent.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MovedBody {
@@ -145,11 +154,10 @@ impl MovedBody {
     responses((status = 200, description = "The flags, by key.", body = FlagList)))]
 pub(crate) async fn list_environment_flags(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<FlagList>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let (flags, version) = state.control.flags(&project, &env).await?;
     Ok(Json(FlagList { items: flags.into_iter().map(FlagBody::from).collect(), version }))
 }
@@ -160,11 +168,10 @@ pub(crate) async fn list_environment_flags(
     responses((status = 200, description = "The flag.", body = FlagBody)))]
 pub(crate) async fn find_environment_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     _: Params<NoParams>,
 ) -> Result<impl IntoResponse, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let flag = state.control.flag(&project, &env, &key).await?;
     Ok(([(header::ETAG, etag_of(flag.version))], Json(FlagBody::from(flag))))
 }
@@ -190,13 +197,12 @@ pub(crate) struct PatchQuery {
         (status = 412, description = "The flag has changed since.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn update_environment_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeConfig>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     Params(query): Params<PatchQuery>,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<impl IntoResponse, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
     let if_version = read_if_match(&headers)?;
     let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
     let (instructions, comment) = decode(body, |fields| {
@@ -206,12 +212,8 @@ pub(crate) async fn update_environment_flag(
     let change = ConfigChange { instructions, raw, if_version, is_dry_run: query.dry_run };
     let author = caller.author(comment);
     let changed = state.control.change_config(&author, &project, &env, &key, change).await?;
-    let ConfigChanged { flag, version, changes, moved } = changed;
-    let etag = [(header::ETAG, etag_of(flag.version))];
-    let moved = moved.map(|moved| MovedBody::new(moved, &flag.definition));
-    let warnings = warnings_for(&flag);
-    let flag = FlagBody::from(flag);
-    Ok((etag, Json(FlagChanged { flag, version, changes, moved, warnings })))
+    let etag = [(header::ETAG, etag_of(changed.flag.version))];
+    Ok((etag, Json(FlagChanged::from(changed))))
 }
 
 /// What is allowed but may not be meant.
@@ -228,12 +230,12 @@ fn warnings_for(flag: &StoredFlag) -> Vec<String> {
     warnings
 }
 
-fn etag_of(version: i64) -> String {
+pub(crate) fn etag_of(version: i64) -> String {
     format!("\"{version}\"")
 }
 
 /// Reads `If-Match`: a flag's `ETag`, or `*` for any.
-fn read_if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
+pub(crate) fn read_if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
     };
