@@ -20,6 +20,7 @@ use vexil::model::key::SegmentKey;
 use vexil::model::rule::FlagConfig;
 use vexil::model::segment::Segment;
 use vexil::model::token::Grant;
+use vexil::model::token::Holder;
 use vexil::model::token::Role;
 use vexil::model::token::Scope;
 use vexil::model::token::TokenKind;
@@ -297,10 +298,20 @@ async fn tokens_are_stored_listed_and_revoked(fixture: &Fixture) {
     let (project, env_key) = (fixture.project.clone(), fixture.env.clone());
     let record = |digest: u8, kind, role, scope| TokenRecord {
         digest: [digest; 32],
-        grant: Grant { id: Ids.next(), name: "ünï".to_owned(), kind, role, scope },
+        grant: Grant {
+            id: Ids.next(),
+            name: "ünï".to_owned(),
+            kind,
+            role,
+            scope,
+            holder: role.map(|_| Holder::Service),
+            expires_at: role.map(|_| fixture.now),
+        },
         hint: "abcd".to_owned(),
         created_at: fixture.now,
         created_by: "test".to_owned(),
+        last_used_at: None,
+        previous: None,
     };
     let records = [
         record(1, TokenKind::Admin, Some(Role::Administrator), Scope::All),
@@ -327,7 +338,7 @@ async fn the_audit_log_is_paged_newest_first(fixture: &Fixture) {
     let entry = |i: i64| AuditEntry {
         id: format!("id-{i}"),
         at: fixture.now,
-        actor: Actor { id: "a".to_owned(), name: "Zoë".to_owned() },
+        actor: Actor { id: "a".to_owned(), name: "Zoë".to_owned(), holder: None },
         project: (i > 0).then(|| fixture.project.clone()),
         env: (i > 1).then(|| fixture.env.clone()),
         action: "flag.change".to_owned(),
@@ -337,6 +348,11 @@ async fn the_audit_log_is_paged_newest_first(fixture: &Fixture) {
         instructions: (i > 2).then(|| r#"[{"kind":"turnFlagOn"}]"#.to_owned()),
         changes: vec!["turned the flag on".to_owned()],
         request_id: "r".to_owned(),
+        address: (i > 1).then(|| "192.0.2.1".to_owned()),
+        link: None,
+    };
+    let unlinked = |entries: Vec<AuditEntry>| -> Vec<AuditEntry> {
+        entries.into_iter().map(|entry| AuditEntry { link: None, ..entry }).collect()
     };
     let mut tx = fixture.store.write().await.unwrap();
     tx.bump_directory().await.unwrap();
@@ -344,9 +360,12 @@ async fn the_audit_log_is_paged_newest_first(fixture: &Fixture) {
         tx.insert_audit(&entry(i)).await.unwrap();
     }
     let all = AuditFilter { limit: 100, ..AuditFilter::default() };
-    assert_eq!(tx.audit(&all).await.unwrap(), (0..5).rev().map(entry).collect::<Vec<_>>());
+    assert_eq!(
+        unlinked(tx.audit(&all).await.unwrap()),
+        (0..5).rev().map(entry).collect::<Vec<_>>()
+    );
     let page = AuditFilter { limit: 2, before: Some("id-4".to_owned()), ..all.clone() };
-    assert_eq!(tx.audit(&page).await.unwrap(), [entry(3), entry(2)]);
+    assert_eq!(unlinked(tx.audit(&page).await.unwrap()), [entry(3), entry(2)]);
     let own = AuditFilter {
         project: Some(fixture.project.clone()),
         env: Some(fixture.env.clone()),
@@ -373,10 +392,14 @@ async fn deleting_a_project_takes_everything_with_it(fixture: &Fixture) {
             kind: TokenKind::Client,
             role: None,
             scope,
+            holder: None,
+            expires_at: None,
         },
         hint: String::new(),
         created_at: fixture.now,
         created_by: String::new(),
+        last_used_at: None,
+        previous: None,
     };
     tx.insert_token(&NewToken { record: &record, env: Some(env) }).await.unwrap();
     assert!(tx.delete_project(&fixture.project).await.unwrap());
