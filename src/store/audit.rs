@@ -234,7 +234,12 @@ impl Tx {
         let begins = filter.action.as_ref().filter(|action| action.ends_with('.'));
         let begins = pattern(begins.map(|action| format!("{}%", like(action))));
         let flags = pattern(filter.flag.as_ref().map(|flag| format!("%{}%", as_json(flag))));
-        let contains = filter.text.as_ref().map(|text| format!("%{}%", like(&text.to_lowercase())));
+        let lower = |text: &String| match self {
+            Self::Postgres(_) => text.to_lowercase(),
+            // SQLite knows the two cases of ASCII letters only.
+            Self::Sqlite(_) => text.to_ascii_lowercase(),
+        };
+        let contains = filter.text.as_ref().map(|text| format!("%{}%", like(&lower(text))));
         let sql = match self {
             Self::Postgres(_) => AUDIT_POSTGRES,
             Self::Sqlite(_) => AUDIT_SQLITE,

@@ -19,6 +19,7 @@
 
 mod harness;
 
+mod accountability;
 mod applied;
 mod authorization;
 mod bad_requests;
@@ -39,6 +40,7 @@ mod import;
 mod kept;
 mod lab;
 mod limits;
+mod matrix;
 mod outage;
 mod replicas;
 mod rollout;
