@@ -64,22 +64,38 @@ create table flag_version (
 insert into flag_version (environment_id, flag_key, version, body)
     select environment_id, flag_key, version, body from flag_config where not is_deleted;
 
-create function keep_flag_version() returns trigger language plpgsql as $$
+-- Once for each statement, because an import writes many rows with one.
+create function keep_new_flag_versions() returns trigger language plpgsql as $$
 begin
     insert into flag_version (environment_id, flag_key, version, body)
-        values (new.environment_id, new.flag_key, new.version, new.body)
+        select n.environment_id, n.flag_key, n.version, n.body from new_rows n
         on conflict (environment_id, flag_key, version) do update set body = excluded.body;
-    delete from flag_version
-        where environment_id = new.environment_id and flag_key = new.flag_key
-            and version <= (select v.version from flag_version v
-                where v.environment_id = new.environment_id and v.flag_key = new.flag_key
-                order by v.version desc limit 1 offset 200);
     return null;
 end $$;
 create trigger flag_config_inserted after insert on flag_config
-    for each row execute function keep_flag_version();
-create trigger flag_config_updated after update of body on flag_config
-    for each row when (old.body is distinct from new.body) execute function keep_flag_version();
+    referencing new table as new_rows
+    for each statement execute function keep_new_flag_versions();
+
+create function keep_changed_flag_versions() returns trigger language plpgsql as $$
+begin
+    insert into flag_version (environment_id, flag_key, version, body)
+        select n.environment_id, n.flag_key, n.version, n.body
+        from new_rows n join old_rows o
+            on o.environment_id = n.environment_id and o.flag_key = n.flag_key
+        where o.body <> n.body
+        on conflict (environment_id, flag_key, version) do update set body = excluded.body;
+    delete from flag_version v
+        using (select n.environment_id, n.flag_key, k.version
+            from new_rows n cross join lateral (select f.version from flag_version f
+                where f.environment_id = n.environment_id and f.flag_key = n.flag_key
+                order by f.version desc limit 1 offset 200) k) too_old
+        where v.environment_id = too_old.environment_id and v.flag_key = too_old.flag_key
+            and v.version <= too_old.version;
+    return null;
+end $$;
+create trigger flag_config_updated after update on flag_config
+    referencing old table as old_rows new table as new_rows
+    for each statement execute function keep_changed_flag_versions();
 
 -- Finds the entries about a flag that were made by a change of several.
 create index change_log_by_audit on change_log (audit_id);

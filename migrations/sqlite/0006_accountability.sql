@@ -68,11 +68,6 @@ begin
     insert into flag_version (environment_id, flag_key, version, body)
         values (new.environment_id, new.flag_key, new.version, new.body)
         on conflict (environment_id, flag_key, version) do update set body = excluded.body;
-    delete from flag_version
-        where environment_id = new.environment_id and flag_key = new.flag_key
-            and version <= (select v.version from flag_version v
-                where v.environment_id = new.environment_id and v.flag_key = new.flag_key
-                order by v.version desc limit 1 offset 200);
 end;
 create trigger flag_config_updated after update of body on flag_config
     when old.body is not new.body

@@ -117,9 +117,9 @@ macro_rules! select_audit {
     };
 }
 /// An empty text stands for "any": ids and keys are never empty, and both databases compare texts alike. How they compare
-/// times is the one thing that differs.
+/// times, and texts whatever the case of their letters, differs.
 macro_rules! list_audit {
-    ($since:literal, $until:literal) => {
+    ($like:literal, $since:literal, $until:literal) => {
         select_audit!(
             "where ($1 = '' or project_key = $1) and ($2 = '' or environment_key = $2)
                 and ($3 = '' or id < $3)
@@ -128,10 +128,15 @@ macro_rules! list_audit {
                 and ($8 = '' or (subject = $8 and action like 'flag%')
                     or exists (select 1 from change_log l
                         where l.audit_id = audit.id and l.flags like $9 escape '\\'))
-                and ($10 = '' or lower(changes) like $10 escape '\\'
-                    or lower(coalesce(comment, '')) like $10 escape '\\'
-                    or lower(subject) like $10 escape '\\'
-                    or lower(actor) like $10 escape '\\')
+                and ($10 = '' or changes ",
+            $like,
+            " $10 escape '\\' or coalesce(comment, '') ",
+            $like,
+            " $10 escape '\\' or subject ",
+            $like,
+            " $10 escape '\\' or actor ",
+            $like,
+            " $10 escape '\\')
                 and ",
             $since,
             " and ",
@@ -140,8 +145,10 @@ macro_rules! list_audit {
         )
     };
 }
-const AUDIT_POSTGRES: &str = list_audit!("($11 is null or at >= $11)", "($12 is null or at < $12)");
+const AUDIT_POSTGRES: &str =
+    list_audit!("ilike", "($11 is null or at >= $11)", "($12 is null or at < $12)");
 const AUDIT_SQLITE: &str = list_audit!(
+    "like",
     "($11 is null or julianday(at) >= julianday($11))",
     "($12 is null or julianday(at) < julianday($12))"
 );
@@ -234,12 +241,7 @@ impl Tx {
         let begins = filter.action.as_ref().filter(|action| action.ends_with('.'));
         let begins = pattern(begins.map(|action| format!("{}%", like(action))));
         let flags = pattern(filter.flag.as_ref().map(|flag| format!("%{}%", as_json(flag))));
-        let lower = |text: &String| match self {
-            Self::Postgres(_) => text.to_lowercase(),
-            // SQLite knows the two cases of ASCII letters only.
-            Self::Sqlite(_) => text.to_ascii_lowercase(),
-        };
-        let contains = filter.text.as_ref().map(|text| format!("%{}%", like(&lower(text))));
+        let contains = filter.text.as_ref().map(|text| format!("%{}%", like(text)));
         let sql = match self {
             Self::Postgres(_) => AUDIT_POSTGRES,
             Self::Sqlite(_) => AUDIT_SQLITE,

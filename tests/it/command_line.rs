@@ -116,7 +116,7 @@ async fn migrate_brings_the_schema_up_to_date_and_ends() {
     };
     assert_eq!(
         migrate().await,
-        "applied migration 1 (spine)\napplied migration 2 (server_sdk)\napplied migration 3 (history)\n"
+        "applied migration 1 (spine)\napplied migration 2 (server_sdk)\napplied migration 3 (history)\napplied migration 6 (accountability)\n"
     );
     assert_eq!(migrate().await, "the schema is up to date\n");
 }

@@ -158,7 +158,8 @@ pub(crate) async fn revert_flag(
         if !fields.has("version") {
             fields.missing("version");
         }
-        Some((fields.integer("version", 1..=i64::MAX)?, comment(fields)))
+        let (version, comment) = (fields.integer("version", 1..=i64::MAX), comment(fields));
+        Some((version?, comment))
     })?;
     let request = RevertRequest { version, if_version, is_dry_run: query.dry_run };
     let author = caller.author(comment);

@@ -283,7 +283,8 @@ pub(crate) async fn create_token(
         }
         let role = fields.word("role", ROLES);
         let project = fields.key("project", ProjectKey::parse);
-        Some((name?, role?, project, term(fields)))
+        let term = term(fields);
+        Some((name?, role?, project, term))
     })?;
     let scope = project.map_or(Scope::All, Scope::Project);
     if !is_wide_within(&scope, &caller.grant().scope) {

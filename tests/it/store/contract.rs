@@ -25,6 +25,7 @@ use vexil::model::token::Role;
 use vexil::model::token::Scope;
 use vexil::model::token::TokenKind;
 use vexil::store::AuditFilter;
+use vexil::store::Claim;
 use vexil::store::NewToken;
 use vexil::store::Store;
 use vexil::store::StoreError;
@@ -59,6 +60,8 @@ contract!(
     a_reader_sees_one_state,
     tokens_are_stored_listed_and_revoked,
     the_audit_log_is_paged_newest_first,
+    a_claim_that_was_taken_over_marks_nothing,
+    the_latest_versions_of_a_flag_are_kept,
     deleting_a_project_takes_everything_with_it,
     prerequisites_and_segments_in_use_are_found,
     what_an_environment_is_made_for_is_kept,
@@ -374,6 +377,48 @@ async fn the_audit_log_is_paged_newest_first(fixture: &Fixture) {
     assert_eq!(tx.audit(&own).await.unwrap().len(), 3);
     let of_project = AuditFilter { project: Some(fixture.project.clone()), ..all };
     assert_eq!(tx.audit(&of_project).await.unwrap().len(), 4);
+}
+
+async fn a_claim_that_was_taken_over_marks_nothing(fixture: &Fixture) {
+    let claim =
+        |id: &str| Claim { token_id: "t".to_owned(), key: "k".to_owned(), id: id.to_owned() };
+    let (slow, quick) = (claim("slow"), claim("quick"));
+    let mut tx = fixture.store.write().await.unwrap();
+    tx.bump_directory().await.unwrap();
+    assert!(tx.claim_key(&slow, "request", fixture.now).await.unwrap());
+    assert!(!tx.claim_key(&quick, "request", fixture.now).await.unwrap());
+    assert!(tx.take_over_key(&quick, "slow", fixture.now).await.unwrap());
+    assert!(!tx.mark_claim(&slow, "audit").await.unwrap());
+    tx.keep_answer(&slow, b"late").await.unwrap();
+    assert!(tx.mark_claim(&quick, "audit").await.unwrap());
+    // What was changed stays known, also without an answer.
+    tx.release_key(&quick).await.unwrap();
+    assert!(!tx.take_over_key(&slow, "quick", fixture.now).await.unwrap());
+    let kept = tx.kept_answer("t", "k").await.unwrap().unwrap();
+    assert_eq!((kept.audit_id.as_deref(), kept.answer), (Some("audit"), None));
+    assert_eq!(tx.forget_keys(fixture.now).await.unwrap(), 0);
+    let later = fixture.now + jiff::SignedDuration::from_secs(1);
+    assert_eq!(tx.forget_keys(later).await.unwrap(), 1);
+}
+
+async fn the_latest_versions_of_a_flag_are_kept(fixture: &Fixture) {
+    let env = fixture.env_id().await;
+    fixture.put(&definition("f"), &config()).await;
+    let key = definition("f").key;
+    let mut tx = fixture.store.write().await.unwrap();
+    tx.bump_directory().await.unwrap();
+    let mut config = config();
+    for version in 1_001..=1_250 {
+        config.salt = version.to_string();
+        tx.put_config(env, &key, &config, None, version, fixture.now).await.unwrap();
+    }
+    // What changes nothing is no version.
+    tx.put_config(env, &key, &config, None, 1_251, fixture.now).await.unwrap();
+    let versions = tx.flag_versions(env, &key, 0, 1_000).await.unwrap();
+    let versions: Vec<i64> = versions.iter().map(|each| each.version).collect();
+    assert_eq!(versions, (1_051..=1_250).rev().collect::<Vec<_>>());
+    assert_eq!(tx.config_at(env, &key, 1_100).await.unwrap().unwrap().salt, "1100");
+    assert_eq!(tx.config_at(env, &key, 1_050).await.unwrap(), None);
 }
 
 async fn deleting_a_project_takes_everything_with_it(fixture: &Fixture) {
