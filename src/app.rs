@@ -4,6 +4,7 @@ mod capacity;
 mod stop;
 
 use crate::auth;
+use crate::auth::HeadSigner;
 use crate::clock::Clock;
 use crate::clock::Ids;
 use crate::config::Config;
@@ -20,6 +21,7 @@ use crate::http::Streams;
 use crate::http::Tls;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
+use crate::model::token::Holder;
 use crate::model::token::Role;
 use crate::model::token::Scope;
 use crate::model::token::TokenKind;
@@ -64,6 +66,8 @@ const START_DELAY_MAX: Duration = Duration::from_secs(5);
 const START_PATIENCE: Duration = Duration::from_millis(500);
 /// The folder in the data directory where what is served is kept.
 const FOLDER: &str = "snapshot";
+/// The file in the data directory with the key that signs the end of the audit log.
+const AUDIT_KEY_FILE: &str = "audit.key";
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 4_096;
 
@@ -144,7 +148,8 @@ impl App {
         let streams_max = config.streams_max.unwrap_or_else(allowed);
         let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
         let recorder = Recorder::new(&store, &snapshots, &metrics, config.event_retention_days);
-        let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids };
+        let signer = Arc::new(head_signer(config)?);
+        let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids, signer };
         Ok(Self {
             control,
             listener,
@@ -214,6 +219,7 @@ impl App {
             run(name, async move { snapshots.listen(doorbell, Ids, stopped).await }.boxed());
         }
         run("keeper", keeper.run(stop.clone()).boxed());
+        run("upkeep", control.clone().keep_up(stop.clone()).boxed());
         run("streams", Arc::clone(&streams).run(stop.clone()).boxed());
         let front = Front::new(data, AdminState { control });
         let service_for = move |peer| front.service(peer);
@@ -353,6 +359,24 @@ async fn prepare(follower: &Follower) -> Result<(), StoreError> {
     }
 }
 
+/// The key that signs the end of the audit log: the one that is configured, or one of the data directory.
+fn head_signer(config: &Config) -> anyhow::Result<HeadSigner> {
+    if let Some(path) = &config.audit_key {
+        let cannot = || format!("could not use the key {}", path.display());
+        return HeadSigner::open(path).with_context(cannot);
+    }
+    let path = config.data_dir.join(AUDIT_KEY_FILE);
+    match HeadSigner::open(&path) {
+        Ok(signer) => Ok(signer),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(error.into()),
+        Err(error) => {
+            // Replicas over PostgreSQL need no folder that can be written.
+            warn!(%error, "cannot keep a key for the audit log; its end is signed with one that ends with the process");
+            Ok(HeadSigner::ephemeral()?)
+        }
+    }
+}
+
 /// How other replicas call this process: the machine and the port.
 fn replica_name(listener: &TcpListener) -> ReplicaName {
     let machine = rustix::system::uname();
@@ -391,6 +415,8 @@ fn configured_tokens(config: &Config) -> Vec<(Digest, Grant)> {
         kind: TokenKind::Admin,
         role: Some(Role::Administrator),
         scope: Scope::All,
+        holder: Some(Holder::Service),
+        expires_at: None,
     };
     let token = config.admin_token.iter();
     token.map(|token| (auth::digest(token.expose_secret()), grant())).collect()

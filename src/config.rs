@@ -40,6 +40,7 @@ pub const SETTINGS: &[&str] = &[
     "VEXIL_TLS_CERT",
     "VEXIL_TLS_KEY",
     "VEXIL_LAUNCHDARKLY_FDV2",
+    "VEXIL_AUDIT_KEY",
 ];
 
 /// Characters that a configured administrator's token must have, so that it cannot be guessed.
@@ -131,6 +132,10 @@ pub struct Settings {
     /// Whether LaunchDarkly's SDKs may use their second protocol; if not, they are told to use the first [default: true]
     #[arg(long, env = "VEXIL_LAUNCHDARKLY_FDV2", value_name = "BOOL")]
     pub launchdarkly_fdv2: Option<bool>,
+    /// A file with the Ed25519 key (PKCS#8, DER) that signs the end of the audit log; it is made if it is missing [default:
+    /// audit.key in the data directory]
+    #[arg(long, env = "VEXIL_AUDIT_KEY", value_name = "FILE")]
+    pub audit_key: Option<PathBuf>,
     /// For tests: does not listen to the database's doorbell, so that only the poll finds changes
     #[arg(long, env = "VEXIL_TEST_NO_LISTEN", hide = true)]
     pub test_no_listen: bool,
@@ -158,6 +163,7 @@ struct SettingsFile {
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     launchdarkly_fdv2: Option<bool>,
+    audit_key: Option<PathBuf>,
 }
 
 /// The configuration of a server, complete and valid.
@@ -197,6 +203,8 @@ pub struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Whether LaunchDarkly's SDKs may use their second protocol.
     pub launchdarkly_fdv2: bool,
+    /// The file of the key that signs the end of the audit log; `None` is one in the data directory.
+    pub audit_key: Option<PathBuf>,
     /// Whether to listen to the database's doorbell.
     pub does_listen: bool,
 }
@@ -269,6 +277,7 @@ impl Settings {
             trusted_proxies: self.trusted_proxies.or(file.trusted_proxies).unwrap_or_default(),
             tls,
             launchdarkly_fdv2: self.launchdarkly_fdv2.or(file.launchdarkly_fdv2).unwrap_or(true),
+            audit_key: self.audit_key.or(file.audit_key),
             does_listen: !self.test_no_listen,
         })
     }

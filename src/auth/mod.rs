@@ -7,14 +7,20 @@
 //! * Denied unless a check here says otherwise. What lies outside of a token's scope does not exist for it.
 
 mod permission;
+mod seal;
+mod signature;
 mod ticket;
 mod token;
 
 pub use permission::Denied;
+pub use permission::Permission;
+pub use permission::Place;
 pub use permission::environment_for;
-pub use permission::require_role;
-pub use permission::require_role_in_environment;
-pub use permission::require_role_in_project;
+pub use permission::includes;
+pub use permission::require;
+pub use seal::AnswerKey;
+pub use signature::HeadSigner;
+pub use signature::is_signed;
 pub use ticket::ticket;
 pub use ticket::ticket_holder;
 pub use token::NewSecret;

@@ -4,6 +4,7 @@ use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::token::Grant;
 use crate::model::token::Role;
+use crate::model::token::Scope;
 use crate::snapshot::Directory;
 use crate::snapshot::Environment;
 use std::sync::Arc;
@@ -31,50 +32,121 @@ pub enum Denied {
     },
 }
 
-/// Checks that the token administers at least with `needed`, wherever that may be.
-///
-/// # Errors
-///
-/// It does not.
-pub fn require_role(grant: &Grant, needed: Role) -> Result<(), Denied> {
-    match grant.role {
-        None => Err(Denied::NotAdmin),
-        Some(role) if role < needed => Err(Denied::Role { needed }),
-        Some(_) => Ok(()),
+/// What may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Reading everything but tokens.
+    Read,
+    /// Reading which tokens there are.
+    ReadTokens,
+    /// Taking the whole audit log away.
+    ExportAudit,
+    /// Killing, restoring and turning off flags, wherever.
+    TurnOff,
+    /// Creating flags, which start off.
+    CreateFlag,
+    /// Changing flags and segments in environments that are not protected.
+    Change,
+    /// Changing flags and segments in protected environments.
+    ChangeProtected,
+    /// Renaming a project; creating, changing and deleting its environments.
+    ManageProject,
+    /// Making, rotating and revoking tokens.
+    ManageTokens,
+    /// Deleting a project.
+    DeleteProject,
+    /// Creating projects, and deciding what is about the whole installation.
+    ManageInstallation,
+}
+
+const PERMISSIONS: &[Permission] = &[
+    Permission::Read,
+    Permission::ReadTokens,
+    Permission::ExportAudit,
+    Permission::TurnOff,
+    Permission::CreateFlag,
+    Permission::Change,
+    Permission::ChangeProtected,
+    Permission::ManageProject,
+    Permission::ManageTokens,
+    Permission::DeleteProject,
+    Permission::ManageInstallation,
+];
+
+impl Permission {
+    /// The least role that has it.
+    pub fn needed(self) -> Role {
+        match self {
+            Self::Read => Role::Viewer,
+            Self::ReadTokens | Self::ExportAudit => Role::Auditor,
+            Self::TurnOff | Self::CreateFlag | Self::Change => Role::Editor,
+            Self::ChangeProtected => Role::Releaser,
+            Self::ManageProject | Self::ManageTokens => Role::ProjectAdmin,
+            Self::DeleteProject | Self::ManageInstallation => Role::Administrator,
+        }
+    }
+
+    /// Whether a role has it, within its scope.
+    pub fn is_of(self, role: Role) -> bool {
+        use Permission as P;
+        match role {
+            Role::Viewer | Role::Approver => self == P::Read,
+            Role::Auditor => matches!(self, P::Read | P::ReadTokens | P::ExportAudit),
+            Role::Editor => matches!(self, P::Read | P::TurnOff | P::CreateFlag | P::Change),
+            Role::Releaser => matches!(self, P::ChangeProtected) || self.is_of(Role::Editor),
+            Role::ProjectAdmin => {
+                let own = matches!(self, P::ReadTokens | P::ManageProject | P::ManageTokens);
+                own || self.is_of(Role::Releaser)
+            }
+            Role::Administrator => true,
+        }
     }
 }
 
-/// Checks that the token administers a whole project at least with `needed`.
-///
-/// # Errors
-///
-/// It does not.
-pub fn require_role_in_project(
-    grant: &Grant,
-    needed: Role,
-    project: &ProjectKey,
-) -> Result<(), Denied> {
-    if grant.role.is_some() && !grant.scope.covers_project(project) {
-        return Err(Denied::NotFound);
-    }
-    require_role(grant, needed)
+/// Whether whoever has `role` may make a token with `other`: that may do nothing which it may not do itself.
+pub fn includes(role: Role, other: Role) -> bool {
+    PERMISSIONS.iter().all(|permission| !permission.is_of(other) || permission.is_of(role))
 }
 
-/// Checks that the token administers an environment at least with `needed`.
+/// What something is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// Whatever is within the token's scope.
+    Anywhere,
+    /// The whole installation.
+    Installation,
+    /// A whole project.
+    Project(&'a ProjectKey),
+    /// A project as far as the token reaches it.
+    PartOf(&'a ProjectKey),
+    /// An environment.
+    Environment(&'a ProjectKey, &'a EnvKey),
+}
+
+/// Checks that a token may do something.
 ///
 /// # Errors
 ///
-/// It does not.
-pub fn require_role_in_environment(
-    grant: &Grant,
-    needed: Role,
-    project: &ProjectKey,
-    env: &EnvKey,
-) -> Result<(), Denied> {
-    if grant.role.is_some() && !grant.scope.covers_environment(project, env) {
+/// It may not. What it does not reach does not exist for it.
+pub fn require(grant: &Grant, permission: Permission, place: Place<'_>) -> Result<(), Denied> {
+    let Some(role) = grant.role else { return Err(Denied::NotAdmin) };
+    let scope = &grant.scope;
+    let reaches = match place {
+        Place::Anywhere | Place::Installation => true,
+        Place::Project(project) => scope.covers_project(project),
+        Place::PartOf(project) => scope.reaches_project(project),
+        Place::Environment(project, env) => scope.covers_environment(project, env),
+    };
+    if !reaches {
         return Err(Denied::NotFound);
     }
-    require_role(grant, needed)
+    if !permission.is_of(role) {
+        return Err(Denied::Role { needed: permission.needed() });
+    }
+    if place == Place::Installation && *scope != Scope::All {
+        return Err(Denied::Scope);
+    }
+    Ok(())
 }
 
 /// Finds the environment that a request means which names none in its path.
@@ -121,12 +193,12 @@ pub fn environment_for(
 mod tests {
     use super::*;
     use crate::model::change::Position;
-    use crate::model::token::Scope;
     use crate::model::token::TokenKind;
 
     fn grant(role: Option<Role>, scope: Scope) -> Grant {
         let kind = if role.is_some() { TokenKind::Admin } else { TokenKind::Server };
-        Grant { id: "t".to_owned(), name: "t".to_owned(), kind, role, scope }
+        let (id, name) = ("t".to_owned(), "t".to_owned());
+        Grant { id, name, kind, role, scope, holder: None, expires_at: None }
     }
 
     fn directory(keys: &[(&str, &str)]) -> Directory {
@@ -143,18 +215,39 @@ mod tests {
         let (live, test) = (EnvKey::stored("live"), EnvKey::stored("test"));
         let own = Scope::Environment(shop.clone(), live.clone());
         let editor = grant(Some(Role::Editor), own.clone());
-        let may = |role, project, env| require_role_in_environment(&editor, role, project, env);
-        assert_eq!(may(Role::Viewer, &shop, &live), Ok(()));
-        assert_eq!(may(Role::Editor, &shop, &live), Ok(()));
-        let needed = Role::Administrator;
-        assert_eq!(may(needed, &shop, &live), Err(Denied::Role { needed }));
-        assert_eq!(may(Role::Viewer, &shop, &test), Err(Denied::NotFound));
-        assert_eq!(may(Role::Viewer, &blog, &live), Err(Denied::NotFound));
-        let project_wide = require_role_in_project(&editor, Role::Viewer, &shop);
-        assert_eq!(project_wide, Err(Denied::NotFound));
+        let may = |permission, project, env| {
+            require(&editor, permission, Place::Environment(project, env))
+        };
+        assert_eq!(may(Permission::Read, &shop, &live), Ok(()));
+        assert_eq!(may(Permission::Change, &shop, &live), Ok(()));
+        let needed = Role::Releaser;
+        assert_eq!(may(Permission::ChangeProtected, &shop, &live), Err(Denied::Role { needed }));
+        assert_eq!(may(Permission::Read, &shop, &test), Err(Denied::NotFound));
+        assert_eq!(may(Permission::Read, &blog, &live), Err(Denied::NotFound));
+        let place = Place::Project(&shop);
+        assert_eq!(require(&editor, Permission::Read, place), Err(Denied::NotFound));
+        assert_eq!(require(&editor, Permission::Read, Place::PartOf(&shop)), Ok(()));
         let server = grant(None, own);
-        let denied = require_role_in_environment(&server, Role::Viewer, &shop, &live);
+        let denied = require(&server, Permission::Read, Place::Environment(&shop, &live));
         assert_eq!(denied, Err(Denied::NotAdmin));
+        let administrator = grant(Some(Role::Administrator), Scope::Project(shop));
+        let denied = require(&administrator, Permission::ManageInstallation, Place::Installation);
+        assert_eq!(denied, Err(Denied::Scope));
+    }
+
+    #[test]
+    fn the_needed_role_has_the_permission_and_nobody_grants_more_than_their_own() {
+        for permission in PERMISSIONS {
+            assert!(permission.is_of(permission.needed()), "{permission:?}");
+            assert!(permission.is_of(Role::Administrator));
+        }
+        for (_, role) in crate::model::token::ROLES {
+            assert!(includes(*role, *role) && includes(*role, Role::Viewer));
+            assert!(includes(Role::Administrator, *role));
+        }
+        assert!(includes(Role::ProjectAdmin, Role::Releaser));
+        assert!(!includes(Role::ProjectAdmin, Role::Administrator));
+        assert!(!includes(Role::ProjectAdmin, Role::Auditor));
     }
 
     #[test]

@@ -52,6 +52,8 @@ mod tests {
             kind: TokenKind::Client,
             role: None,
             scope: Scope::All,
+            expires_at: None,
+            holder: None,
         };
         let grants = [([1; 32], grant("a")), ([2; 32], grant("b"))];
         let directory = Directory::new(Position::default(), Vec::new(), grants);

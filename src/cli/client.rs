@@ -8,10 +8,14 @@ use reqwest::Method;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
 use serde_json::Value;
+use std::io::Write;
 use std::time::Duration;
 
 /// How long a command waits for the server.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// How long a download may take.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// Which server, as whom.
 #[derive(Debug, Args)]
@@ -69,6 +73,23 @@ impl Client {
     /// Changes something.
     pub(super) async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.send(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Writes what is answered to `out`, piece by piece, however long it takes.
+    pub(super) async fn download(&self, path: &str, out: &mut impl Write) -> anyhow::Result<()> {
+        let request = self.request(Method::GET, path).timeout(DOWNLOAD_TIMEOUT);
+        let mut response =
+            request.send().await.with_context(|| format!("could not reach {}", self.url))?;
+        let status = response.status();
+        if !status.is_success() {
+            let text = response.text().await.unwrap_or_default();
+            let answer = serde_json::from_str(&text).unwrap_or_default();
+            bail!("{}", explain(status.as_u16(), &answer));
+        }
+        while let Some(piece) = response.chunk().await.context("the answer did not arrive whole")? {
+            out.write_all(&piece).context("could not write")?;
+        }
+        out.flush().context("could not write")
     }
 
     /// Removes something.

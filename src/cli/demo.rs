@@ -15,6 +15,7 @@ use crate::control::Author;
 use crate::control::ConfigChange;
 use crate::control::Control;
 use crate::control::ControlError;
+use crate::control::Provenance;
 use crate::control::TokenRequest;
 use crate::model::change::Actor;
 use crate::model::decode::object;
@@ -23,6 +24,7 @@ use crate::model::flag::FlagDefinition;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::problem::Problems;
+use crate::model::token::Holder;
 use crate::model::token::Role;
 use crate::model::token::Scope;
 use crate::model::token::TokenKind;
@@ -132,8 +134,9 @@ async fn seed(control: &Control) -> anyhow::Result<()> {
     if control.tokens().await?.iter().any(|token| token.digest == admin) {
         return Ok(());
     }
-    let actor = Actor { id: "demo".to_owned(), name: "vexil demo".to_owned() };
-    let author = Author { actor, request_id: "demo".to_owned(), comment: None };
+    let actor = Actor { id: "demo".to_owned(), name: "vexil demo".to_owned(), holder: None };
+    let request_id = "demo".to_owned();
+    let author = Author { actor, request_id, comment: None, provenance: Provenance::default() };
     // A demonstration that was ended too early is continued: what is there already stays.
     unless_there(control.create_project(&author, &project, "Demonstration").await)?;
     unless_there(
@@ -162,7 +165,8 @@ async fn seed(control: &Control) -> anyhow::Result<()> {
         (ADMIN_TOKEN, TokenKind::Admin, Some(Role::Administrator), Scope::All),
     ] {
         let name = "demonstration".to_owned();
-        let request = TokenRequest { name, kind, role, scope };
+        let holder = role.map(|_| Holder::Service);
+        let request = TokenRequest { name, kind, role, scope, holder, expires_at: None };
         let secret = NewSecret::known(token);
         unless_there(control.create_token(&author, request, &secret).await.map(|_| ()))?;
     }

@@ -1,6 +1,7 @@
 //! `vexil flag`.
 
 use crate::cli::Common;
+use crate::cli::flag_history;
 use crate::cli::output::print_rows;
 use crate::cli::target::Target;
 use crate::cli::usage::StaleArgs;
@@ -45,6 +46,10 @@ pub(super) enum FlagCommand {
     On(SwitchArgs),
     /// Turns a flag off in an environment
     Off(SwitchArgs),
+    /// Lists the versions of a flag in an environment
+    History(flag_history::HistoryArgs),
+    /// Gives a flag the configuration back that it had at an earlier version
+    Revert(flag_history::RevertArgs),
 }
 
 /// A flag that is to be switched, and why.
@@ -124,6 +129,8 @@ pub(super) async fn run(command: FlagCommand) -> anyhow::Result<()> {
         FlagCommand::Create(args) => create(args).await,
         FlagCommand::On(args) => switch(args, "turnFlagOn").await,
         FlagCommand::Off(args) => switch(args, "turnFlagOff").await,
+        FlagCommand::History(args) => flag_history::history(args).await,
+        FlagCommand::Revert(args) => flag_history::revert(args).await,
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Nothing here is needed by a request. Commands that change something go through the same API as everyone else.
 
+mod audit;
 mod client;
 mod demo;
 mod emergency;
 mod eval;
 mod flag;
+mod flag_history;
 mod history;
 mod import;
 mod output;
@@ -54,9 +56,12 @@ enum Command {
     /// Brings over the flags of another server
     #[command(subcommand)]
     Import(import::ImportCommand),
-    /// Makes, lists and revokes tokens of an environment
+    /// Makes, lists, rotates and revokes tokens of an environment
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Exports and verifies the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
 }
 
 /// What every command that talks to a server can be told.
@@ -87,6 +92,7 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(args).await,
         Command::Import(command) => import::run(command).await,
         Command::Token(command) => token::run(command).await,
+        Command::Audit(command) => audit::run(command).await,
     }
 }
 

@@ -17,9 +17,15 @@ pub(super) enum TokenCommand {
         /// server, client, mobile or admin
         #[arg(long, default_value = "server")]
         kind: String,
-        /// viewer, editor or administrator; for admin tokens
+        /// viewer, editor, releaser, approver, projectAdmin, administrator or auditor; for admin tokens
         #[arg(long)]
         role: Option<String>,
+        /// service or personal; for admin tokens
+        #[arg(long)]
+        holder: Option<String>,
+        /// When it stops working, e.g. 2027-01-31T12:00:00Z
+        #[arg(long)]
+        expires_at: Option<String>,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
@@ -27,6 +33,18 @@ pub(super) enum TokenCommand {
     },
     /// Lists tokens
     List {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Gives a token another secret; it is shown only now, and the one before works on for a while
+    Rotate {
+        /// The token's id, as `list` shows it
+        id: uuid::Uuid,
+        /// For how many seconds the secret before works on: 7 days, if it is left out
+        #[arg(long)]
+        overlap_secs: Option<u64>,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
@@ -46,12 +64,15 @@ pub(super) enum TokenCommand {
 /// Does something with tokens.
 pub(super) async fn run(command: TokenCommand) -> anyhow::Result<()> {
     match command {
-        TokenCommand::Create { name, kind, role, target, common } => {
+        TokenCommand::Create { name, kind, role, holder, expires_at, target, common } => {
             let client = common.connection.client()?;
             let path = format!("{}/tokens", target.find(&client).await?.path());
             let mut body = json!({"name": name, "kind": kind});
-            if let (Some(role), Some(fields)) = (role, body.as_object_mut()) {
-                fields.insert("role".to_owned(), json!(role));
+            if let Some(fields) = body.as_object_mut() {
+                let given = [("role", role), ("holder", holder), ("expiresAt", expires_at)];
+                for (name, text) in given {
+                    fields.extend(text.map(|text| (name.to_owned(), json!(text))));
+                }
             }
             let answer = client.post(&path, &body).await?;
             let columns = [("TOKEN", "/token"), ("KIND", "/kind"), ("ID", "/id")];
@@ -67,8 +88,18 @@ pub(super) async fn run(command: TokenCommand) -> anyhow::Result<()> {
                 ("ROLE", "/role"),
                 ("HINT", "/hint"),
                 ("CREATED", "/createdAt"),
+                ("EXPIRES", "/expiresAt"),
+                ("LAST USED", "/lastUsedAt"),
             ];
             print_rows(common.output, &client.get(&path).await?, &columns)
+        }
+        TokenCommand::Rotate { id, overlap_secs, target, common } => {
+            let client = common.connection.client()?;
+            let path = format!("{}/tokens/{id}/rotate", target.find(&client).await?.path());
+            let body = overlap_secs.map_or_else(|| json!({}), |secs| json!({"overlapSecs": secs}));
+            let columns =
+                [("TOKEN", "/token"), ("ID", "/id"), ("OLD UNTIL", "/previous/expiresAt")];
+            print_rows(common.output, &client.post(&path, &body).await?, &columns)
         }
         TokenCommand::Revoke { id, target, common } => {
             let client = common.connection.client()?;

@@ -13,6 +13,7 @@ use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Served;
+use crate::control::safety;
 use crate::control::world::PartError;
 use crate::control::world::World;
 use crate::model::flag::FlagDefinition;
@@ -120,6 +121,19 @@ impl Part {
             Self::Config { env, flag, .. } => format!("`{flag}` in `{env}`"),
             Self::Definition { flag, .. } => format!("`{flag}`"),
             Self::Segment { env, segment, .. } => format!("the segment `{segment}` in `{env}`"),
+        }
+    }
+
+    /// The environment whose safety the change must heed, and whether it needs a version; none if it only turns a flag off, or is
+    /// of a whole project.
+    fn touched(&self) -> Option<(&EnvKey, bool)> {
+        match self {
+            Self::Config { env, instructions, .. } => {
+                let is_emergency = instructions.iter().all(|it| *it == Instruction::TurnFlagOff);
+                (!is_emergency).then_some((env, true))
+            }
+            Self::Segment { env, .. } => Some((env, false)),
+            Self::Definition { .. } => None,
         }
     }
 
@@ -273,7 +287,12 @@ impl Control {
             instructions: Some(set.raw.clone()),
             changes,
         };
-        let audit_id = self.record(&mut tx, author, deed, now).await?;
+        for part in &set.parts {
+            if let Some((env, needs_version)) = part.touched() {
+                safety::check_environment(&mut tx, author, project, env, needs_version).await?;
+            }
+        }
+        let audit_id = self.append(&mut tx, author, deed, now).await?;
         let mut positions = Vec::with_capacity(written.len());
         for Written { id, version, flags, segments, .. } in &written {
             let flags: Vec<&str> = flags.iter().map(FlagKey::as_str).collect();

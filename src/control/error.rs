@@ -1,5 +1,6 @@
 //! Why a command was not carried out.
 
+use crate::auth::Denied;
 use crate::model::problem::Problems;
 use crate::store::StoreError;
 
@@ -31,6 +32,14 @@ pub enum ControlError {
         /// The version that it has now.
         current: i64,
     },
+    /// The environment wants to know from which version a change of a flag starts.
+    #[error(
+        "the environment requires `If-Match` with the flag's `ETag` for every change of a flag"
+    )]
+    VersionRequired,
+    /// The author may not do it.
+    #[error("the author may not do it")]
+    Denied(Denied),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

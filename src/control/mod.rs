@@ -6,6 +6,7 @@
 //!
 //! Who may do what is decided before, in `auth`; how it looks on the wire, in `http`.
 
+mod audit;
 mod change_set;
 mod confirm;
 mod emergency;
@@ -13,14 +14,18 @@ mod emergency_many;
 mod error;
 mod flag;
 mod flag_config;
+mod flag_history;
 mod history;
+mod idempotency;
 mod import;
 mod project;
 mod read;
+mod safety;
 mod segment;
 mod stale;
 mod token;
 mod trigger;
+mod upkeep;
 mod usage;
 mod world;
 
@@ -39,10 +44,13 @@ pub use error::ControlError;
 pub use flag::DefinitionChange;
 pub use flag_config::ConfigChange;
 pub use flag_config::ConfigChanged;
+pub use flag_history::RevertRequest;
 pub use history::Accepted;
+pub use idempotency::Keyed;
 pub use import::ImportRequest;
 pub use import::Imported;
 pub use project::EnvironmentChange;
+pub use project::SafetyChange;
 pub use project::initial_salt;
 pub use stale::StaleReason;
 pub use token::TokenRequest;
@@ -52,6 +60,7 @@ pub use usage::FlagUsage;
 pub use usage::StaleFlag;
 pub use usage::UsageFilter;
 
+use crate::auth::HeadSigner;
 use crate::clock::Clock;
 use crate::clock::Ids;
 use crate::model::change::Actor;
@@ -60,6 +69,7 @@ use crate::model::change::EnvId;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::snapshot::Snapshots;
+use crate::store::Claim;
 use crate::store::Redis;
 use crate::store::Store;
 use crate::store::Tx;
@@ -87,6 +97,8 @@ pub struct Control {
     pub clock: Clock,
     /// Ids and secrets.
     pub ids: Ids,
+    /// What signs the end of the audit log.
+    pub signer: Arc<HeadSigner>,
 }
 
 /// Who makes a change, and in which request.
@@ -98,6 +110,21 @@ pub struct Author {
     pub request_id: String,
     /// Why, in their own words.
     pub comment: Option<String>,
+    /// From where, and on what conditions.
+    pub provenance: Provenance,
+}
+
+/// Where a change comes from and on what conditions it is made; by default it comes from within and on none.
+#[derive(Debug, Clone, Default)]
+pub struct Provenance {
+    /// The address that the request came from.
+    pub address: Option<String>,
+    /// The claim on the key that the request was sent with.
+    pub claim: Option<Claim>,
+    /// Whether protected environments may not be changed.
+    pub is_unprivileged: bool,
+    /// Whether it was not said from which version the change starts.
+    pub lacks_version: bool,
 }
 
 /// What a change is recorded as.
@@ -112,7 +139,9 @@ struct Deed<'a> {
 }
 
 impl Control {
-    /// Writes the audit entry of a change; returns its id.
+    /// Writes the audit entry of a change, unless the environment's safety forbids the change; returns its id.
+    ///
+    /// Locks the end of the audit log, so it comes behind all other locks.
     async fn record(
         &self,
         tx: &mut Tx,
@@ -120,8 +149,27 @@ impl Control {
         deed: Deed<'_>,
         now: Timestamp,
     ) -> Result<String, ControlError> {
+        safety::check(tx, author, &deed).await?;
+        self.append(tx, author, deed, now).await
+    }
+
+    /// Writes the audit entry of a change that is known to be safe; returns its id.
+    async fn append(
+        &self,
+        tx: &mut Tx,
+        author: &Author,
+        deed: Deed<'_>,
+        now: Timestamp,
+    ) -> Result<String, ControlError> {
+        let id = self.ids.next();
+        if let Some(claim) = &author.provenance.claim
+            && !tx.mark_claim(claim, &id).await?
+        {
+            let detail = "the same request is being worked on elsewhere; try again";
+            return Err(ControlError::conflict("idempotency_in_progress", detail));
+        }
         let entry = AuditEntry {
-            id: self.ids.next(),
+            id,
             at: now,
             actor: author.actor.clone(),
             project: deed.project.cloned(),
@@ -133,6 +181,8 @@ impl Control {
             instructions: deed.instructions,
             changes: deed.changes,
             request_id: author.request_id.clone(),
+            address: author.provenance.address.clone(),
+            link: None,
         };
         tx.insert_audit(&entry).await?;
         Ok(entry.id)

@@ -6,6 +6,7 @@ use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Served;
 use crate::control::read::find_environment;
+use crate::model::environment::Safety;
 use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
@@ -167,10 +168,11 @@ impl Control {
                     }
                 });
             }
+            let safety = change.safety.apply(record.safety, &mut changes);
             if changes.is_empty() {
                 return Ok(());
             }
-            tx.update_environment(record.id, &name, fail_closed_after).await?;
+            tx.update_environment(record.id, &name, fail_closed_after, safety).await?;
             let deed = environment_deed("environment.update", project, key, changes);
             self.record(&mut tx, author, deed, now).await?;
             self.finish(tx, Served::Directory(version)).await
@@ -212,6 +214,52 @@ pub struct EnvironmentChange {
     pub name: Option<String>,
     /// How long evaluations go on without confirmation; `Some(None)` is for ever.
     pub fail_closed_after: Option<Option<Duration>>,
+    /// What keeps it from being changed by mistake.
+    pub safety: SafetyChange,
+}
+
+/// What is to be changed about what keeps an environment from being changed by mistake.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SafetyChange {
+    /// Whether only some roles may change it.
+    pub protected: Option<bool>,
+    /// Whether every change says why.
+    pub require_comment: Option<bool>,
+    /// Whether every change of a flag says from which version.
+    pub require_if_match: Option<bool>,
+}
+
+impl SafetyChange {
+    /// Returns what comes out, and adds what changes in words.
+    fn apply(self, old: Safety, changes: &mut Vec<String>) -> Safety {
+        let mut decide = |old: bool, new: Option<bool>, on: &str, off: &str| {
+            let new = new.unwrap_or(old);
+            if new != old {
+                changes.push(if new { on } else { off }.to_owned());
+            }
+            new
+        };
+        Safety {
+            protected: decide(
+                old.protected,
+                self.protected,
+                "protected it",
+                "ended its protection",
+            ),
+            require_comment: decide(
+                old.require_comment,
+                self.require_comment,
+                "every change needs a comment",
+                "changes need no comment",
+            ),
+            require_if_match: decide(
+                old.require_if_match,
+                self.require_if_match,
+                "every change of a flag needs `If-Match`",
+                "changes of flags need no `If-Match`",
+            ),
+        }
+    }
 }
 
 /// The version of an environment that has just been created.

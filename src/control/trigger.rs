@@ -5,6 +5,7 @@ use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
+use crate::control::Provenance;
 use crate::control::Served;
 use crate::control::flag_config::Locked;
 use crate::control::read::find_environment;
@@ -165,16 +166,17 @@ impl Control {
         &self,
         digest: &Digest,
         alert: Alert,
-        request_id: String,
+        (request_id, address): (String, Option<String>),
     ) -> Result<Fired, ControlError> {
         let found =
             within_timeout(async { Ok(self.store.read().await?.trigger(digest).await?) }).await;
         let found: Result<_, ControlError> = found;
         let trigger = found?.ok_or_else(|| ControlError::not_found("trigger", "…"))?;
         let name = format!("trigger `{}` {}", trigger.name, trigger.id);
-        let actor = Actor { id: trigger.id.clone(), name: name.clone() };
+        let actor = Actor { id: trigger.id.clone(), name: name.clone(), holder: None };
         let comment = Some(format!("called by the trigger `{}`", trigger.name));
-        let author = Author { actor, request_id, comment };
+        let provenance = Provenance { address, ..Provenance::default() };
+        let author = Author { actor, request_id, comment, provenance };
         let TriggerRecord { project, env, flag, .. } = &trigger;
         let done = match (trigger.action, alert) {
             (TriggerAction::Kill, Alert::Firing | Alert::Unknown) => {

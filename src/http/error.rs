@@ -7,7 +7,6 @@ use crate::auth::Denied;
 use crate::control::ControlError;
 use crate::model::problem::Problem;
 use crate::model::problem::Problems;
-use crate::model::token::ROLES;
 use crate::store::StoreError;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
@@ -207,7 +206,7 @@ impl From<Denied> for ApiError {
                 "this needs an administration token (vxa_…), and the token is of an SDK",
             ),
             Denied::Role { needed } => {
-                let role = ROLES.iter().find(|(_, role)| *role == needed).map_or("", |(w, _)| w);
+                let role = needed.as_str();
                 let detail = format!("this needs a token with the role {role}");
                 Self::forbidden("role", detail)
             }
@@ -244,6 +243,10 @@ impl From<ControlError> for ApiError {
             ControlError::Outdated { .. } => {
                 Self::new(StatusCode::PRECONDITION_FAILED, "outdated", error.to_string())
             }
+            ControlError::VersionRequired => {
+                Self::new(StatusCode::PRECONDITION_REQUIRED, "if_match_required", error.to_string())
+            }
+            ControlError::Denied(denied) => denied.into(),
             ControlError::Store(error) => error.into(),
         }
     }

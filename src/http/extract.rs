@@ -2,11 +2,9 @@
 
 use crate::auth;
 use crate::auth::Denied;
-use crate::control::Author;
 use crate::http::error::ApiError;
 use crate::http::limit::Arrival;
 use crate::http::middleware::RequestId;
-use crate::model::change::Actor;
 use crate::model::key::is_key;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
@@ -22,7 +20,6 @@ use axum::http::header;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::ops::Deref;
 use std::sync::Arc;
 
 /// Who is calling: a token that is accepted.
@@ -55,37 +52,9 @@ where
     }
 }
 
-/// Who is calling, with an administration token; others are refused before their body is read.
-#[derive(Debug)]
-pub(crate) struct AdminCaller(Caller);
-
-impl<S> FromRequestParts<S> for AdminCaller
-where
-    S: Send + Sync,
-    Arc<Snapshots>: FromRef<S>,
-{
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let caller = Caller::from_request_parts(parts, state).await?;
-        match caller.grant().role {
-            Some(_) => Ok(Self(caller)),
-            None => Err(Denied::NotAdmin.into()),
-        }
-    }
-}
-
-impl Deref for AdminCaller {
-    type Target = Caller;
-
-    fn deref(&self) -> &Caller {
-        &self.0
-    }
-}
-
 /// Reads the token from `Authorization: Bearer …`, `X-API-Key: …`, or (as LaunchDarkly's SDKs send it) `Authorization: …`,
 /// before which the oldest of them write `api_key`.
-fn token_of(headers: &HeaderMap) -> Result<&str, ApiError> {
+pub(crate) fn token_of(headers: &HeaderMap) -> Result<&str, ApiError> {
     let authorization = headers.get(header::AUTHORIZATION);
     let value = authorization.or_else(|| headers.get("x-api-key")).and_then(|v| v.to_str().ok());
     let token = value.map(|value| {
@@ -102,7 +71,13 @@ fn token_of(headers: &HeaderMap) -> Result<&str, ApiError> {
     })
 }
 
-fn refusal(token: &str, snapshots: &Snapshots) -> ApiError {
+fn refusal(token: &str, digest: &Digest, snapshots: &Snapshots) -> ApiError {
+    if snapshots.directory().has_expired(digest) {
+        return ApiError::unauthorized(
+            "token_expired",
+            "the token has expired; ask for another one",
+        );
+    }
     if auth::is_mistyped(token) {
         let detail = "the token is mistyped or cut off: its checksum is wrong";
         return ApiError::unauthorized("token_malformed", detail);
@@ -131,7 +106,7 @@ impl Caller {
     ) -> Result<Self, ApiError> {
         let digest = auth::digest(token);
         let Some(entry) = snapshots.directory().token(&digest).cloned() else {
-            return Err(refusal(token, &snapshots));
+            return Err(refusal(token, &digest, &snapshots));
         };
         Ok(Self { entry, snapshots, digest, request_id })
     }
@@ -139,7 +114,7 @@ impl Caller {
     /// Finds out whose ticket this is.
     pub(crate) fn of_ticket(ticket: &str, snapshots: Arc<Snapshots>) -> Result<Self, ApiError> {
         let Some((digest, entry)) = auth::ticket_holder(&snapshots.directory(), ticket) else {
-            return Err(refusal("", &snapshots));
+            return Err(refusal("", &Digest::default(), &snapshots));
         };
         Ok(Self { entry, snapshots, digest, request_id: None })
     }
@@ -149,12 +124,9 @@ impl Caller {
         &self.entry.grant
     }
 
-    /// Who is recorded as the author of a change.
-    pub(crate) fn author(&self, comment: Option<String>) -> Author {
-        let actor = Actor { id: self.grant().id.clone(), name: self.grant().name.clone() };
-        let request_id =
-            self.request_id.as_ref().map(RequestId::as_str).unwrap_or_default().to_owned();
-        Author { actor, request_id, comment }
+    /// The id of the request.
+    pub(crate) fn request_id(&self) -> &str {
+        self.request_id.as_ref().map(RequestId::as_str).unwrap_or_default()
     }
 
     /// The environment that a request means which names none in its path; see [`auth::environment_for`].

@@ -205,9 +205,11 @@ impl Arrival {
     ) -> Result<(), ApiError> {
         self.limits.admit_caller(caller, self.peer, headers, self.at)
     }
+}
 
-    /// Where the client is, as far as trusted proxies tell.
-    pub(crate) fn client(&self, headers: &HeaderMap) -> IpAddr {
+impl Arrival {
+    /// Whom the request comes from, as far as proxies are trusted to tell.
+    pub(crate) fn client_address(&self, headers: &HeaderMap) -> IpAddr {
         client_address(self.peer, headers, &self.limits.trusted_proxies)
     }
 }

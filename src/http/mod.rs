@@ -12,6 +12,7 @@
 pub mod openapi;
 
 mod admin;
+mod authorized;
 mod cors;
 mod error;
 mod evaluate;

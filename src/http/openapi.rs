@@ -104,6 +104,15 @@ pub(super) fn describe_waiting(document: &mut utoipa::openapi::OpenApi) {
                 parameter("wait", "`applied` answers when every live replica serves the change."),
                 parameter("timeout", "How long to wait for that: `5s`, `500ms`, up to `30s`."),
             ]);
+            let key = ParameterBuilder::new()
+                .name("Idempotency-Key")
+                .parameter_in(ParameterIn::Header)
+                .required(Required::False)
+                .description(Some(
+                    "Does the same request once within 24 hours, however often it is sent.",
+                ))
+                .schema(Some(Object::with_type(Type::String)));
+            operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
             let pending =
                 "It is done, and the replicas in `unconfirmed` have not confirmed in time.";
             let responses = &mut operation.responses.responses;

@@ -1,14 +1,13 @@
 //! Routes for those who operate the server.
 
 use crate::auth;
-use crate::auth::Denied;
+use crate::auth::Permission;
+use crate::auth::Place;
 use crate::http::DataState;
 use crate::http::Phase;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::openapi;
-use crate::model::token::Role;
-use crate::model::token::Scope;
 use crate::snapshot::Source;
 use axum::Json;
 use axum::extract::State;
@@ -109,10 +108,7 @@ pub(crate) async fn list_metrics(
     State(state): State<DataState>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
-    auth::require_role(caller.grant(), Role::Viewer)?;
-    if caller.grant().scope != Scope::All {
-        return Err(Denied::Scope.into());
-    }
+    auth::require(caller.grant(), Permission::Read, Place::Installation)?;
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], state.metrics.render()).into_response())
 }

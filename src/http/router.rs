@@ -4,6 +4,7 @@ use crate::http::AdminState;
 use crate::http::DataState;
 use crate::http::admin;
 use crate::http::admin::applied::confirm;
+use crate::http::admin::idempotency::once;
 use crate::http::cors::allow_pages;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
@@ -34,7 +35,10 @@ pub(super) fn router(data: DataState, admin: AdminState) -> Router {
     let streams = streams.route_layer(from_fn(allow_pages));
     let routes = routes.merge(evalx::routes()).merge(streams).with_state(data);
     let (admin_routes, _) = admin_routes().with_state(admin.clone()).split_for_parts();
-    let admin_routes = admin_routes.route_layer(from_fn_with_state(admin, confirm));
+    // What was asked to be done once is confirmed as often as it is asked.
+    let admin_routes = admin_routes
+        .route_layer(from_fn_with_state(admin.clone(), once))
+        .route_layer(from_fn_with_state(admin, confirm));
     routes
         .merge(admin_routes)
         .merge(event_routes)
@@ -82,6 +86,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::environment;
     use admin::flag;
     use admin::flag_config;
+    use admin::flag_history;
     use admin::history;
     use admin::import;
     use admin::project;
@@ -110,6 +115,8 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(trigger::fire_trigger))
         .routes(routes!(trigger::list_triggers, trigger::create_trigger))
         .routes(routes!(trigger::revoke_trigger))
+        .routes(routes!(flag_history::list_flag_versions))
+        .routes(routes!(flag_history::revert_flag))
         .routes(routes!(import::import_launchdarkly))
         .routes(routes!(segment::list_segments, segment::create_segment))
         .routes(routes!(
@@ -120,6 +127,8 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         ))
         .routes(routes!(token::list_environment_tokens, token::create_environment_token))
         .routes(routes!(token::revoke_environment_token))
+        .routes(routes!(token::rotate_environment_token))
+        .routes(routes!(token::rotate_token))
         .routes(routes!(token::list_tokens, token::create_token))
         .routes(routes!(token::revoke_token))
         .routes(routes!(usage::list_usage))
@@ -128,6 +137,8 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(usage::list_unknown_flags))
         .routes(routes!(history::accept_history))
         .routes(routes!(audit::list_audit))
+        .routes(routes!(audit::export_audit))
+        .routes(routes!(audit::find_audit_head))
         .routes(routes!(audit::list_project_audit))
         .routes(routes!(audit::list_environment_audit))
 }

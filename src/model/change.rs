@@ -2,6 +2,7 @@
 
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
+use crate::model::token::Holder;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -27,6 +28,9 @@ pub struct Actor {
     pub id: String,
     /// For people.
     pub name: String,
+    /// Who holds the token; `None` where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
 }
 
 /// How a flag was before it was killed.
@@ -73,4 +77,17 @@ pub struct AuditEntry {
     pub changes: Vec<String>,
     /// The id of the request that did it.
     pub request_id: String,
+    /// The address that the request came from, as far as proxies are trusted to tell.
+    pub address: Option<String>,
+    /// Where it stands in the chain and what seals it there; see `audit`.
+    pub link: Option<AuditLink>,
+}
+
+/// A place in the chain of audit entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLink {
+    /// Counts from 1, without gaps.
+    pub seq: i64,
+    /// SHA-256 of the hash before and of this entry, as hexadecimal digits.
+    pub hash: String,
 }

@@ -41,3 +41,15 @@ impl ServerSdk {
         SERVER_SDKS.iter().find(|(_, each)| *each == self).map_or("", |(word, _)| word)
     }
 }
+
+/// What keeps an environment from being changed by mistake. Kills, restores and turning flags off are never held up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Safety {
+    /// Only some roles may change it.
+    pub protected: bool,
+    /// Every change says why.
+    pub require_comment: bool,
+    /// Every change of a flag says from which version.
+    pub require_if_match: bool,
+}

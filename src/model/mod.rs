@@ -14,6 +14,7 @@
 //! How a flag is evaluated is in `eval`; how it is edited is in `change`.
 
 pub mod attribute;
+pub mod audit;
 pub mod change;
 pub mod context;
 pub mod decode;

@@ -4,6 +4,7 @@
 
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -33,21 +34,64 @@ pub const TOKEN_KINDS: &[(&str, TokenKind)] = &[
     ("admin", TokenKind::Admin),
 ];
 
-/// What the holder of an administration token may do within its scope; each includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+/// What the holder of an administration token may do within its scope; `auth` says which role may do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub enum Role {
     /// May read.
     Viewer,
-    /// May also change, kill and restore flags, and change segments.
+    /// May also change, kill and restore flags, and change segments; in protected environments only turn flags off.
     Editor,
-    /// May also create and delete projects, environments and tokens.
+    /// May do so in protected environments, too.
+    Releaser,
+    /// May read, and decide on what others ask for.
+    Approver,
+    /// May do everything within its projects and environments, tokens of that scope included.
+    ProjectAdmin,
+    /// May do everything within its scope.
     Administrator,
+    /// May read everything, tokens and the export of the audit log included, and do nothing else.
+    Auditor,
 }
 
 /// The words for the roles, as they appear in JSON.
-pub const ROLES: &[(&str, Role)] =
-    &[("viewer", Role::Viewer), ("editor", Role::Editor), ("administrator", Role::Administrator)];
+pub const ROLES: &[(&str, Role)] = &[
+    ("viewer", Role::Viewer),
+    ("editor", Role::Editor),
+    ("releaser", Role::Releaser),
+    ("approver", Role::Approver),
+    ("projectAdmin", Role::ProjectAdmin),
+    ("administrator", Role::Administrator),
+    ("auditor", Role::Auditor),
+];
+
+impl Role {
+    /// The word for it, as it appears in JSON.
+    pub fn as_str(self) -> &'static str {
+        ROLES.iter().find(|(_, each)| *each == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// Who holds an administration token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Holder {
+    /// A program, for instance a pipeline.
+    Service,
+    /// A person; such a token expires.
+    Personal,
+}
+
+/// The words for the holders, as they appear in JSON.
+pub const HOLDERS: &[(&str, Holder)] =
+    &[("service", Holder::Service), ("personal", Holder::Personal)];
+
+impl Holder {
+    /// The word for it, as it appears in JSON.
+    pub fn as_str(self) -> &'static str {
+        HOLDERS.iter().find(|(_, each)| *each == self).map_or("", |(word, _)| word)
+    }
+}
 
 /// The part of the installation that a token reaches; fixed when the token is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +112,14 @@ impl Scope {
             Self::All => true,
             Self::Project(own) => own == project,
             Self::Environment(..) => false,
+        }
+    }
+
+    /// Whether the project is within the scope as a whole or in part.
+    pub fn reaches_project(&self, project: &ProjectKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::Project(own) | Self::Environment(own, _) => own == project,
         }
     }
 
@@ -94,4 +146,10 @@ pub struct Grant {
     pub role: Option<Role>,
     /// Where.
     pub scope: Scope,
+    /// Who holds it; `None` for SDK tokens.
+    #[serde(default)]
+    pub holder: Option<Holder>,
+    /// When it stops working; the secret before a rotation has a time of its own.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
 }

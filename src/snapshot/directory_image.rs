@@ -2,6 +2,7 @@
 
 use crate::model::change::EnvId;
 use crate::model::change::Position;
+use crate::model::environment::Safety;
 use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
@@ -42,6 +43,9 @@ pub struct EnvironmentEntry {
     /// Which server-side SDKs it is for; `None` if an earlier version of the program wrote it.
     #[serde(default)]
     pub server_sdk: Option<ServerSdk>,
+    /// What keeps it from being changed by mistake.
+    #[serde(default)]
+    pub safety: Safety,
 }
 
 impl DirectoryImage {
@@ -60,6 +64,7 @@ impl DirectoryImage {
             key: environment.key.clone(),
             fail_closed_after_secs: environment.fail_closed_after().map(|after| after.as_secs()),
             server_sdk: environment.server_sdk(),
+            safety: environment.safety(),
         };
         let environments = directory.environments().iter().map(entry).collect();
         let installation = installation.to_owned();

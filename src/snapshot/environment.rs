@@ -8,6 +8,7 @@ use crate::eval::compile;
 use crate::eval::compile_segment;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
+use crate::model::environment::Safety;
 use crate::model::environment::ServerSdk;
 use crate::model::event::FlagCount;
 use crate::model::key::EnvKey;
@@ -60,6 +61,8 @@ pub struct Environment {
     fail_closed_after_secs: AtomicU64,
     /// Which server-side SDKs it is for: 0 is not known yet, 1 none, 2 LaunchDarkly's.
     server_sdk: AtomicU8,
+    /// What keeps it from being changed by mistake.
+    safety: ArcSwap<Safety>,
     /// Whether the last attempt to read what changed failed for a reason that is its own.
     is_quarantined: AtomicBool,
 }
@@ -145,7 +148,19 @@ impl Environment {
             retired: Mutex::default(),
             fail_closed_after_secs: AtomicU64::new(0),
             server_sdk: AtomicU8::new(0),
+            safety: ArcSwap::default(),
             is_quarantined: AtomicBool::new(false),
+        }
+    }
+
+    /// What keeps it from being changed by mistake.
+    pub fn safety(&self) -> Safety {
+        **self.safety.load()
+    }
+
+    pub(super) fn set_safety(&self, safety: Safety) {
+        if self.safety() != safety {
+            self.safety.store(Arc::new(safety));
         }
     }
 

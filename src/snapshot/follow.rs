@@ -322,17 +322,19 @@ impl Follower {
             }
         }
         let readable = tokens.into_iter().filter_map(|token| match token {
-            Ok(token) => Some((token.digest, token.grant)),
+            Ok(token) => Some(token),
             Err(error) => {
                 self.metrics.corrupt_rows.inc();
                 error!(%error, "cannot read a token; it is not accepted");
                 None
             }
         });
-        let stored = readable.filter(|(digest, _)| !self.refused.contains(digest));
+        let stored = readable.flat_map(|token| token.grants().collect::<Vec<_>>());
+        let stored = stored.filter(|(digest, _)| !self.refused.contains(digest));
         let grants = stored.chain(self.configured.iter().cloned());
         let position = Position { epoch: positions.epoch, version: positions.directory_version };
-        let directory = Directory::new(position, environments, grants);
+        let mut directory = Directory::new(position, environments, grants);
+        directory.inherit_usage(old);
         if !self.install_directory(Arc::new(directory)) {
             self.metrics.installs_refused.inc();
         }
@@ -348,7 +350,8 @@ impl Follower {
         seen: &Positions,
         loading: &mut Loading,
     ) -> Result<Arc<Environment>, StoreError> {
-        let (fail_closed_after, server_sdk) = (record.fail_closed_after, record.server_sdk);
+        let (fail_closed_after, safety) = (record.fail_closed_after, record.safety);
+        let server_sdk = record.server_sdk;
         let known = old.environment(record.id).or_else(|| loading.get(&record.id)).cloned();
         // Numbers can be given away again in a restored database.
         let is_it =
@@ -367,6 +370,7 @@ impl Follower {
         };
         environment.set_fail_closed_after(fail_closed_after);
         environment.set_server_sdk(server_sdk);
+        environment.set_safety(safety);
         Ok(environment)
     }
 

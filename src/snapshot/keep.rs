@@ -204,6 +204,7 @@ pub(super) fn read_kept(
         if let Some(server_sdk) = entry.server_sdk {
             environment.set_server_sdk(server_sdk);
         }
+        environment.set_safety(entry.safety);
         let open = |bytes: &[u8]| match Image::open(&FILE_KEY, bytes) {
             Ok(image) if image.is_of(&environment) => Ok(image),
             Ok(_) => Err("it is of another environment".to_owned()),

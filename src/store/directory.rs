@@ -2,6 +2,7 @@
 
 use crate::model::change::EnvId;
 use crate::model::environment::SERVER_SDKS;
+use crate::model::environment::Safety;
 use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
@@ -39,6 +40,8 @@ pub struct EnvironmentRecord {
     pub server_sdk: ServerSdk,
     /// How long evaluations go on without confirmation; `None` is for ever.
     pub fail_closed_after: Option<Duration>,
+    /// What keeps it from being changed by mistake.
+    pub safety: Safety,
     /// How often it was changed.
     pub version: i64,
     /// When it was created.
@@ -70,6 +73,9 @@ struct EnvironmentRow {
     name: String,
     server_sdk: String,
     fail_closed_after_secs: Option<i64>,
+    protected: bool,
+    require_comment: bool,
+    require_if_match: bool,
     version: i64,
     created_at: jiff_sqlx::Timestamp,
 }
@@ -86,6 +92,11 @@ impl From<EnvironmentRow> for EnvironmentRecord {
                 .fail_closed_after_secs
                 .and_then(|secs| u64::try_from(secs).ok())
                 .map(Duration::from_secs),
+            safety: Safety {
+                protected: row.protected,
+                require_comment: row.require_comment,
+                require_if_match: row.require_if_match,
+            },
             version: row.version,
             created_at: row.created_at.to_jiff(),
         }
@@ -108,13 +119,16 @@ const RENAME_PROJECT: &str = "update project set name = $2 where key = $1";
 const DELETE_PROJECT: &str = "delete from project where key = $1";
 
 const ENVIRONMENTS: &str = "select id, project_key, key, name, server_sdk,
-    fail_closed_after_secs, version, created_at from environment order by id";
+    fail_closed_after_secs, protected, require_comment, require_if_match, version, created_at
+    from environment order by id";
 const INSERT_ENVIRONMENT: &str =
     "insert into environment (project_key, key, name, server_sdk, version, created_at, changed_at)
     values ($1, $2, $3, $4, 0, $5, $5) on conflict do nothing returning id";
 const SERVER_SDK: &str = "select server_sdk from environment where id = $1";
-const UPDATE_ENVIRONMENT: &str = "update environment set name = $2, fail_closed_after_secs = $3
-    where id = $1";
+const UPDATE_ENVIRONMENT: &str = "update environment set name = $2, fail_closed_after_secs = $3,
+    protected = $4, require_comment = $5, require_if_match = $6 where id = $1";
+const SAFETY: &str = "select protected, require_comment, require_if_match from environment
+    where project_key = $1 and key = $2";
 const DELETE_ENVIRONMENT: &str = "delete from environment where project_key = $1 and key = $2";
 const BUMP_ENVIRONMENT: &str = "update environment set version = version + 1, changed_at = $3
     where project_key = $1 and key = $2 returning id, version";
@@ -250,7 +264,7 @@ impl Tx {
         Ok(read_server_sdk(&word))
     }
 
-    /// Sets what an environment is called and how long evaluations go on in it without confirmation.
+    /// Sets what an environment is called, how long evaluations go on in it without confirmation, and what keeps it safe.
     ///
     /// # Errors
     ///
@@ -260,13 +274,37 @@ impl Tx {
         env: EnvId,
         name: &str,
         fail_closed_after: Option<Duration>,
+        safety: Safety,
     ) -> Result<(), StoreError> {
         let secs = fail_closed_after.and_then(|after| i64::try_from(after.as_secs()).ok());
+        let Safety { protected, require_comment, require_if_match } = safety;
         on_tx!(self, c => {
             let query = sql!(UPDATE_ENVIRONMENT).bind(env).bind(name).bind(secs);
+            let query = query.bind(protected).bind(require_comment).bind(require_if_match);
             query.execute(c).await.map(|_| ())
         })?;
         Ok(())
+    }
+
+    /// What keeps an environment from being changed by mistake; nothing, if there is no such environment.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn safety(
+        &mut self,
+        project: &ProjectKey,
+        env: &EnvKey,
+    ) -> Result<Safety, StoreError> {
+        let row = on_tx!(self, c => {
+            sql!(SAFETY => (bool, bool, bool))
+                .bind(project.as_str())
+                .bind(env.as_str())
+                .fetch_optional(c)
+                .await
+        })?;
+        let (protected, require_comment, require_if_match) = row.unwrap_or_default();
+        Ok(Safety { protected, require_comment, require_if_match })
     }
 
     /// Deletes an environment with everything in it; returns `false` if there is none.

@@ -26,7 +26,7 @@ pub struct Migration {
 }
 
 macro_rules! migration {
-    ($number:literal, $name:literal, $file:literal) => {
+    ($number:expr, $name:literal, $file:literal) => {
         Migration {
             number: $number,
             name: $name,
@@ -41,8 +41,11 @@ const MIGRATIONS: &[Migration] = &[
     migration!(2, "server_sdk", "0002_server_sdk.sql"),
     migration!(3, "history", "0003_history.sql"),
     migration!(5, "kills_and_triggers", "0005_kills_and_triggers.sql"),
+    migration!(ACCOUNTABILITY, "accountability", "0006_accountability.sql"),
     migration!(7, "event", "0007_event.sql"),
 ];
+/// The migration after which the audit entries that are there are chained.
+const ACCOUNTABILITY: i64 = 6;
 
 const POSTGRES_VERSION: &str = "select current_setting('server_version_num')::int";
 /// PostgreSQL 14.0, as it numbers itself.
@@ -103,6 +106,9 @@ impl Store {
                     done.push(*migration);
                 }
             }
+        }
+        if done.iter().any(|migration| migration.number == ACCOUNTABILITY) {
+            tx.chain_audit().await?;
         }
         if applied.len() + done.len() > MIGRATIONS.len() {
             let detail = "the database was written by a newer version of vexil; upgrade this one";

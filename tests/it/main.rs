@@ -19,6 +19,7 @@
 
 mod harness;
 
+mod accountability;
 mod applied;
 mod authorization;
 mod bad_requests;
@@ -44,6 +45,7 @@ mod kills;
 mod lab;
 mod launchdarkly;
 mod limits;
+mod matrix;
 mod ofrep_events;
 mod outage;
 mod replicas;

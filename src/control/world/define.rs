@@ -95,7 +95,8 @@ impl World<'_> {
         Ok(asking.into_iter().filter(is_there).collect())
     }
 
-    /// Renumbers the variations of a flag wherever they are named.
+    /// Renumbers the variations of a flag wherever they are named; earlier versions, which name them by the old numbers, are
+    /// forgotten, because nobody could go back to one and get what it served.
     async fn renumber(
         &mut self,
         key: &FlagKey,
@@ -103,11 +104,18 @@ impl World<'_> {
     ) -> Result<(), PartError> {
         for index in 0..self.environments.len() {
             renumbering.apply(&mut self.flag(index, key).await?.config);
+            self.forget_versions(index, key).await?;
             for dependant in self.dependants_in(index, key).await? {
                 let other = self.flag(index, &dependant).await?;
                 renumbering.apply_to_dependant(key, &mut other.config);
+                self.forget_versions(index, &dependant).await?;
             }
         }
         Ok(())
+    }
+
+    async fn forget_versions(&mut self, index: usize, key: &FlagKey) -> Result<(), PartError> {
+        let Some(environment) = self.environments.get(index) else { return Ok(()) };
+        Ok(self.tx.forget_flag_versions(environment.id, key).await?)
     }
 }

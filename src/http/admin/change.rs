@@ -1,6 +1,8 @@
 //! Changes of many flags and segments at once.
 
 use crate::auth;
+use crate::auth::Permission;
+use crate::auth::Place;
 use crate::change::decode_definition_instructions;
 use crate::change::decode_instructions;
 use crate::change::decode_segment_instructions;
@@ -14,8 +16,10 @@ use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::PatchQuery;
 use crate::http::admin::impact::ImpactBody;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ChangePart;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
+use crate::http::extract::Caller;
 use crate::http::extract::Keys;
 use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
@@ -27,7 +31,6 @@ use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::model::limit::CHANGES_INSTRUCTIONS_MAX;
 use crate::model::limit::CHANGES_MAX;
-use crate::model::token::Role;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -93,26 +96,18 @@ pub(crate) struct OneChanged {
     responses((status = 200, description = "What was done.", body = ChangedSetBody)))]
 pub(crate) async fn change_many(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangePart>,
     Keys((project,)): Keys<(ProjectKey,)>,
     Params(query): Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ChangedSetBody>, ApiError> {
-    auth::require_role(caller.grant(), Role::Editor)?;
     let raw = body.get("changes").map(Value::to_string).unwrap_or_default();
     let (parts, comment) = decode(body, |fields| {
         let comment = comment(fields);
         Some((read_parts(fields), comment))
     })?;
     for part in &parts {
-        match part {
-            Part::Config { env, .. } | Part::Segment { env, .. } => {
-                auth::require_role_in_environment(caller.grant(), Role::Editor, &project, env)?;
-            }
-            Part::Definition { .. } => {
-                auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
-            }
-        }
+        authorize(&caller, &project, part)?;
     }
     if !state.control.snapshots.directory().environments().iter().any(|it| it.project == project) {
         // A project without environments has definitions only; whether it exists, the store knows.
@@ -131,6 +126,24 @@ pub(crate) async fn change_many(
     let versions = versions.into_iter().map(|(env, version)| (env.to_string(), version));
     let dry_run = query.dry_run;
     Ok(Json(ChangedSetBody { versions: versions.collect(), changes, dry_run }))
+}
+
+/// Checks that one of the changes may be made; what a protected environment asks for is decided when it is written.
+fn authorize(caller: &Caller, project: &ProjectKey, part: &Part) -> Result<(), ApiError> {
+    let grant = caller.grant();
+    let may = |permission, place| auth::require(grant, permission, place);
+    match part {
+        Part::Config { env, .. } | Part::Segment { env, .. } => {
+            may(Permission::Change, Place::Environment(project, env))?;
+        }
+        Part::Definition { .. } => {
+            may(Permission::Change, Place::Project(project))?;
+            if caller.snapshots.directory().has_protected(project) {
+                may(Permission::ChangeProtected, Place::Project(project))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 type Name = (Option<FlagKey>, Option<SegmentKey>, Option<EnvKey>);

@@ -1,13 +1,13 @@
 //! The routes for emergencies: short enough to be typed at 3 a.m.
 
-use crate::auth;
 use crate::http::AdminState;
 use crate::http::admin::applied::Touched;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::WasBody;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::Emergency;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Keys;
 use crate::http::extract::Params;
@@ -15,7 +15,6 @@ use crate::http::json_body::OptionalJsonBody;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
-use crate::model::token::Role;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -71,12 +70,11 @@ pub(crate) struct RestoredBody {
     responses((status = 200, description = "The flag is off for everyone.", body = KilledBody)))]
 pub(crate) async fn kill_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<Emergency>,
     Keys((flag,)): Keys<(FlagKey,)>,
     Params(wanted): Params<EnvironmentQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(Extension<Touched>, Json<KilledBody>), ApiError> {
-    auth::require_role(caller.grant(), Role::Editor)?;
     let found = caller.environment(&wanted, Some(flag.as_str()))?;
     let (project, environment) = (found.project.clone(), found.key.clone());
     let comment = decode(body, |fields| Some(comment(fields)))?;
@@ -99,12 +97,11 @@ pub(crate) async fn kill_flag(
         (status = 409, description = "There is no kill to undo.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn restore_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<Emergency>,
     Keys((flag,)): Keys<(FlagKey,)>,
     Params(wanted): Params<EnvironmentQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(Extension<Touched>, Json<RestoredBody>), ApiError> {
-    auth::require_role(caller.grant(), Role::Editor)?;
     let found = caller.environment(&wanted, Some(flag.as_str()))?;
     let (project, environment) = (found.project.clone(), found.key.clone());
     let comment = decode(body, |fields| Some(comment(fields)))?;

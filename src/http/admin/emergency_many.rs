@@ -1,14 +1,15 @@
 //! The routes for emergencies of many flags at once.
 
-use crate::auth;
 use crate::control::Selection;
 use crate::http::AdminState;
 use crate::http::admin::applied::Touched;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::WasBody;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::Emergency;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
+use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
 use crate::http::json_body::OptionalJsonBody;
@@ -20,7 +21,6 @@ use crate::model::key::ProjectKey;
 use crate::model::limit::KILLED_FLAGS_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::TAGS_MAX;
-use crate::model::token::Role;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -118,11 +118,10 @@ struct Wanted {
     responses((status = 200, description = "The flags are off for everyone.", body = KilledManyBody)))]
 pub(crate) async fn kill_flags(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<Emergency>,
     Params(pairs): Params<Vec<(String, String)>>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(Extension<Touched>, Json<KilledManyBody>), ApiError> {
-    auth::require_role(caller.grant(), Role::Editor)?;
     let wanted = read_wanted(pairs, body, false)?;
     let (project, environment) = find(&caller, &wanted)?;
     let author = caller.author(wanted.comment);
@@ -157,11 +156,10 @@ pub(crate) async fn kill_flags(
         (status = 409, description = "There is no kill to undo.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn restore_flags(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<Emergency>,
     Params(pairs): Params<Vec<(String, String)>>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(Extension<Touched>, Json<RestoredManyBody>), ApiError> {
-    auth::require_role(caller.grant(), Role::Editor)?;
     let wanted = read_wanted(pairs, body, true)?;
     let (project, environment) = find(&caller, &wanted)?;
     let author = caller.author(wanted.comment);
@@ -183,7 +181,7 @@ pub(crate) async fn restore_flags(
     Ok((Extension(touched), Json(body)))
 }
 
-fn find(caller: &AdminCaller, wanted: &Wanted) -> Result<(ProjectKey, EnvKey), ApiError> {
+fn find(caller: &Caller, wanted: &Wanted) -> Result<(ProjectKey, EnvKey), ApiError> {
     let flag = wanted.selection.flags.first().map(FlagKey::as_str);
     let found = caller.environment(&wanted.environment, flag)?;
     Ok((found.project.clone(), found.key.clone()))

@@ -1,23 +1,25 @@
 //! Environments.
 
-use crate::auth;
-use crate::auth::Denied;
 use crate::control::EnvironmentChange;
+use crate::control::SafetyChange;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
-use crate::http::admin::project::reaches;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ManageEnvironment;
+use crate::http::authorized::ManageProject;
+use crate::http::authorized::ReadEnvironment;
+use crate::http::authorized::ReadPartOfProject;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::model::environment::SERVER_SDKS;
+use crate::model::environment::Safety;
 use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
-use crate::model::token::Role;
 use crate::store::EnvironmentRecord;
 use axum::Json;
 use axum::extract::State;
@@ -41,6 +43,12 @@ pub(crate) struct EnvironmentBody {
     server_sdk: ServerSdk,
     /// After how many seconds without confirmation by the store evaluations end with 503; `null` is never.
     fail_closed_after_secs: Option<u64>,
+    /// Whether editors may only turn flags off in it.
+    protected: bool,
+    /// Whether every change must have a comment.
+    require_comment: bool,
+    /// Whether every change of a flag must have `If-Match`.
+    require_if_match: bool,
     /// How often it was changed.
     version: i64,
     #[schema(value_type = String)]
@@ -50,8 +58,19 @@ pub(crate) struct EnvironmentBody {
 impl From<EnvironmentRecord> for EnvironmentBody {
     fn from(record: EnvironmentRecord) -> Self {
         let fail_closed_after_secs = record.fail_closed_after.map(|after| after.as_secs());
-        let EnvironmentRecord { key, name, server_sdk, version, created_at, .. } = record;
-        Self { key, name, server_sdk, fail_closed_after_secs, version, created_at }
+        let EnvironmentRecord { key, name, server_sdk, version, created_at, safety, .. } = record;
+        let Safety { protected, require_comment, require_if_match } = safety;
+        Self {
+            key,
+            name,
+            server_sdk,
+            fail_closed_after_secs,
+            protected,
+            require_comment,
+            require_if_match,
+            version,
+            created_at,
+        }
     }
 }
 
@@ -76,6 +95,12 @@ pub(crate) struct EnvironmentChangeBody {
     name: Option<String>,
     /// After how many seconds without confirmation by the store evaluations end with 503, at least 10; `null` is never.
     fail_closed_after_secs: Option<u64>,
+    /// Whether editors may only turn flags off in it.
+    protected: Option<bool>,
+    /// Whether every change must have a comment.
+    require_comment: Option<bool>,
+    /// Whether every change of a flag must have `If-Match`.
+    require_if_match: Option<bool>,
 }
 
 /// Lists the environments of a project that the token reaches.
@@ -84,14 +109,10 @@ pub(crate) struct EnvironmentChangeBody {
     responses((status = 200, description = "The environments, oldest first.", body = Items<EnvironmentBody>)))]
 pub(crate) async fn list_environments(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ReadPartOfProject>,
     Keys((project,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
 ) -> Result<Json<Items<EnvironmentBody>>, ApiError> {
-    auth::require_role(caller.grant(), Role::Viewer)?;
-    if !reaches(caller.grant(), &project) {
-        return Err(Denied::NotFound.into());
-    }
     let (_, mut environments) = state.control.project(&project).await?;
     environments.retain(|each| caller.grant().scope.covers_environment(&project, &each.key));
     Ok(Json(Items { items: environments.into_iter().map(EnvironmentBody::from).collect() }))
@@ -103,12 +124,11 @@ pub(crate) async fn list_environments(
     responses((status = 201, description = "The environment.", body = EnvironmentBody)))]
 pub(crate) async fn create_environment(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ManageProject>,
     Keys((project,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<EnvironmentBody>), ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Administrator, &project)?;
     let new = decode(body, |fields| {
         let key = fields.required_key("key", EnvKey::parse);
         let name = fields.name("name");
@@ -129,11 +149,10 @@ pub(crate) async fn create_environment(
     responses((status = 200, description = "The environment.", body = EnvironmentBody)))]
 pub(crate) async fn find_environment(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<EnvironmentBody>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &key)?;
     Ok(Json(state.control.environment(&project, &key).await?.into()))
 }
 
@@ -143,12 +162,11 @@ pub(crate) async fn find_environment(
     responses((status = 200, description = "The environment.", body = EnvironmentBody)))]
 pub(crate) async fn update_environment(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ManageEnvironment>,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EnvironmentBody>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Administrator, &project, &key)?;
     let change = decode(body, |fields| {
         let is_given = fields.peek("failClosedAfterSecs").is_some();
         let secs = fields.integer("failClosedAfterSecs", FAIL_CLOSED_SECS);
@@ -156,6 +174,11 @@ pub(crate) async fn update_environment(
         Some(EnvironmentChange {
             name: fields.name("name"),
             fail_closed_after: is_given.then_some(after),
+            safety: SafetyChange {
+                protected: fields.flag("protected"),
+                require_comment: fields.flag("requireComment"),
+                require_if_match: fields.flag("requireIfMatch"),
+            },
         })
     })?;
     state.control.update_environment(&caller.author(None), &project, &key, change).await?;
@@ -168,11 +191,10 @@ pub(crate) async fn update_environment(
     responses((status = 204, description = "It is gone.")))]
 pub(crate) async fn delete_environment(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ManageProject>,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Administrator, &project)?;
     state.control.delete_environment(&caller.author(None), &project, &key).await?;
     Ok(StatusCode::NO_CONTENT)
 }

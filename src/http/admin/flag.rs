@@ -1,6 +1,5 @@
 //! Definitions of flags.
 
-use crate::auth;
 use crate::change::decode_definition_instructions;
 use crate::control::DefinitionChange;
 use crate::http::AdminState;
@@ -14,8 +13,11 @@ use crate::http::admin::flag_list::Order;
 use crate::http::admin::flag_list::Page;
 use crate::http::admin::impact::ImpactBody;
 use crate::http::admin::invalid;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ChangeFlag;
+use crate::http::authorized::CreateFlag;
+use crate::http::authorized::ReadProject;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -27,7 +29,6 @@ use crate::model::flag::FlagKind;
 use crate::model::flag::Variation;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
-use crate::model::token::Role;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -99,11 +100,10 @@ pub(crate) struct DefinitionList {
     responses((status = 200, description = "The definitions.", body = DefinitionList)))]
 pub(crate) async fn list_flags(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadProject>,
     Keys((project,)): Keys<(ProjectKey,)>,
     Params(query): Params<ListQuery>,
 ) -> Result<Json<DefinitionList>, ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Viewer, &project)?;
     let wanted = query.read(false)?;
     let definitions = state.control.definitions(&project).await?;
     let times = match wanted.order {
@@ -126,12 +126,11 @@ pub(crate) async fn list_flags(
     responses((status = 201, description = "The definition.", body = FlagDefinition)))]
 pub(crate) async fn create_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<CreateFlag>,
     Keys((project,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<FlagDefinition>), ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
     let definition = FlagDefinition::decode(body).map_err(invalid)?;
     state.control.create_flag(&caller.author(None), &project, &definition).await?;
     Ok((StatusCode::CREATED, Json(definition)))
@@ -143,11 +142,10 @@ pub(crate) async fn create_flag(
     responses((status = 200, description = "The definition.", body = FlagDefinition)))]
 pub(crate) async fn find_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadProject>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<FlagDefinition>, ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Viewer, &project)?;
     Ok(Json(state.control.definition(&project, &key).await?))
 }
 
@@ -159,12 +157,11 @@ pub(crate) async fn find_flag(
     responses((status = 200, description = "The definition and what was done.", body = DefinitionChanged)))]
 pub(crate) async fn update_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeFlag>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
     Params(query): Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<DefinitionChanged>, ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
     let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
     let (instructions, comment) = decode(body, |fields| {
         let comment = comment(fields);
@@ -184,11 +181,10 @@ pub(crate) async fn update_flag(
     responses((status = 204, description = "It is gone.")))]
 pub(crate) async fn delete_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeFlag>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
     state.control.delete_flag(&caller.author(None), &project, &key).await?;
     Ok(StatusCode::NO_CONTENT)
 }

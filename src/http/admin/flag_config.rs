@@ -1,6 +1,5 @@
 //! Configurations of flags: what a flag is in one environment.
 
-use crate::auth;
 use crate::change::decode_instructions;
 use crate::control::ConfigChange;
 use crate::control::ConfigChanged;
@@ -12,8 +11,10 @@ use crate::http::admin::flag_list::Item;
 use crate::http::admin::flag_list::ListQuery;
 use crate::http::admin::flag_list::Page;
 use crate::http::admin::impact::ImpactBody;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ChangeConfig;
+use crate::http::authorized::ReadEnvironment;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -24,7 +25,6 @@ use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::rule::FlagConfig;
-use crate::model::token::Role;
 use crate::store::StoredFlag;
 use axum::Json;
 use axum::extract::State;
@@ -124,6 +124,14 @@ pub(crate) struct FlagChanged {
     impact: ImpactBody,
 }
 
+impl FlagChanged {
+    pub(crate) fn new(changed: ConfigChanged) -> Self {
+        let ConfigChanged { flag, version, done } = changed;
+        let impact = ImpactBody::new(done, Some(&flag.definition));
+        Self { flag: FlagBody::from(flag), version, impact }
+    }
+}
+
 /// Lists the flags of an environment with their configurations; those that are archived only if the filter asks for a state.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/flags", tag = "flags",
     params(("project" = String, Path), ("environment" = String, Path),
@@ -135,11 +143,10 @@ pub(crate) struct FlagChanged {
     responses((status = 200, description = "The flags.", body = FlagList)))]
 pub(crate) async fn list_environment_flags(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     Params(query): Params<ListQuery>,
 ) -> Result<Json<FlagList>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let wanted = query.read(true)?;
     let (flags, version) = state.control.flags(&project, &env).await?;
     let facts = |flag: &StoredFlag| (flag.config.on, flag.killed.is_some());
@@ -162,11 +169,10 @@ pub(crate) async fn list_environment_flags(
     responses((status = 200, description = "The flag.", body = FlagBody)))]
 pub(crate) async fn find_environment_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     _: Params<NoParams>,
 ) -> Result<impl IntoResponse, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let flag = state.control.flag(&project, &env, &key).await?;
     Ok(([(header::ETAG, etag_of(flag.version))], Json(FlagBody::from(flag))))
 }
@@ -192,13 +198,12 @@ pub(crate) struct PatchQuery {
         (status = 412, description = "The flag has changed since.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn update_environment_flag(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeConfig>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     Params(query): Params<PatchQuery>,
     headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<impl IntoResponse, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
     let if_version = read_if_match(&headers)?;
     let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
     let (instructions, comment) = decode(body, |fields| {
@@ -208,18 +213,16 @@ pub(crate) async fn update_environment_flag(
     let change = ConfigChange { instructions, raw, if_version, is_dry_run: query.dry_run };
     let author = caller.author(comment);
     let changed = state.control.change_config(&author, &project, &env, &key, change).await?;
-    let ConfigChanged { flag, version, done } = changed;
-    let etag = [(header::ETAG, etag_of(flag.version))];
-    let impact = ImpactBody::new(done, Some(&flag.definition));
-    Ok((etag, Json(FlagChanged { flag: FlagBody::from(flag), version, impact })))
+    let etag = [(header::ETAG, etag_of(changed.flag.version))];
+    Ok((etag, Json(FlagChanged::new(changed))))
 }
 
-fn etag_of(version: i64) -> String {
+pub(crate) fn etag_of(version: i64) -> String {
     format!("\"{version}\"")
 }
 
 /// Reads `If-Match`: a flag's `ETag`, or `*` for any.
-fn read_if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
+pub(crate) fn read_if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
     let Some(value) = headers.get(header::IF_MATCH) else {
         return Ok(None);
     };

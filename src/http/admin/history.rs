@@ -1,17 +1,14 @@
 //! Accepting that the database has lost what replicas have served.
 
-use crate::auth;
-use crate::auth::Denied;
 use crate::http::AdminState;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ManageInstallation;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
 use crate::http::json_body::OptionalJsonBody;
-use crate::model::token::Role;
-use crate::model::token::Scope;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -35,14 +32,10 @@ pub(crate) struct AcceptedBody {
         (status = 409, description = "The database lacks nothing.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn accept_history(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ManageInstallation>,
     _: Params<NoParams>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<AcceptedBody>, ApiError> {
-    auth::require_role(caller.grant(), Role::Administrator)?;
-    if caller.grant().scope != Scope::All {
-        return Err(Denied::Scope.into());
-    }
     let comment = decode(body, |fields| Some(comment(fields)))?;
     let accepted = state.control.accept_history(&caller.author(comment)).await?;
     Ok(Json(AcceptedBody { epoch: accepted.epoch, lost: accepted.lost }))

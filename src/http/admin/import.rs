@@ -1,14 +1,14 @@
 //! Bringing over an environment of LaunchDarkly.
 
-use crate::auth;
 use crate::change::Import;
 use crate::change::ImportedKeys;
 use crate::control::ImportRequest;
 use crate::control::Imported;
 use crate::http::AdminState;
 use crate::http::admin::invalid;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ImportFlags;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::Params;
 use crate::http::json_body::IMPORT_BODY_BYTES_MAX;
@@ -17,7 +17,6 @@ use crate::http::json_body::parse;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::problem::Problem;
-use crate::model::token::Role;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -138,12 +137,11 @@ impl From<ImportedKeys> for ImportedSegmentsBody {
         (status = 413, description = "The file is larger than 16 MiB.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn import_launchdarkly(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ImportFlags>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     Params(query): Params<ImportQuery>,
     body: Body,
 ) -> Result<Json<ImportBody>, ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Editor, &project)?;
     let bytes = collect(body, IMPORT_BODY_BYTES_MAX).await?;
     let read = move || Import::read(parse(&bytes)?).map_err(invalid);
     // A large file takes long enough to keep other requests waiting.

@@ -1,22 +1,22 @@
 //! Projects.
 
-use crate::auth;
-use crate::auth::Denied;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
 use crate::http::admin::required_name;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::DeleteProject;
+use crate::http::authorized::ManageInstallation;
+use crate::http::authorized::ManageProject;
+use crate::http::authorized::ReadOwn;
+use crate::http::authorized::ReadPartOfProject;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
-use crate::model::token::Grant;
-use crate::model::token::Role;
-use crate::model::token::Scope;
 use crate::store::ProjectRecord;
 use axum::Json;
 use axum::extract::State;
@@ -60,25 +60,16 @@ pub(crate) struct Rename {
     name: String,
 }
 
-/// Whether the project is within the token's scope as a whole or in part.
-pub(super) fn reaches(grant: &Grant, project: &ProjectKey) -> bool {
-    match &grant.scope {
-        Scope::All => true,
-        Scope::Project(own) | Scope::Environment(own, _) => own == project,
-    }
-}
-
 /// Lists the projects that the token reaches.
 #[utoipa::path(get, path = "/api/v1/projects", tag = "projects",
     responses((status = 200, description = "The projects, by key.", body = Items<ProjectBody>)))]
 pub(crate) async fn list_projects(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ReadOwn>,
     _: Params<NoParams>,
 ) -> Result<Json<Items<ProjectBody>>, ApiError> {
-    auth::require_role(caller.grant(), Role::Viewer)?;
     let mut projects = state.control.projects().await?;
-    projects.retain(|project| reaches(caller.grant(), &project.key));
+    projects.retain(|project| caller.grant().scope.reaches_project(&project.key));
     Ok(Json(Items { items: projects.into_iter().map(ProjectBody::from).collect() }))
 }
 
@@ -87,14 +78,10 @@ pub(crate) async fn list_projects(
     responses((status = 201, description = "The project.", body = ProjectBody)))]
 pub(crate) async fn create_project(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ManageInstallation>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ProjectBody>), ApiError> {
-    auth::require_role(caller.grant(), Role::Administrator)?;
-    if caller.grant().scope != Scope::All {
-        return Err(Denied::Scope.into());
-    }
     let new = decode(body, |fields| {
         let key = fields.required_key("key", ProjectKey::parse);
         let name = fields.name("name");
@@ -112,14 +99,10 @@ pub(crate) async fn create_project(
     responses((status = 200, description = "The project.", body = ProjectBody)))]
 pub(crate) async fn find_project(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ReadPartOfProject>,
     Keys((key,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
 ) -> Result<Json<ProjectBody>, ApiError> {
-    auth::require_role(caller.grant(), Role::Viewer)?;
-    if !reaches(caller.grant(), &key) {
-        return Err(Denied::NotFound.into());
-    }
     let (record, environments) = state.control.project(&key).await?;
     let within = |env: &EnvKey| caller.grant().scope.covers_environment(&key, env);
     let environments = environments.into_iter().map(|each| each.key).filter(within).collect();
@@ -132,12 +115,11 @@ pub(crate) async fn find_project(
     responses((status = 200, description = "The project.", body = ProjectBody)))]
 pub(crate) async fn update_project(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ManageProject>,
     Keys((key,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ProjectBody>, ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Administrator, &key)?;
     let name = decode(body, required_name)?;
     state.control.rename_project(&caller.author(None), &key, &name).await?;
     let (record, _) = state.control.project(&key).await?;
@@ -150,11 +132,10 @@ pub(crate) async fn update_project(
     responses((status = 204, description = "It is gone.")))]
 pub(crate) async fn delete_project(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<DeleteProject>,
     Keys((key,)): Keys<(ProjectKey,)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
-    auth::require_role_in_project(caller.grant(), Role::Administrator, &key)?;
     state.control.delete_project(&caller.author(None), &key).await?;
     Ok(StatusCode::NO_CONTENT)
 }

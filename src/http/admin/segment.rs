@@ -1,6 +1,5 @@
 //! Segments.
 
-use crate::auth;
 use crate::change::decode_segment;
 use crate::change::decode_segment_instructions;
 use crate::control::ChangeSet;
@@ -13,8 +12,10 @@ use crate::http::admin::decode;
 use crate::http::admin::flag_config::PatchQuery;
 use crate::http::admin::impact::ImpactBody;
 use crate::http::admin::invalid;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ChangeSegment;
+use crate::http::authorized::ReadEnvironment;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -25,7 +26,6 @@ use crate::model::key::SegmentKey;
 use crate::model::segment::Segment;
 use crate::model::segment::SegmentRule;
 use crate::model::segment::SegmentTarget;
-use crate::model::token::Role;
 use crate::store::StoredSegment;
 use axum::Json;
 use axum::extract::State;
@@ -80,11 +80,10 @@ pub(crate) struct NewSegment {
     responses((status = 200, description = "The segments, by key.", body = Items<SegmentBody>)))]
 pub(crate) async fn list_segments(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<Items<SegmentBody>>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let segments = state.control.segments(&project, &env).await?;
     Ok(Json(Items { items: segments.into_iter().map(SegmentBody::from).collect() }))
 }
@@ -95,12 +94,11 @@ pub(crate) async fn list_segments(
     responses((status = 201, description = "The segment.", body = SegmentBody)))]
 pub(crate) async fn create_segment(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeSegment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SegmentBody>), ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
     let salt = initial_salt(&project, &env);
     let ids = state.control.ids;
     let segment = decode_segment(body, None, &salt, &mut || ids.next()).map_err(invalid)?;
@@ -115,11 +113,10 @@ pub(crate) async fn create_segment(
     responses((status = 200, description = "The segment.", body = SegmentBody)))]
 pub(crate) async fn find_segment(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<SegmentBody>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     Ok(Json(state.control.segment(&project, &env, &key).await?.into()))
 }
 
@@ -130,12 +127,11 @@ pub(crate) async fn find_segment(
     responses((status = 200, description = "The segment.", body = SegmentBody)))]
 pub(crate) async fn update_segment(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeSegment>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<SegmentBody>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
     let salt = initial_salt(&project, &env);
     let ids = state.control.ids;
     let segment = decode_segment(body, Some(&key), &salt, &mut || ids.next()).map_err(invalid)?;
@@ -175,12 +171,11 @@ pub(crate) struct SegmentChanged {
     responses((status = 200, description = "The segment and what was done.", body = SegmentChanged)))]
 pub(crate) async fn change_segment(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeSegment>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     Params(query): Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<SegmentChanged>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
     let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
     let (instructions, comment) = decode(body, |fields| {
         let comment = comment(fields);
@@ -205,11 +200,10 @@ pub(crate) async fn change_segment(
         (status = 409, description = "A flag or another segment asks for it.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn delete_segment(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeSegment>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
     state.control.delete_segment(&caller.author(None), &project, &env, &key).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -10,8 +10,10 @@ use crate::http::admin::Items;
 use crate::http::admin::applied::Touched;
 use crate::http::admin::decode;
 use crate::http::admin::required_name;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ChangeConfig;
+use crate::http::authorized::ReadEnvironment;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
 use crate::http::extract::Params;
@@ -23,7 +25,6 @@ use crate::http::middleware::RequestId;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
-use crate::model::token::Role;
 use crate::model::trigger::Alert;
 use crate::model::trigger::TRIGGER_ACTIONS;
 use crate::model::trigger::TriggerAction;
@@ -104,11 +105,10 @@ impl From<TriggerRecord> for TriggerBody {
     responses((status = 200, description = "The triggers, oldest first.", body = Items<TriggerBody>)))]
 pub(crate) async fn list_triggers(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env, flag)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     _: Params<NoParams>,
 ) -> Result<Json<Items<TriggerBody>>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let triggers = state.control.triggers(&project, &env, &flag).await?;
     Ok(Json(Items { items: triggers.into_iter().map(TriggerBody::from).collect() }))
 }
@@ -120,12 +120,11 @@ pub(crate) async fn list_triggers(
     responses((status = 201, description = "The trigger with its URL.", body = TriggerCreated)))]
 pub(crate) async fn create_trigger(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeConfig>,
     Keys((project, env, flag)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TriggerCreated>), ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
     let request = decode(body, |fields| {
         let name = required_name(fields);
         if !fields.has("action") {
@@ -149,11 +148,10 @@ pub(crate) async fn create_trigger(
     responses((status = 204, description = "Its URL does nothing any more.")))]
 pub(crate) async fn revoke_trigger(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    caller: Authorized<ChangeConfig>,
     Keys((project, env, flag, id)): Keys<(ProjectKey, EnvKey, FlagKey, String)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Editor, &project, &env)?;
     state.control.revoke_trigger(&caller.author(None), &project, &env, &flag, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -183,8 +181,9 @@ pub(crate) async fn fire_trigger(
         return Err(unknown());
     }
     let bytes = collect(body, SDK_BODY_BYTES_MAX).await?;
-    let request_id = request_id.as_str().to_owned();
-    let fired = state.control.fire_trigger(&digest, alert_of(&bytes), request_id).await?;
+    let address = arrival.map(|Extension(arrival)| arrival.client_address(&headers).to_string());
+    let request = (request_id.as_str().to_owned(), address);
+    let fired = state.control.fire_trigger(&digest, alert_of(&bytes), request).await?;
     let TriggerRecord { project, env: environment, flag, .. } = fired.trigger;
     let touched = Touched { project, environment: environment.clone() };
     Ok((Extension(touched), Json(FiredBody { flag, environment, done: fired.done })))

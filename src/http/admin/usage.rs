@@ -1,21 +1,20 @@
 //! Usage: how often flags are evaluated, which may be removed, and which are asked for in vain.
 
-use crate::auth;
 use crate::control::FlagUsage;
 use crate::control::StaleFlag;
 use crate::control::StaleReason;
 use crate::control::UsageFilter;
 use crate::http::AdminState;
 use crate::http::admin::Items;
+use crate::http::authorized::Authorized;
+use crate::http::authorized::ReadEnvironment;
 use crate::http::error::ApiError;
-use crate::http::extract::AdminCaller;
 use crate::http::extract::Keys;
 use crate::http::extract::Params;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
-use crate::model::token::Role;
 use crate::store::UnknownFlagRecord;
 use axum::Json;
 use axum::extract::State;
@@ -280,11 +279,10 @@ pub(crate) struct LimitQuery {
     responses((status = 200, description = "The counts.", body = UsageList)))]
 pub(crate) async fn list_usage(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     Params(query): Params<UsageQuery>,
 ) -> Result<Json<UsageList>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let (days, limit) = (read_days(query.days)?, read_limit(query.limit)?);
     if let Some(flag) = query.flag {
         let flag = FlagKey::parse(&flag)
@@ -314,11 +312,10 @@ pub(crate) async fn list_usage(
     responses((status = 200, description = "The counts.", body = FlagUsageBody)))]
 pub(crate) async fn find_flag_usage(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env, flag)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     Params(query): Params<DaysQuery>,
 ) -> Result<Json<FlagUsageBody>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let days = read_days(query.days)?;
     Ok(Json(state.control.flag_usage(&project, &env, &flag, days).await?.into()))
 }
@@ -330,11 +327,10 @@ pub(crate) async fn find_flag_usage(
     responses((status = 200, description = "The flags.", body = StaleList)))]
 pub(crate) async fn list_stale_flags(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     Params(query): Params<DaysQuery>,
 ) -> Result<Json<StaleList>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let days = read_days(query.days)?;
     let (stale, counted_since) = state.control.stale_flags(&project, &env, days).await?;
     let items = stale.into_iter().map(|stale| StaleFlagBody::new(stale, days)).collect();
@@ -348,11 +344,10 @@ pub(crate) async fn list_stale_flags(
     responses((status = 200, description = "The flags, those first that were asked for last.", body = Items<UnknownFlagBody>)))]
 pub(crate) async fn list_unknown_flags(
     State(state): State<AdminState>,
-    caller: AdminCaller,
+    _: Authorized<ReadEnvironment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     Params(query): Params<LimitQuery>,
 ) -> Result<Json<Items<UnknownFlagBody>>, ApiError> {
-    auth::require_role_in_environment(caller.grant(), Role::Viewer, &project, &env)?;
     let limit = read_limit(query.limit)?;
     let unknown = state.control.unknown_flags(&project, &env, limit).await?;
     Ok(Json(Items { items: unknown.into_iter().map(UnknownFlagBody::from).collect() }))

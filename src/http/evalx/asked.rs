@@ -107,7 +107,7 @@ impl Asked {
         }
         let environment = caller.environment(&EnvironmentQuery::default(), None)?;
         settle(request.headers(), &state.snapshots, &environment).await?;
-        let address = arrival.map(|arrival| arrival.client(request.headers()));
+        let address = arrival.map(|arrival| arrival.client_address(request.headers()));
         let encoded = param("context").map(str::to_owned).or(query.context);
         let has_body = [Method::POST.as_str(), "REPORT"].contains(&request.method().as_str());
         let given = match encoded {

@@ -127,7 +127,9 @@ pub(crate) async fn stream_events(
     let environment = caller.environment(&EnvironmentQuery { project, environment }, None)?;
     let kind = caller.grant().kind;
     let address = match kind {
-        TokenKind::Client | TokenKind::Mobile => arrival.map(|arrival| arrival.client(&headers)),
+        TokenKind::Client | TokenKind::Mobile => {
+            arrival.map(|arrival| arrival.client_address(&headers))
+        }
         TokenKind::Server | TokenKind::Admin => None,
     };
     let last_id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());

@@ -108,6 +108,7 @@ impl Streams {
         let mut row = 0;
         let mut directory = self.snapshots.directory_changes();
         let mut look_at = Instant::now();
+        let mut n_expired = 0;
         loop {
             let directory_changed = async {
                 tokio::time::sleep_until(look_at).await;
@@ -127,6 +128,10 @@ impl Streams {
                 _ = beats.tick() => {
                     self.beat(row).await;
                     row = (row + 1) % ROWS;
+                    let n_expired_now = self.snapshots.directory().n_expired();
+                    if std::mem::replace(&mut n_expired, n_expired_now) != n_expired_now {
+                        self.close_revoked().await;
+                    }
                 }
                 changed = directory_changed => {
                     // The sender lives in the snapshots, which are held here.

@@ -71,6 +71,14 @@ async fn run_sql(url: &str, sql: &str) {
     connection.close().await.unwrap();
 }
 
+/// Runs what must fail, and returns why it did.
+pub async fn run_sql_fails(url: &str, sql: &str) -> String {
+    use sqlx::Connection;
+    let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+    let result = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await;
+    result.unwrap_err().to_string()
+}
+
 /// A port that nobody uses now.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

@@ -127,6 +127,11 @@ impl Server {
         Self { url, admin, process, _log: log, database: None, folder: None }
     }
 
+    /// The database of a server that was started with one of its own.
+    pub fn database_url(&self) -> &str {
+        &self.database.as_ref().unwrap().url
+    }
+
     /// The folder of a server that was started with one of its own.
     pub fn folder(&self) -> &Path {
         self.folder.as_ref().unwrap().path()

@@ -20,10 +20,12 @@ use vexil::model::key::SegmentKey;
 use vexil::model::rule::FlagConfig;
 use vexil::model::segment::Segment;
 use vexil::model::token::Grant;
+use vexil::model::token::Holder;
 use vexil::model::token::Role;
 use vexil::model::token::Scope;
 use vexil::model::token::TokenKind;
 use vexil::store::AuditFilter;
+use vexil::store::Claim;
 use vexil::store::NewToken;
 use vexil::store::Store;
 use vexil::store::StoreError;
@@ -58,6 +60,8 @@ contract!(
     a_reader_sees_one_state,
     tokens_are_stored_listed_and_revoked,
     the_audit_log_is_paged_newest_first,
+    a_claim_that_was_taken_over_marks_nothing,
+    the_latest_versions_of_a_flag_are_kept,
     deleting_a_project_takes_everything_with_it,
     prerequisites_and_segments_in_use_are_found,
     what_an_environment_is_made_for_is_kept,
@@ -303,10 +307,20 @@ async fn tokens_are_stored_listed_and_revoked(fixture: &Fixture) {
     let (project, env_key) = (fixture.project.clone(), fixture.env.clone());
     let record = |digest: u8, kind, role, scope| TokenRecord {
         digest: [digest; 32],
-        grant: Grant { id: Ids.next(), name: "ünï".to_owned(), kind, role, scope },
+        grant: Grant {
+            id: Ids.next(),
+            name: "ünï".to_owned(),
+            kind,
+            role,
+            scope,
+            holder: role.map(|_| Holder::Service),
+            expires_at: role.map(|_| fixture.now),
+        },
         hint: "abcd".to_owned(),
         created_at: fixture.now,
         created_by: "test".to_owned(),
+        last_used_at: None,
+        previous: None,
     };
     let records = [
         record(1, TokenKind::Admin, Some(Role::Administrator), Scope::All),
@@ -333,7 +347,7 @@ async fn the_audit_log_is_paged_newest_first(fixture: &Fixture) {
     let entry = |i: i64| AuditEntry {
         id: format!("id-{i}"),
         at: fixture.now,
-        actor: Actor { id: "a".to_owned(), name: "Zoë".to_owned() },
+        actor: Actor { id: "a".to_owned(), name: "Zoë".to_owned(), holder: None },
         project: (i > 0).then(|| fixture.project.clone()),
         env: (i > 1).then(|| fixture.env.clone()),
         action: "flag.change".to_owned(),
@@ -343,6 +357,11 @@ async fn the_audit_log_is_paged_newest_first(fixture: &Fixture) {
         instructions: (i > 2).then(|| r#"[{"kind":"turnFlagOn"}]"#.to_owned()),
         changes: vec!["turned the flag on".to_owned()],
         request_id: "r".to_owned(),
+        address: (i > 1).then(|| "192.0.2.1".to_owned()),
+        link: None,
+    };
+    let unlinked = |entries: Vec<AuditEntry>| -> Vec<AuditEntry> {
+        entries.into_iter().map(|entry| AuditEntry { link: None, ..entry }).collect()
     };
     let mut tx = fixture.store.write().await.unwrap();
     tx.bump_directory().await.unwrap();
@@ -350,9 +369,12 @@ async fn the_audit_log_is_paged_newest_first(fixture: &Fixture) {
         tx.insert_audit(&entry(i)).await.unwrap();
     }
     let all = AuditFilter { limit: 100, ..AuditFilter::default() };
-    assert_eq!(tx.audit(&all).await.unwrap(), (0..5).rev().map(entry).collect::<Vec<_>>());
+    assert_eq!(
+        unlinked(tx.audit(&all).await.unwrap()),
+        (0..5).rev().map(entry).collect::<Vec<_>>()
+    );
     let page = AuditFilter { limit: 2, before: Some("id-4".to_owned()), ..all.clone() };
-    assert_eq!(tx.audit(&page).await.unwrap(), [entry(3), entry(2)]);
+    assert_eq!(unlinked(tx.audit(&page).await.unwrap()), [entry(3), entry(2)]);
     let own = AuditFilter {
         project: Some(fixture.project.clone()),
         env: Some(fixture.env.clone()),
@@ -361,6 +383,48 @@ async fn the_audit_log_is_paged_newest_first(fixture: &Fixture) {
     assert_eq!(tx.audit(&own).await.unwrap().len(), 3);
     let of_project = AuditFilter { project: Some(fixture.project.clone()), ..all };
     assert_eq!(tx.audit(&of_project).await.unwrap().len(), 4);
+}
+
+async fn a_claim_that_was_taken_over_marks_nothing(fixture: &Fixture) {
+    let claim =
+        |id: &str| Claim { token_id: "t".to_owned(), key: "k".to_owned(), id: id.to_owned() };
+    let (slow, quick) = (claim("slow"), claim("quick"));
+    let mut tx = fixture.store.write().await.unwrap();
+    tx.bump_directory().await.unwrap();
+    assert!(tx.claim_key(&slow, "request", fixture.now).await.unwrap());
+    assert!(!tx.claim_key(&quick, "request", fixture.now).await.unwrap());
+    assert!(tx.take_over_key(&quick, "slow", fixture.now).await.unwrap());
+    assert!(!tx.mark_claim(&slow, "audit").await.unwrap());
+    tx.keep_answer(&slow, b"late").await.unwrap();
+    assert!(tx.mark_claim(&quick, "audit").await.unwrap());
+    // What was changed stays known, also without an answer.
+    tx.release_key(&quick).await.unwrap();
+    assert!(!tx.take_over_key(&slow, "quick", fixture.now).await.unwrap());
+    let kept = tx.kept_answer("t", "k").await.unwrap().unwrap();
+    assert_eq!((kept.audit_id.as_deref(), kept.answer), (Some("audit"), None));
+    assert_eq!(tx.forget_keys(fixture.now).await.unwrap(), 0);
+    let later = fixture.now + jiff::SignedDuration::from_secs(1);
+    assert_eq!(tx.forget_keys(later).await.unwrap(), 1);
+}
+
+async fn the_latest_versions_of_a_flag_are_kept(fixture: &Fixture) {
+    let env = fixture.env_id().await;
+    fixture.put(&definition("f"), &config()).await;
+    let key = definition("f").key;
+    let mut tx = fixture.store.write().await.unwrap();
+    tx.bump_directory().await.unwrap();
+    let mut config = config();
+    for version in 1_001..=1_250 {
+        config.salt = version.to_string();
+        tx.put_config(env, &key, &config, None, version, fixture.now).await.unwrap();
+    }
+    // What changes nothing is no version.
+    tx.put_config(env, &key, &config, None, 1_251, fixture.now).await.unwrap();
+    let versions = tx.flag_versions(env, &key, 0, 1_000).await.unwrap();
+    let versions: Vec<i64> = versions.iter().map(|each| each.version).collect();
+    assert_eq!(versions, (1_051..=1_250).rev().collect::<Vec<_>>());
+    assert_eq!(tx.config_at(env, &key, 1_100).await.unwrap().unwrap().salt, "1100");
+    assert_eq!(tx.config_at(env, &key, 1_050).await.unwrap(), None);
 }
 
 async fn deleting_a_project_takes_everything_with_it(fixture: &Fixture) {
@@ -379,10 +443,14 @@ async fn deleting_a_project_takes_everything_with_it(fixture: &Fixture) {
             kind: TokenKind::Client,
             role: None,
             scope,
+            holder: None,
+            expires_at: None,
         },
         hint: String::new(),
         created_at: fixture.now,
         created_by: String::new(),
+        last_used_at: None,
+        previous: None,
     };
     tx.insert_token(&NewToken { record: &record, env: Some(env) }).await.unwrap();
     assert!(tx.delete_project(&fixture.project).await.unwrap());

@@ -1,0 +1,155 @@
+//! Earlier versions of a flag in an environment, and going back to one.
+
+use crate::change::Applied;
+use crate::change::Scene;
+use crate::change::revert;
+use crate::change::segments_of;
+use crate::control::Author;
+use crate::control::ConfigChanged;
+use crate::control::Control;
+use crate::control::ControlError;
+use crate::control::Deed;
+use crate::control::PartChanged;
+use crate::control::flag_config::Locked;
+use crate::control::read::find_environment;
+use crate::model::key::EnvKey;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
+use crate::model::key::SegmentKey;
+use crate::model::rule::FlagConfig;
+use crate::store::FlagVersion;
+use crate::store::within_timeout;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// Going back to an earlier version of a flag.
+#[derive(Debug, Clone, Copy)]
+pub struct RevertRequest {
+    /// The environment's version that made what is wanted back.
+    pub version: i64,
+    /// Refuse if the flag is not at this version.
+    pub if_version: Option<i64>,
+    /// Only say what would happen.
+    pub is_dry_run: bool,
+}
+
+impl Control {
+    /// Returns the versions of a flag in an environment, newest first; those before `before`, unless that is 0.
+    ///
+    /// # Errors
+    ///
+    /// There is no such flag.
+    pub async fn flag_history(
+        &self,
+        (project, env): (&ProjectKey, &EnvKey),
+        key: &FlagKey,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<FlagVersion>, ControlError> {
+        within_timeout(async {
+            let mut tx = self.store.read().await?;
+            let environment = find_environment(&mut tx, project, env).await?;
+            if tx.flag(project, environment.id, key).await?.is_none() {
+                return Err(ControlError::not_found("flag", key));
+            }
+            Ok(tx.flag_versions(environment.id, key, before, limit).await?)
+        })
+        .await
+    }
+
+    /// Gives a flag the configuration back that it had at an earlier version, as a new change.
+    ///
+    /// # Errors
+    ///
+    /// There is no such flag or version; what it refers to is gone; the flag is not at the version that was asked for.
+    pub async fn revert_flag(
+        &self,
+        author: &Author,
+        (project, env_key): (&ProjectKey, &EnvKey),
+        key: &FlagKey,
+        request: RevertRequest,
+    ) -> Result<ConfigChanged, ControlError> {
+        within_timeout(async {
+            let mut locked = self.lock_flag(project, env_key, key).await?;
+            let current = locked.flag.version;
+            if request.if_version.is_some_and(|version| version != current) {
+                return Err(ControlError::Outdated { current });
+            }
+            let earlier = locked.tx.config_at(locked.env, key, request.version).await?;
+            let Some(earlier) = earlier else {
+                let what = format!("{key} at version {}", request.version);
+                return Err(ControlError::not_found("version", &what));
+            };
+            let applied = revert_in(&mut locked, project, earlier).await?;
+            let Locked { tx, env, version, mut flag, now } = locked;
+            let (mut changes, moved) = (applied.changes, applied.moved);
+            if applied.config == flag.config {
+                let done = PartChanged { changes, moved, ..PartChanged::default() };
+                return Ok(ConfigChanged { flag, version: version - 1, done });
+            }
+            // A version that is on ends a kill, as turning the flag on does.
+            if flag.killed.is_some() && applied.config.on {
+                flag.killed = None;
+                changes.push("ended the kill: there is nothing to restore".to_owned());
+            }
+            flag.config = applied.config;
+            if request.is_dry_run {
+                let done = PartChanged { changes, moved, ..PartChanged::default() };
+                return Ok(ConfigChanged { flag, version, done });
+            }
+            flag.version = version;
+            flag.changed_at = now;
+            changes.insert(0, format!("went back to version {}", request.version));
+            let instruction = json!([{"kind": "revertToVersion", "version": request.version}]);
+            let deed = Deed {
+                action: "flag.revert",
+                subject: key.as_str(),
+                project: Some(project),
+                env: Some(env_key),
+                version: Some(version),
+                instructions: Some(instruction.to_string()),
+                changes: changes.clone(),
+            };
+            self.put(tx, author, env, &flag, deed).await?;
+            let done = PartChanged { changes, moved, ..PartChanged::default() };
+            Ok(ConfigChanged { flag, version, done })
+        })
+        .await
+    }
+}
+
+/// Loads what an earlier configuration refers to, and goes back to it.
+async fn revert_in(
+    locked: &mut Locked,
+    project: &ProjectKey,
+    earlier: FlagConfig,
+) -> Result<Applied, ControlError> {
+    let Locked { tx, env, flag, .. } = locked;
+    let mut flags = BTreeMap::new();
+    for prerequisite in &earlier.prerequisites {
+        if let Some((definition, false)) = tx.definition(project, &prerequisite.key).await? {
+            flags.insert(prerequisite.key.clone(), definition);
+        }
+    }
+    let prerequisites =
+        if flags.is_empty() { BTreeMap::new() } else { tx.prerequisites(*env).await? };
+    let mut segments = BTreeSet::new();
+    let asked = earlier.rules.iter().flat_map(|rule| &rule.clauses);
+    let asked: Vec<SegmentKey> = segments_of(asked).collect();
+    for key in asked {
+        if tx.segment(*env, &key).await?.is_some() {
+            segments.insert(key);
+        }
+    }
+    let server_sdk = tx.server_sdk(*env).await?;
+    let scene = Scene {
+        definition: &flag.definition,
+        config: &flag.config,
+        flags: &flags,
+        prerequisites: &prerequisites,
+        segments: &segments,
+        server_sdk,
+    };
+    Ok(revert(&scene, earlier)?)
+}

@@ -1,0 +1,132 @@
+//! Earlier configurations of flags: which there were, who made them, and their bodies.
+//!
+//! They are written by triggers of the database, see the migration `accountability`.
+
+use crate::model::change::Actor;
+use crate::model::change::EnvId;
+use crate::model::key::FlagKey;
+use crate::model::rule::FlagConfig;
+use crate::store::StoreError;
+use crate::store::Tx;
+use crate::store::error::read_body;
+use crate::store::on_tx;
+use crate::store::sql;
+use jiff::Timestamp;
+
+/// A version of a flag in an environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlagVersion {
+    /// The environment's version that made it.
+    pub version: i64,
+    /// The entry of the audit log that tells of it; `None` if that is older than the log of changes.
+    pub made: Option<Made>,
+}
+
+/// Who made a version, when, and what was done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Made {
+    /// The id of the audit entry.
+    pub audit_id: String,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: Actor,
+    /// What was done, as the audit log names it.
+    pub action: String,
+    /// Why.
+    pub comment: Option<String>,
+    /// What was done, in words.
+    pub changes: Vec<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    version: i64,
+    id: Option<String>,
+    at: Option<jiff_sqlx::Timestamp>,
+    actor: Option<String>,
+    action: Option<String>,
+    comment: Option<String>,
+    changes: Option<String>,
+}
+
+const VERSIONS: &str = "select v.version, a.id, a.at, a.actor, a.action, a.comment, a.changes
+    from flag_version v
+    left join change_log l on l.environment_id = v.environment_id and l.version = v.version
+    left join audit a on a.id = l.audit_id
+    where v.environment_id = $1 and v.flag_key = $2 and ($3 = 0 or v.version < $3)
+    order by v.version desc limit $4";
+const VERSION: &str = "select body from flag_version
+    where environment_id = $1 and flag_key = $2 and version = $3";
+const FORGET: &str = "delete from flag_version where environment_id = $1 and flag_key = $2";
+
+impl Tx {
+    /// Forgets the versions of a flag in an environment.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn forget_flag_versions(
+        &mut self,
+        env: EnvId,
+        key: &FlagKey,
+    ) -> Result<(), StoreError> {
+        on_tx!(self, c => sql!(FORGET).bind(env).bind(key.as_str()).execute(c).await.map(|_| ()))?;
+        Ok(())
+    }
+
+    /// Reads the versions of a flag in an environment, newest first; those before `before`, unless that is 0.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if an audit entry cannot be read.
+    pub async fn flag_versions(
+        &mut self,
+        env: EnvId,
+        key: &FlagKey,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<FlagVersion>, StoreError> {
+        let rows = on_tx!(self, c => {
+            let query = sql!(VERSIONS => Row).bind(env).bind(key.as_str()).bind(before).bind(limit);
+            query.fetch_all(c).await
+        })?;
+        rows.into_iter().map(Row::read).collect()
+    }
+
+    /// Reads the configuration that a flag had at a version; `None` if that is not kept.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if it cannot be read.
+    pub async fn config_at(
+        &mut self,
+        env: EnvId,
+        key: &FlagKey,
+        version: i64,
+    ) -> Result<Option<FlagConfig>, StoreError> {
+        let row = on_tx!(self, c => {
+            let query = sql!(VERSION => (String,)).bind(env).bind(key.as_str()).bind(version);
+            query.fetch_optional(c).await
+        })?;
+        row.map(|(body,)| read_body("flag_version", key.as_str(), &body)).transpose()
+    }
+}
+
+impl Row {
+    fn read(self) -> Result<FlagVersion, StoreError> {
+        let Self { version, id, at, actor, action, comment, changes } = self;
+        let made = match (id, at, actor, action, changes) {
+            (Some(audit_id), Some(at), Some(actor), Some(action), Some(changes)) => Some(Made {
+                at: at.to_jiff(),
+                actor: read_body("audit", &audit_id, &actor)?,
+                action,
+                comment,
+                changes: read_body("audit", &audit_id, &changes)?,
+                audit_id,
+            }),
+            _ => None,
+        };
+        Ok(FlagVersion { version, made })
+    }
+}
