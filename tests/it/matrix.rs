@@ -14,17 +14,31 @@ use std::fmt::Write;
 
 const ROLES: &[&str] =
     &["viewer", "editor", "releaser", "approver", "projectAdmin", "administrator", "auditor"];
-/// Routes that are answered from memory; who may use them is tested where they are.
+/// What routes begin with that are not of the control plane; who may use them is tested where they are.
 const DATA_PLANE: &[&str] = &[
+    "/a/",
+    "/all",
+    "/api/v1/bootstrap",
     "/api/v1/evaluate",
     "/api/v1/stream",
+    "/bulk",
+    "/diagnostic",
+    "/eval/",
+    "/events/",
+    "/flags",
     "/health",
     "/livez",
     "/metrics",
-    "/ofrep/v1/evaluate/flags",
-    "/ofrep/v1/evaluate/flags/{key}",
+    "/meval",
+    "/mobile",
+    "/mping",
+    "/msdk/",
+    "/ofrep/",
     "/openapi.yaml",
+    "/ping/",
     "/readyz",
+    "/sdk/",
+    "/trigger/",
 ];
 const HEAD: &str = "# Who may do what, route by route. A cell has a letter for each scope of the token: the installation, the project,
 # the environment, another environment of the project, another project.
@@ -46,7 +60,7 @@ fn routes() -> Vec<(Method, String)> {
         }
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             if line == format!("    {}:", method.as_str().to_lowercase())
-                && !DATA_PLANE.contains(&path)
+                && !DATA_PLANE.iter().any(|start| path.starts_with(start))
             {
                 routes.push((method, path.to_owned()));
             }
@@ -59,6 +73,7 @@ fn routes() -> Vec<(Method, String)> {
 fn filled(path: &str) -> String {
     let path = path.replace("{project}", "shop").replace("{environment}", "production");
     let path = path.replace("{flag}", "f").replace("{segment}", "s").replace("{token}", "t");
+    let path = path.replace("{id}", "t");
     format!("{path}?matrix=1")
 }
 
