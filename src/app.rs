@@ -417,6 +417,7 @@ fn configured_tokens(config: &Config) -> Vec<(Digest, Grant)> {
         scope: Scope::All,
         holder: Some(Holder::Service),
         expires_at: None,
+        signing: None,
     };
     let token = config.admin_token.iter();
     token.map(|token| (auth::digest(token.expose_secret()), grant())).collect()

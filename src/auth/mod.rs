@@ -9,6 +9,7 @@
 mod permission;
 mod seal;
 mod signature;
+mod signing;
 mod ticket;
 mod token;
 
@@ -21,6 +22,8 @@ pub use permission::require;
 pub use seal::AnswerKey;
 pub use signature::HeadSigner;
 pub use signature::is_signed;
+pub use signing::is_signed_context;
+pub use signing::signing_state;
 pub use ticket::ticket;
 pub use ticket::ticket_holder;
 pub use token::NewSecret;

@@ -198,7 +198,7 @@ mod tests {
     fn grant(role: Option<Role>, scope: Scope) -> Grant {
         let kind = if role.is_some() { TokenKind::Admin } else { TokenKind::Server };
         let (id, name) = ("t".to_owned(), "t".to_owned());
-        Grant { id, name, kind, role, scope, holder: None, expires_at: None }
+        Grant { id, name, kind, role, scope, holder: None, expires_at: None, signing: None }
     }
 
     fn directory(keys: &[(&str, &str)]) -> Directory {

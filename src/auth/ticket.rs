@@ -53,6 +53,7 @@ mod tests {
             role: None,
             scope: Scope::All,
             expires_at: None,
+            signing: None,
             holder: None,
         };
         let grants = [([1; 32], grant("a")), ([2; 32], grant("b"))];

@@ -227,6 +227,8 @@ pub struct SafetyChange {
     pub require_comment: Option<bool>,
     /// Whether every change of a flag says from which version.
     pub require_if_match: Option<bool>,
+    /// Whether browsers send only contexts that a backend has signed.
+    pub secure_mode: Option<bool>,
 }
 
 impl SafetyChange {
@@ -257,6 +259,12 @@ impl SafetyChange {
                 self.require_if_match,
                 "every change of a flag needs `If-Match`",
                 "changes of flags need no `If-Match`",
+            ),
+            secure_mode: decide(
+                old.secure_mode,
+                self.secure_mode,
+                "browsers must send signed contexts",
+                "browsers may send any context",
             ),
         }
     }

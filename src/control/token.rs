@@ -2,6 +2,7 @@
 
 use crate::auth::Denied;
 use crate::auth::NewSecret;
+use crate::auth::signing_state;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
@@ -15,6 +16,7 @@ use crate::model::token::Grant;
 use crate::model::token::Holder;
 use crate::model::token::Role;
 use crate::model::token::Scope;
+use crate::model::token::SigningState;
 use crate::model::token::TokenKind;
 use crate::store::NewToken;
 use crate::store::PreviousSecret;
@@ -45,6 +47,11 @@ const PERSONAL_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
 /// How long any token may work that stops at all.
 const EXPIRY_MAX: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 
+/// What is kept to check what a server token signs.
+fn signing_of(kind: TokenKind, secret: &NewSecret) -> Option<SigningState> {
+    (kind == TokenKind::Server).then(|| signing_state(&secret.token))
+}
+
 impl Control {
     /// Stores a token that `secret` holds; returns what is listed of it.
     ///
@@ -64,6 +71,7 @@ impl Control {
             check_expiry(&request, now)?;
             let TokenRequest { name, kind, role, scope, holder, expires_at } = request;
             let id = self.ids.next();
+            let signing = signing_of(kind, secret);
             let env = match &scope {
                 Scope::All => None,
                 Scope::Project(project) => {
@@ -85,7 +93,7 @@ impl Control {
             }
             let record = TokenRecord {
                 digest: secret.digest,
-                grant: Grant { id, name, kind, role, scope, holder, expires_at },
+                grant: Grant { id, name, kind, role, scope, holder, expires_at, signing },
                 hint: secret.hint.clone(),
                 created_at: now,
                 created_by: author.actor.name.clone(),
@@ -173,12 +181,14 @@ impl Control {
             }
             let secret = make(token.grant.kind);
             let until = now.checked_add(overlap).unwrap_or(Timestamp::MAX);
-            tx.rotate_token(id, until, &secret.digest, &secret.hint).await?;
+            let signing = signing_of(token.grant.kind, &secret);
+            tx.rotate_token(id, until, &secret.digest, &secret.hint, signing.as_ref()).await?;
             let NewSecret { digest, hint, .. } = &secret;
             token.previous = Some(PreviousSecret {
                 digest: std::mem::replace(&mut token.digest, *digest),
                 expires_at: until,
                 last_used_at: token.last_used_at.take(),
+                signing: std::mem::replace(&mut token.grant.signing, signing),
             });
             token.hint.clone_from(hint);
             let (project, env) = scope_keys(&token.grant.scope);

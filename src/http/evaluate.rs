@@ -20,6 +20,7 @@ use crate::http::ofrep::is_visible;
 use crate::http::position::mark;
 use crate::http::position::settle;
 use crate::http::position::unconfirmed_ms;
+use crate::http::secure::needs_signature;
 use crate::model::change::Position;
 use crate::model::context::Context;
 use crate::model::decode::Fields;
@@ -102,6 +103,10 @@ pub(crate) async fn evaluate_many(
     let wanted = EnvironmentQuery { project: query.project, environment: query.environment };
     let environment = caller.environment(&wanted, None)?;
     settle(&headers, &state.snapshots, &environment).await?;
+    if needs_signature(&caller, &environment) {
+        let detail = "the environment is in secure mode: browsers evaluate one signed context at a time, by OFREP";
+        return Err(ApiError::forbidden("secure_mode", detail));
+    }
     let body = parse(&collect(body, BODY_BYTES_MAX).await?)?;
     let request = read_request(body)
         .map_err(|problems| ApiError::invalid(StatusCode::UNPROCESSABLE_ENTITY, problems))?;

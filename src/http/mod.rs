@@ -28,6 +28,7 @@ mod ofrep;
 mod ops;
 mod position;
 mod router;
+mod secure;
 mod serve;
 mod stream;
 

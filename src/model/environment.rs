@@ -52,4 +52,7 @@ pub struct Safety {
     pub require_comment: bool,
     /// Every change of a flag says from which version.
     pub require_if_match: bool,
+    /// Browsers send only contexts that a backend has signed.
+    #[serde(default)]
+    pub secure_mode: bool,
 }

@@ -152,4 +152,17 @@ pub struct Grant {
     /// When it stops working; the secret before a rotation has a time of its own.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+    /// Proves what was signed with the token; `None` for all but server tokens, and for those of the time before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningState>,
+}
+
+/// What is kept of a server token to check what its holder has signed: the states of an HMAC after its key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SigningState(pub Vec<u8>);
+
+impl std::fmt::Debug for SigningState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SigningState(…)")
+    }
 }

@@ -76,6 +76,7 @@ struct EnvironmentRow {
     protected: bool,
     require_comment: bool,
     require_if_match: bool,
+    secure_mode: bool,
     version: i64,
     created_at: jiff_sqlx::Timestamp,
 }
@@ -96,6 +97,7 @@ impl From<EnvironmentRow> for EnvironmentRecord {
                 protected: row.protected,
                 require_comment: row.require_comment,
                 require_if_match: row.require_if_match,
+                secure_mode: row.secure_mode,
             },
             version: row.version,
             created_at: row.created_at.to_jiff(),
@@ -119,15 +121,18 @@ const RENAME_PROJECT: &str = "update project set name = $2 where key = $1";
 const DELETE_PROJECT: &str = "delete from project where key = $1";
 
 const ENVIRONMENTS: &str = "select id, project_key, key, name, server_sdk,
-    fail_closed_after_secs, protected, require_comment, require_if_match, version, created_at
+    fail_closed_after_secs, protected, require_comment, require_if_match, secure_mode, version,
+    created_at
     from environment order by id";
 const INSERT_ENVIRONMENT: &str =
     "insert into environment (project_key, key, name, server_sdk, version, created_at, changed_at)
     values ($1, $2, $3, $4, 0, $5, $5) on conflict do nothing returning id";
 const SERVER_SDK: &str = "select server_sdk from environment where id = $1";
 const UPDATE_ENVIRONMENT: &str = "update environment set name = $2, fail_closed_after_secs = $3,
-    protected = $4, require_comment = $5, require_if_match = $6 where id = $1";
-const SAFETY: &str = "select protected, require_comment, require_if_match from environment
+    protected = $4, require_comment = $5, require_if_match = $6,
+    secure_mode = $7 where id = $1";
+const SAFETY: &str = "select protected, require_comment, require_if_match, secure_mode
+    from environment
     where project_key = $1 and key = $2";
 const DELETE_ENVIRONMENT: &str = "delete from environment where project_key = $1 and key = $2";
 const BUMP_ENVIRONMENT: &str = "update environment set version = version + 1, changed_at = $3
@@ -277,10 +282,11 @@ impl Tx {
         safety: Safety,
     ) -> Result<(), StoreError> {
         let secs = fail_closed_after.and_then(|after| i64::try_from(after.as_secs()).ok());
-        let Safety { protected, require_comment, require_if_match } = safety;
+        let Safety { protected, require_comment, require_if_match, secure_mode } = safety;
         on_tx!(self, c => {
             let query = sql!(UPDATE_ENVIRONMENT).bind(env).bind(name).bind(secs);
             let query = query.bind(protected).bind(require_comment).bind(require_if_match);
+            let query = query.bind(secure_mode);
             query.execute(c).await.map(|_| ())
         })?;
         Ok(())
@@ -297,14 +303,14 @@ impl Tx {
         env: &EnvKey,
     ) -> Result<Safety, StoreError> {
         let row = on_tx!(self, c => {
-            sql!(SAFETY => (bool, bool, bool))
+            sql!(SAFETY => (bool, bool, bool, bool))
                 .bind(project.as_str())
                 .bind(env.as_str())
                 .fetch_optional(c)
                 .await
         })?;
-        let (protected, require_comment, require_if_match) = row.unwrap_or_default();
-        Ok(Safety { protected, require_comment, require_if_match })
+        let (protected, require_comment, require_if_match, secure_mode) = row.unwrap_or_default();
+        Ok(Safety { protected, require_comment, require_if_match, secure_mode })
     }
 
     /// Deletes an environment with everything in it; returns `false` if there is none.

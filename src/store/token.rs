@@ -9,6 +9,7 @@ use crate::model::token::HOLDERS;
 use crate::model::token::Holder;
 use crate::model::token::ROLES;
 use crate::model::token::Scope;
+use crate::model::token::SigningState;
 use crate::model::token::TOKEN_KINDS;
 use crate::model::token::TokenKind;
 use crate::store::StoreError;
@@ -46,6 +47,8 @@ pub struct PreviousSecret {
     pub expires_at: Timestamp,
     /// When it was last used, as far as that was noted.
     pub last_used_at: Option<Timestamp>,
+    /// Proves what was signed with it.
+    pub signing: Option<SigningState>,
 }
 
 impl TokenRecord {
@@ -54,7 +57,8 @@ impl TokenRecord {
         let previous = self.previous.as_ref().map(|previous| {
             let own = self.grant.expires_at;
             let expires_at = own.map_or(previous.expires_at, |own| own.min(previous.expires_at));
-            (previous.digest, Grant { expires_at: Some(expires_at), ..self.grant.clone() })
+            let signing = previous.signing.clone();
+            (previous.digest, Grant { expires_at: Some(expires_at), signing, ..self.grant.clone() })
         });
         std::iter::once((self.digest, self.grant.clone())).chain(previous)
     }
@@ -87,6 +91,8 @@ struct TokenRow {
     previous_digest: Option<Vec<u8>>,
     previous_expires_at: Option<jiff_sqlx::Timestamp>,
     previous_last_used_at: Option<jiff_sqlx::Timestamp>,
+    signing: Option<Vec<u8>>,
+    previous_signing: Option<Vec<u8>>,
 }
 
 impl TokenRow {
@@ -120,6 +126,7 @@ impl TokenRow {
                 digest: Digest::try_from(digest.as_slice()).map_err(|_| corrupt("digest"))?,
                 expires_at: expires_at.to_jiff(),
                 last_used_at: self.previous_last_used_at.map(jiff_sqlx::Timestamp::to_jiff),
+                signing: self.previous_signing.clone().map(SigningState),
             }),
             _ => None,
         };
@@ -141,6 +148,7 @@ impl TokenRow {
                 scope,
                 holder,
                 expires_at,
+                signing: self.signing.map(SigningState),
             },
             hint: self.hint,
             created_at: self.created_at.to_jiff(),
@@ -153,16 +161,18 @@ impl TokenRow {
 
 const TOKENS: &str = "select t.id, t.digest, t.kind, t.role, t.project_key,
         e.key as environment_key, t.name, t.hint, t.created_at, t.created_by, t.holder, t.expires_at,
-        t.last_used_at, t.previous_digest, t.previous_expires_at, t.previous_last_used_at
+        t.last_used_at, t.previous_digest, t.previous_expires_at, t.previous_last_used_at,
+        t.signing, t.previous_signing
     from token t left join environment e on e.id = t.environment_id
     where t.revoked_at is null order by t.id";
 const COUNT_TOKENS: &str = "select count(*) from token where revoked_at is null";
 const INSERT_TOKEN: &str = "insert into token
     (id, digest, kind, role, project_key, environment_id, name, hint, created_at, created_by,
-     holder, expires_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) on conflict do nothing";
+     holder, expires_at, signing)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) on conflict do nothing";
 const ROTATE_TOKEN: &str = "update token set previous_digest = digest, previous_expires_at = $2,
-        previous_last_used_at = last_used_at, digest = $3, hint = $4, last_used_at = null
+        previous_last_used_at = last_used_at, digest = $3, hint = $4, last_used_at = null,
+        previous_signing = signing, signing = $5
     where id = $1 and revoked_at is null";
 /// Only later times replace what is there: several replicas write.
 const TOUCH_TOKEN: &str = "update token set last_used_at = $2 where digest = $1
@@ -250,10 +260,12 @@ impl Tx {
         previous_expires_at: Timestamp,
         digest: &Digest,
         hint: &str,
+        signing: Option<&SigningState>,
     ) -> Result<(), StoreError> {
         on_tx!(self, c => {
             let query = sql!(ROTATE_TOKEN).bind(id).bind(previous_expires_at.to_sqlx());
-            query.bind(digest.as_slice()).bind(hint).execute(c).await.map(|_| ())
+            let signing = signing.map(|state| state.0.as_slice());
+            query.bind(digest.as_slice()).bind(hint).bind(signing).execute(c).await.map(|_| ())
         })?;
         Ok(())
     }

@@ -5,11 +5,16 @@ use crate::harness::Backend;
 use crate::harness::Client;
 use crate::harness::Events;
 use crate::harness::Server;
+use crate::harness::eventually;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::Hmac;
+use hmac::KeyInit;
+use hmac::Mac;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
+use sha2::Sha256;
 
 const FLAGS: &str = "/api/v1/projects/shop/flags";
 const SEGMENTS: &str = "/api/v1/projects/shop/environments/production/segments";
@@ -321,4 +326,65 @@ async fn one_address_has_few_streams_of_a_client_token() {
     let answer = plain(&browser, Method::GET, &path).await;
     assert_eq!(answer.header("access-control-allow-origin"), "*");
     assert_eq!(answer.expect(429)["code"], "too_many_streams");
+}
+
+/// What `secureModeHash` of a backend's SDK makes of a context's key.
+fn signed(token: &str, key: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(token.as_bytes()).unwrap();
+    mac.update(key.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
+}
+
+#[tokio::test]
+async fn in_secure_mode_only_signed_contexts_are_evaluated() {
+    let server = Server::start(Backend::Postgres).await;
+    let backend = server.with_environment().await;
+    let (browser, other) = (server.token("client", None).await, server.token("server", None).await);
+    flag(&server, "a").await;
+    let path = format!("/sdk/evalx/{}/contexts/{}", browser.token, encoded(&ada()));
+    plain(&browser, Method::GET, &path).await.expect(200);
+    let environment = "/api/v1/projects/shop/environments/production";
+    server.admin.patch(environment, json!({"secureMode": true})).await.expect(200);
+    eventually("the mode is served", || async {
+        plain(&browser, Method::GET, &path).await.status == 400
+    })
+    .await;
+    let ask = async |h: String| plain(&browser, Method::GET, &format!("{path}?h={h}")).await;
+    // With any of the environment's server tokens, and with nothing else.
+    for token in [&backend.token, &other.token] {
+        assert_eq!(ask(signed(token, "ada")).await.expect(200)["a"]["value"], true);
+        assert_eq!(ask(signed(token, "bob")).await.expect(400)["code"], "secure_mode");
+    }
+    assert_eq!(ask(signed(&browser.token, "ada")).await.status, 400);
+    assert_eq!(ask(String::new()).await.status, 400);
+    // By OFREP the signature stands in a header; whole lists of contexts are for backends.
+    let single = "/ofrep/v1/evaluate/flags/a";
+    let body = json!({"context": {"targetingKey": "ada"}});
+    assert_eq!(browser.post(single, body.clone()).await.status, 400);
+    let request = browser.request(Method::POST, single).json(&body);
+    let request = request.header("vexil-context-hash", signed(&backend.token, "ada"));
+    assert_eq!(browser.send(request).await.expect(200)["value"], true);
+    backend.post(single, body).await.expect(200);
+    let many = json!({"contexts": [{"targetingKey": "ada"}], "flags": ["a"]});
+    assert_eq!(
+        browser.post("/api/v1/evaluate", many.clone()).await.expect(403)["code"],
+        "secure_mode"
+    );
+    backend.post("/api/v1/evaluate", many).await.expect(200);
+    // A secret that was replaced signs on while it works, and the new one too.
+    let tokens = format!("{environment}/tokens");
+    let listed = server.admin.get(&tokens).await.expect(200);
+    let of_kind = |token: &&Value| token["kind"] == "server";
+    let id = listed["items"].as_array().unwrap().iter().find(of_kind).unwrap()["id"].clone();
+    let rotate = format!("{tokens}/{}/rotate", id.as_str().unwrap());
+    let rotated = server.admin.post(&rotate, json!({})).await.expect(200);
+    let new = rotated["token"].as_str().unwrap().to_owned();
+    eventually("the new secret signs", || async { ask(signed(&new, "ada")).await.status == 200 })
+        .await;
+    ask(signed(&backend.token, "ada")).await.expect(200);
+    server.admin.patch(environment, json!({"secureMode": false})).await.expect(200);
+    eventually("any context is taken", || async {
+        plain(&browser, Method::GET, &path).await.status == 200
+    })
+    .await;
 }

@@ -49,6 +49,8 @@ pub(crate) struct EnvironmentBody {
     require_comment: bool,
     /// Whether every change of a flag must have `If-Match`.
     require_if_match: bool,
+    /// Whether browsers must send contexts that a backend has signed.
+    secure_mode: bool,
     /// How often it was changed.
     version: i64,
     #[schema(value_type = String)]
@@ -59,7 +61,7 @@ impl From<EnvironmentRecord> for EnvironmentBody {
     fn from(record: EnvironmentRecord) -> Self {
         let fail_closed_after_secs = record.fail_closed_after.map(|after| after.as_secs());
         let EnvironmentRecord { key, name, server_sdk, version, created_at, safety, .. } = record;
-        let Safety { protected, require_comment, require_if_match } = safety;
+        let Safety { protected, require_comment, require_if_match, secure_mode } = safety;
         Self {
             key,
             name,
@@ -68,6 +70,7 @@ impl From<EnvironmentRecord> for EnvironmentBody {
             protected,
             require_comment,
             require_if_match,
+            secure_mode,
             version,
             created_at,
         }
@@ -101,6 +104,8 @@ pub(crate) struct EnvironmentChangeBody {
     require_comment: Option<bool>,
     /// Whether every change of a flag must have `If-Match`.
     require_if_match: Option<bool>,
+    /// Whether browsers must send contexts that a backend has signed.
+    secure_mode: Option<bool>,
 }
 
 /// Lists the environments of a project that the token reaches.
@@ -178,6 +183,7 @@ pub(crate) async fn update_environment(
                 protected: fields.flag("protected"),
                 require_comment: fields.flag("requireComment"),
                 require_if_match: fields.flag("requireIfMatch"),
+                secure_mode: fields.flag("secureMode"),
             },
         })
     })?;

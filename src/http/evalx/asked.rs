@@ -11,6 +11,7 @@ use crate::http::json_body::SDK_BODY_BYTES_MAX;
 use crate::http::json_body::collect;
 use crate::http::limit::Arrival;
 use crate::http::position::settle;
+use crate::http::secure::check_signed;
 use crate::model::context::Context;
 use crate::model::problem::Problems;
 use crate::model::raw_context::RawContext;
@@ -57,6 +58,8 @@ pub(super) enum Side {
 #[serde(rename_all = "camelCase")]
 struct ClientQuery {
     with_reasons: Option<String>,
+    /// Proves that the context is what the application's backend says.
+    h: Option<String>,
     auth: Option<String>,
     basis: Option<String>,
     context: Option<String>,
@@ -73,6 +76,7 @@ pub(super) struct Asked {
     /// What the client says that it has.
     pub(super) basis: Option<String>,
     given: Option<Given>,
+    signature: Option<String>,
 }
 
 /// Where the context stands.
@@ -120,20 +124,23 @@ impl Asked {
             None => return Err(ApiError::method_not_allowed()),
         };
         let with_reasons = query.with_reasons.is_some_and(|text| text == "true" || text == "1");
-        Ok(Self { caller, environment, address, with_reasons, basis: query.basis, given })
+        let (basis, signature) = (query.basis, query.h);
+        Ok(Self { caller, environment, address, with_reasons, basis, given, signature })
     }
 
     /// Reads the context.
     ///
     /// # Errors
     ///
-    /// 400 if it is none.
+    /// 400 if it is none, or not one that the backend has signed where it must.
     pub(super) async fn context(&mut self) -> Result<Context, ApiError> {
-        match self.given.take() {
+        let context = match self.given.take() {
             Some(Given::Encoded(encoded)) => read_context(&decode_base64(&encoded)?),
             Some(Given::Body(body)) => read_context(&collect(body, SDK_BODY_BYTES_MAX).await?),
             None => read_context(&[]),
-        }
+        }?;
+        check_signed(&self.caller, &self.environment, &context, self.signature.as_deref())?;
+        Ok(context)
     }
 }
 

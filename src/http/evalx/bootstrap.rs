@@ -17,6 +17,8 @@ use crate::http::ofrep::is_visible;
 use crate::http::position::mark;
 use crate::http::position::settle;
 use crate::http::position::unconfirmed_ms;
+use crate::http::secure::check_signed;
+use crate::http::secure::signature_of;
 use crate::model::change::Position;
 use crate::model::token::TokenKind;
 use axum::Json;
@@ -88,6 +90,7 @@ pub(crate) async fn find_bootstrap(
     let environment = caller.environment(&EnvironmentQuery { project, environment }, None)?;
     settle(&headers, &state.snapshots, &environment).await?;
     let context = read_context(&decode_base64(&context)?)?;
+    check_signed(&caller, &environment, &context, signature_of(&headers))?;
     let kind = match caller.grant().kind {
         TokenKind::Server | TokenKind::Admin if client_side_only != Some(false) => {
             TokenKind::Client

@@ -21,6 +21,8 @@ use crate::http::position::mark;
 use crate::http::position::reach;
 use crate::http::position::settle;
 use crate::http::position::unconfirmed_ms;
+use crate::http::secure::check_signed;
+use crate::http::secure::signature_of;
 use crate::model::change::Position;
 use crate::model::context::Context;
 use crate::model::key::FlagKey;
@@ -80,6 +82,7 @@ pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Respons
     };
     settle(headers, &data.snapshots, &environment).await?;
     let context = read_context(body).await?;
+    check_signed(&caller, &environment, &context, signature_of(headers))?;
     let ruleset = environment.ruleset();
     let flag = ruleset.flag(key).filter(|flag| is_visible(flag, caller.grant().kind));
     let Some(flag) = flag else {
@@ -129,6 +132,7 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
         let _ = reach(hint, &data.snapshots, &environment).await;
     }
     let context = read_context(body).await?;
+    check_signed(&caller, &environment, &context, signature_of(headers))?;
     let ruleset = environment.ruleset();
     let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
     let mut outcomes: Vec<(&CompiledFlag, Outcome<'_>)> = Vec::with_capacity(ruleset.n_flags());
