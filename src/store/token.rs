@@ -230,6 +230,7 @@ impl Tx {
                 .bind(created_by)
                 .bind(grant.holder.map(Holder::as_str))
                 .bind(grant.expires_at.map(ToSqlx::to_sqlx))
+                .bind(grant.signing.as_ref().map(|state| state.0.as_slice()))
                 .execute(c)
                 .await?
                 .rows_affected()
