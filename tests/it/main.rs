@@ -44,6 +44,7 @@ mod launchdarkly;
 mod limits;
 mod ofrep_events;
 mod outage;
+mod parity;
 mod replicas;
 mod rollout;
 mod server_sdk;
