@@ -188,7 +188,7 @@ impl World {
     /// A second client, because the first reports nothing.
     async fn reports(&mut self) {
         let url = self.world["url"].as_str().unwrap();
-        let mut events = EventProcessorBuilder::new();
+        let mut events: EventProcessorBuilder = EventProcessorBuilder::new();
         events.flush_interval(Duration::from_secs(1));
         let config = ConfigBuilder::new(self.world["token"].as_str().unwrap())
             .service_endpoints(ServiceEndpointsBuilder::new().relay_proxy(url))
