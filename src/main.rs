@@ -4,6 +4,7 @@ use anyhow::anyhow;
 use mimalloc::MiMalloc;
 use std::io::Write;
 use std::process::ExitCode;
+use vexil::cli::Incomplete;
 
 /// What a request allocates is often freed by another thread, which costs the system's allocator a lock.
 #[global_allocator]
@@ -16,7 +17,10 @@ async fn main() -> ExitCode {
         Err(error) => {
             // The causes in one line, and never a backtrace: this is read by people at a terminal.
             let _ = writeln!(std::io::stderr(), "vexil: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref::<Incomplete>() {
+                Some(_) => ExitCode::from(Incomplete::STATUS),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

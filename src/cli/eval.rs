@@ -94,7 +94,7 @@ pub(super) async fn run(args: EvalArgs) -> anyhow::Result<()> {
 }
 
 /// Reads a file of flags; what cannot be read in it is told, and is an error only for those who evaluate it.
-fn load(path: &Path) -> anyhow::Result<Ruleset> {
+pub(super) fn load(path: &Path) -> anyhow::Result<Ruleset> {
     let text = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
     let file: Value =
         serde_json::from_slice(&text).with_context(|| format!("{} is not JSON", path.display()))?;

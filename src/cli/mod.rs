@@ -12,6 +12,7 @@ mod flag_history;
 mod history;
 mod import;
 mod output;
+mod parity;
 mod serve;
 mod target;
 mod token;
@@ -23,6 +24,7 @@ use clap::Parser;
 use clap::Subcommand;
 use client::Connection;
 use output::OutputFormat;
+pub use parity::Incomplete;
 
 /// A self-hosted feature flag server.
 #[derive(Debug, Parser)]
@@ -56,6 +58,8 @@ enum Command {
     /// Brings over the flags of another server
     #[command(subcommand)]
     Import(import::ImportCommand),
+    /// Compares what a server answers with what a file of LaunchDarkly's evaluates to: 0 the same, 1 mismatches, 2 an error
+    Parity(parity::ParityArgs),
     /// Makes, lists, rotates and revokes tokens of an environment
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -91,6 +95,7 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Flag(command) => Box::pin(flag::run(command)).await,
         Command::Eval(args) => eval::run(args).await,
         Command::Import(command) => import::run(command).await,
+        Command::Parity(args) => Box::pin(parity::run(args)).await,
         Command::Token(command) => token::run(command).await,
         Command::Audit(command) => audit::run(command).await,
     }

@@ -48,6 +48,7 @@ mod limits;
 mod matrix;
 mod ofrep_events;
 mod outage;
+mod parity;
 mod replicas;
 mod rollout;
 mod server_sdk;

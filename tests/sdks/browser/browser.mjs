@@ -1,7 +1,8 @@
 // SDKs in a real browser: `browser.mjs classic|js-client|data-system|ofrep-web`.
 //
 // The page comes from another origin than the server's, so everything is cross-origin. What every program does and how it is
-// run is in ../README.md; a page of `pages` puts its SDK into these words: `start`, `identify`, `detail`.
+// run is in ../README.md; a page of `pages` puts its SDK into these words: `start`, `identify`, `detail`
+// and, where it reports events, `report`.
 
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -163,6 +164,20 @@ async function survives() {
   await becomes('follows after an outage', () => value('live-boolean', false), true);
 }
 
+/** A client of its own in the page, because the other one reports nothing. */
+async function reports(token) {
+  const counts = async (flag) => {
+    const { variations } = await send('GET', `${production}/flags/${flag}/usage`);
+    return Object.fromEntries(variations.map(({ variation, count }) => [variation, count]));
+  };
+  const dataSystem = sdk === 'data-system';
+  await page.evaluate((given) => window.sdk.report(given), { url: world.url, token, context: user, dataSystem });
+  await becomes('what was evaluated is counted', () => counts('live-string'), { v0: 7 });
+  await becomes('each variation is counted', () => counts('live-rule'), { v0: 5, v1: 4 });
+  const unknown = async () => (await send('GET', `${production}/unknown-flags`)).items.map(({ flag }) => flag);
+  await becomes('an unknown flag is told', async () => (await unknown()).includes('nobody-has-it'), true);
+}
+
 let status = 0;
 const pages = await servePage();
 try {
@@ -178,6 +193,7 @@ try {
   await agrees(token);
   await follows();
   await survives();
+  if (!isOfrep) await reports(token);
   console.log(`passed ${nChecks}`);
 } catch (error) {
   console.log(`failed ${error.message.split('\n')[0]}`);

@@ -50,7 +50,9 @@ async function send(method, path, body) {
     headers: { Authorization: `Bearer ${world.admin}`, 'Content-Type': 'application/json' },
     body: body && JSON.stringify(body),
   });
-  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+  return text && JSON.parse(text);
 }
 const change = (flag, ...instructions) =>
   send('PATCH', `/environments/production/flags/${flag}`, { instructions });
@@ -58,12 +60,16 @@ const server = (what) => execFileSync(process.env.SDKS_SERVER, [what], { stdio: 
 
 const options = { sendEvents: false, diagnosticOptOut: true, logger: { debug() {}, info() {}, warn() {}, error() {} } };
 const uris = { baseUri: world.url, streamUri: world.url, eventsUri: world.url };
-const client = init(world.token, {
-  ...options,
-  ...uris,
+const ways = {
   ...(isPolling && { stream: false, pollInterval: 30 }),
   ...(mode === 'data-system' && { dataSystem: {} }),
-});
+};
+const client = init(world.token, { ...options, ...uris, ...ways });
+
+async function counts(flag) {
+  const { variations } = await send('GET', `/environments/production/flags/${flag}/usage`);
+  return Object.fromEntries(variations.map(({ variation, count }) => [variation, count]));
+}
 
 const value = (flag, context = user) => client.variation(flag, context, 'none');
 const kindOf = async (flag) => (await client.variationDetail(flag, user, 'none')).reason.kind;
@@ -128,12 +134,35 @@ async function survives() {
   if (!isPolling) await becomes('follows after an outage', () => value('live-boolean'), true);
 }
 
+/** A second client, because the first reports nothing. */
+async function reports() {
+  const reporter = init(world.token, { ...options, ...uris, ...ways, sendEvents: true, flushInterval: 1 });
+  await reporter.waitForInitialization({ timeout: 20 });
+  const other = { kind: 'user', key: 'other-user' };
+  const evaluate = async (times, flag, context) => {
+    for (let i = 0; i < times; i += 1) await reporter.variation(flag, context, 'none');
+  };
+  await evaluate(7, 'live-string', user);
+  await evaluate(5, 'live-rule', user);
+  await reporter.flush();
+  await evaluate(4, 'live-rule', other);
+  await evaluate(3, 'nobody-has-it', other);
+  reporter.track('bought', user, { amount: 2 }, 19.5);
+  await reporter.flush();
+  reporter.close();
+  await becomes('what was evaluated is counted', () => counts('live-string'), { v0: 7 });
+  await becomes('each variation is counted', () => counts('live-rule'), { v0: 5, v1: 4 });
+  const unknown = async () => (await send('GET', '/environments/production/unknown-flags')).items.map(({ flag }) => flag);
+  await becomes('an unknown flag is told', async () => (await unknown()).includes('nobody-has-it'), true);
+}
+
 let status = 0;
 try {
   await evaluates();
   await agrees();
   await follows();
   await survives();
+  await reports();
   console.log(`passed ${nChecks}`);
 } catch (error) {
   console.log(`failed ${error.message}`);

@@ -45,7 +45,8 @@ def send(method, path, body=None):
     headers = {"Authorization": f"Bearer {WORLD['admin']}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     url = f"{WORLD['url']}/api/v1/projects/shop{path}"
-    urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method)).close()
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method)) as answer:
+        return json.loads(answer.read() or "null")
 
 
 def change(flag, *instructions):
@@ -56,7 +57,7 @@ def server(what):
     subprocess.run([os.environ["SDKS_SERVER"], what], check=True)
 
 
-def connect():
+def connect(**events):
     url = WORLD["url"]
     more = {}
     if IS_POLLING:
@@ -65,7 +66,7 @@ def connect():
         from ldclient import datasystem
 
         more = {"datasystem_config": datasystem.default().build()}
-    config = Config(WORLD["token"], base_uri=url, stream_uri=url, events_uri=url, send_events=False, diagnostic_opt_out=True, **more)
+    config = Config(WORLD["token"], base_uri=url, stream_uri=url, events_uri=url, diagnostic_opt_out=True, **events, **more)
     return ldclient.LDClient(config, start_wait=20)
 
 
@@ -135,11 +136,35 @@ def survives(client):
         becomes("follows after an outage", value, True)
 
 
+def counts(flag):
+    usage = send("GET", f"/environments/production/flags/{flag}/usage")
+    return {each["variation"]: each["count"] for each in usage["variations"]}
+
+
+def reports(_):
+    # A second client, because the first reports nothing.
+    reporter = connect(flush_interval=1)
+    other = Context.create("other-user")
+    for flag, context, times in [("live-string", USER, 7), ("live-rule", USER, 5)]:
+        for _ in range(times):
+            reporter.variation(flag, context, "none")
+    reporter.flush()
+    for flag, context, times in [("live-rule", other, 4), ("nobody-has-it", other, 3)]:
+        for _ in range(times):
+            reporter.variation(flag, context, "none")
+    reporter.track("bought", USER, {"amount": 2}, 19.5)
+    reporter.close()
+    becomes("what was evaluated is counted", lambda: counts("live-string"), {"v0": 7})
+    becomes("each variation is counted", lambda: counts("live-rule"), {"v0": 5, "v1": 4})
+    unknown = lambda: [each["flag"] for each in send("GET", "/environments/production/unknown-flags")["items"]]  # noqa: E731
+    becomes("an unknown flag is told", lambda: "nobody-has-it" in unknown(), True)
+
+
 def main():
     logging.getLogger("ldclient").addHandler(logging.StreamHandler(sys.stderr))
-    client = connect()
+    client = connect(send_events=False)
     try:
-        for part in (evaluates, agrees, follows, survives):
+        for part in (evaluates, agrees, follows, survives, reports):
             part(client)
         print(f"passed {n_checks}")
         return 0

@@ -15,4 +15,22 @@ window.sdk = {
     const { value, reason } = client.variationDetail(key, otherwise);
     return { value, reason: reason?.errorKind ?? reason?.kind, ruleIndex: reason?.ruleIndex ?? null };
   },
+  async report({ url, token, context }) {
+    const uris = { baseUrl: url, streamUrl: url, eventsUrl: url };
+    // By itself this SDK reports a flag as evaluated when it changes, too.
+    const options = { ...uris, streaming: true, flushInterval: 2000, sendEventsOnlyForVariation: true };
+    const reporter = initialize(token, context, options);
+    await reporter.waitForInitialization(20);
+    const evaluate = (times, flag) => {
+      for (let i = 0; i < times; i += 1) reporter.variation(flag, 'none');
+    };
+    evaluate(7, 'live-string');
+    evaluate(5, 'live-rule');
+    await reporter.identify({ kind: 'user', key: 'other-user' });
+    evaluate(4, 'live-rule');
+    evaluate(3, 'nobody-has-it');
+    reporter.track('bought', { amount: 2 }, 19.5);
+    await reporter.flush();
+    await reporter.close();
+  },
 };

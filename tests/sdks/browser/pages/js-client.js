@@ -17,4 +17,21 @@ window.sdk = {
     const { value, reason } = client.variationDetail(key, otherwise);
     return { value, reason: reason?.errorKind ?? reason?.kind, ruleIndex: reason?.ruleIndex ?? null };
   },
+  async report({ url, token, context, dataSystem }) {
+    const uris = { baseUri: url, streamUri: url, eventsUri: url };
+    const options = { ...uris, streaming: true, sendEvents: true, flushInterval: 2 };
+    const reporter = createClient(token, context, dataSystem ? { ...options, dataSystem: {} } : options);
+    await reporter.start({ timeout: 20 });
+    const evaluate = (times, flag) => {
+      for (let i = 0; i < times; i += 1) reporter.variation(flag, 'none');
+    };
+    evaluate(7, 'live-string');
+    evaluate(5, 'live-rule');
+    await reporter.identify({ kind: 'user', key: 'other-user' });
+    evaluate(4, 'live-rule');
+    evaluate(3, 'nobody-has-it');
+    reporter.track('bought', { amount: 2 }, 19.5);
+    await reporter.flush();
+    await reporter.close();
+  },
 };

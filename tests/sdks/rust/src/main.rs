@@ -6,6 +6,7 @@ use launchdarkly_server_sdk::Client;
 use launchdarkly_server_sdk::ConfigBuilder;
 use launchdarkly_server_sdk::Context;
 use launchdarkly_server_sdk::ContextBuilder;
+use launchdarkly_server_sdk::EventProcessorBuilder;
 use launchdarkly_server_sdk::FlagValue;
 use launchdarkly_server_sdk::NullEventProcessorBuilder;
 use launchdarkly_server_sdk::Reason;
@@ -83,12 +84,24 @@ impl World {
         self.check(what, &found[part], &expected);
     }
 
-    async fn send(&self, method: reqwest::Method, path: &str, body: Value) {
+    async fn send(&self, method: reqwest::Method, path: &str, body: Value) -> Value {
         let url = format!("{}/api/v1/projects/shop{path}", self.world["url"].as_str().unwrap());
         let request = reqwest::Client::new().request(method, url);
         let request = request.bearer_auth(self.world["admin"].as_str().unwrap()).json(&body);
         let answer = request.send().await.unwrap();
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default()
+    }
+
+    async fn tells(&mut self, what: &str, path: &str, expected: Value, read: fn(&Value) -> Value) {
+        let path = format!("/environments/production/{path}");
+        let deadline = Instant::now() + PATIENCE;
+        let mut found = read(&self.send(reqwest::Method::GET, &path, Value::Null).await);
+        while found != expected && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            found = read(&self.send(reqwest::Method::GET, &path, Value::Null).await);
+        }
+        self.check(what, &found, &expected);
     }
 
     async fn change(&self, flag: &str, instruction: Value) {
@@ -171,6 +184,49 @@ impl World {
         self.change("live-boolean", fixed).await;
         self.becomes("catches up after an outage", "live-boolean", 0, json!(false)).await;
     }
+
+    /// A second client, because the first reports nothing.
+    async fn reports(&mut self) {
+        let url = self.world["url"].as_str().unwrap();
+        let mut events: EventProcessorBuilder = EventProcessorBuilder::new();
+        events.flush_interval(Duration::from_secs(1));
+        let config = ConfigBuilder::new(self.world["token"].as_str().unwrap())
+            .service_endpoints(ServiceEndpointsBuilder::new().relay_proxy(url))
+            .event_processor(&events)
+            .build()
+            .unwrap();
+        let reporter = Client::build(config).unwrap();
+        reporter.start_with_default_executor();
+        assert_eq!(reporter.wait_for_initialization(Duration::from_secs(20)).await, Some(true));
+        let other = ContextBuilder::new("other-user").build().unwrap();
+        for (flag, context, times) in [
+            ("live-string", &self.user, 7),
+            ("live-rule", &self.user, 5),
+            ("live-rule", &other, 4),
+            ("nobody-has-it", &other, 3),
+        ] {
+            for _ in 0..times {
+                reporter.variation_detail(context, flag, FlagValue::Json(Value::Null));
+            }
+        }
+        reporter.flush();
+        let counts = |usage: &Value| {
+            let variations = usage["variations"].as_array().unwrap().iter();
+            variations
+                .map(|each| (each["variation"].as_str().unwrap().to_owned(), each["count"].clone()))
+                .collect()
+        };
+        let what = "what was evaluated is counted";
+        self.tells(what, "flags/live-string/usage", json!({"v0": 7}), counts).await;
+        let what = "each variation is counted";
+        self.tells(what, "flags/live-rule/usage", json!({"v0": 5, "v1": 4}), counts).await;
+        let is_told = |unknown: &Value| {
+            let items = unknown["items"].as_array().unwrap();
+            json!(items.iter().any(|item| item["flag"] == "nobody-has-it"))
+        };
+        self.tells("an unknown flag is told", "unknown-flags", json!(true), is_told).await;
+        reporter.close();
+    }
 }
 
 async fn run() -> usize {
@@ -179,6 +235,7 @@ async fn run() -> usize {
     world.agrees();
     world.follows().await;
     world.survives().await;
+    world.reports().await;
     world.n_checks
 }
 
