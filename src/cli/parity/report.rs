@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     fn side(value: Value, reason: Value) -> Side {
-        Side::from_result(&json!({"value": value, "reason": reason}))
+        Side { value, reason: Some(reason) }
     }
 
     #[test]
