@@ -12,6 +12,7 @@ mod flag_history;
 mod history;
 mod import;
 mod output;
+mod schedule;
 mod serve;
 mod target;
 mod token;
@@ -59,6 +60,9 @@ enum Command {
     /// Makes, lists, rotates and revokes tokens of an environment
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Plans changes of flags, lists and cancels them
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Exports and verifies the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -92,6 +96,7 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(args).await,
         Command::Import(command) => import::run(command).await,
         Command::Token(command) => token::run(command).await,
+        Command::Schedule(command) => Box::pin(schedule::run(command)).await,
         Command::Audit(command) => audit::run(command).await,
     }
 }

@@ -50,6 +50,8 @@ mod ofrep_events;
 mod outage;
 mod replicas;
 mod rollout;
+mod schedule;
+mod schedule_replicas;
 mod server_sdk;
 mod sockets;
 mod store;
