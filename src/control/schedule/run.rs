@@ -173,6 +173,10 @@ impl Control {
 
     /// Makes everything that is due and not held by another replica; returns when something is due next.
     async fn make_due(&self, stop: &CancellationToken) -> Result<Option<Timestamp>, ControlError> {
+        if !self.snapshots.freshness().is_ready {
+            // Who has the token that comes from the configuration is not known yet.
+            return Ok(Some(self.clock.now()));
+        }
         loop {
             let next: Result<_, ControlError> =
                 within_timeout(async { Ok(self.store.read().await?.next_scheduled().await?) })
