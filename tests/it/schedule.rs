@@ -3,6 +3,7 @@
 use crate::harness::Answer;
 use crate::harness::Backend;
 use crate::harness::Client;
+use crate::harness::Database;
 use crate::harness::Folder;
 use crate::harness::Server;
 use crate::harness::eventually;
@@ -283,20 +284,42 @@ async fn a_dry_run_says_what_would_happen_and_plans_nothing() {
 
 #[tokio::test]
 async fn windows_turn_a_flag_on_and_off_and_go_on() {
-    let server = Server::start(Backend::Sqlite).await;
+    let (database, folder) = (Database::create().await, Folder::new());
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
     server.with_environment().await;
     server.flag("f").await;
     let admin = &server.admin;
-    // A window that began a minute ago: its end lies ahead, so nothing is done until then.
+    // A window that began a while ago: the next thing to be done is its end.
     let now = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
     let text = |time: jiff::Zoned| time.strftime("%H:%M").to_string();
-    let (from, to) = (text(&now - 1.minute()), text(&now + 5.minutes()));
+    let (from, to) = (text(&now - 10.minutes()), text(&now + 10.minutes()));
     let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
     let windows = json!({"timeZone": "UTC", "days": days, "from": from, "to": to});
     let planned = admin.post(SCHEDULE, json!({"flag": "f", "windows": windows})).await.expect(201);
     assert_eq!(planned["state"], "pending");
     assert!(planned["dueAt"].as_str().unwrap().contains(&to), "{planned}");
-    let cancelled = admin.delete(&format!("{SCHEDULE}/{}", id_of(&planned))).await.expect(200);
+    // As if the start had been missed.
+    let miss = "update schedule set due_us = 1 where state = 'pending'";
+    database.run(miss).await;
+    let path = format!("{SCHEDULE}/{}", id_of(&planned));
+    eventually("the flag is turned on", || async {
+        admin.get(&path).await.expect(200)["result"]["state"] == "done"
+    })
+    .await;
+    let entry = admin.get(&path).await.expect(200);
+    assert_eq!((&entry["state"], &entry["dueAt"]), (&json!("pending"), &planned["dueAt"]));
+    assert_eq!(entry["result"]["changes"], json!(["turned the flag on"]));
+    // What is killed stays off, and the windows go on.
+    admin.post("/kill/f", json!({})).await.expect(200);
+    database.run(miss).await;
+    eventually("the kill is a conflict", || async {
+        admin.get(&path).await.expect(200)["result"]["state"] == "conflict"
+    })
+    .await;
+    let entry = admin.get(&path).await.expect(200);
+    assert_eq!((&entry["state"], &entry["dueAt"]), (&json!("pending"), &planned["dueAt"]));
+    assert_eq!(admin.get(&format!("{FLAGS}/f")).await.expect(200)["on"], false);
+    let cancelled = admin.delete(&path).await.expect(200);
     assert_eq!(cancelled["state"], "cancelled");
 }
 
