@@ -220,6 +220,7 @@ impl App {
         }
         run("keeper", keeper.run(stop.clone()).boxed());
         run("upkeep", control.clone().keep_up(stop.clone()).boxed());
+        run("schedule", control.clone().run_schedule(stop.clone()).boxed());
         run("streams", Arc::clone(&streams).run(stop.clone()).boxed());
         let front = Front::new(data, AdminState { control });
         let service_for = move |peer| front.service(peer);

@@ -13,6 +13,7 @@ mod history;
 mod import;
 mod output;
 mod parity;
+mod schedule;
 mod serve;
 mod target;
 mod token;
@@ -63,6 +64,9 @@ enum Command {
     /// Makes, lists, rotates and revokes tokens of an environment
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Plans changes of flags, lists and cancels them
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Exports and verifies the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -97,6 +101,7 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Import(command) => import::run(command).await,
         Command::Parity(args) => Box::pin(parity::run(args)).await,
         Command::Token(command) => token::run(command).await,
+        Command::Schedule(command) => Box::pin(schedule::run(command)).await,
         Command::Audit(command) => audit::run(command).await,
     }
 }

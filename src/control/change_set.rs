@@ -9,6 +9,7 @@ use crate::change::Instruction;
 use crate::change::Moved;
 use crate::change::SegmentInstruction;
 use crate::control::Author;
+use crate::control::Claimed;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
@@ -24,10 +25,13 @@ use crate::model::key::SegmentKey;
 use crate::model::problem::Problems;
 use crate::store::StoredFlag;
 use crate::store::StoredSegment;
+use crate::store::Tx;
 use crate::store::within_timeout;
 
 /// Keys that the audit entry of a change of many names as its subject.
 const NAMES_MAX: usize = 20;
+/// How the audit log calls what an entry of the schedule did.
+pub(super) const EXECUTE: &str = "schedule.execute";
 
 /// One change among others.
 #[derive(Debug)]
@@ -70,6 +74,8 @@ pub struct ChangeSet {
     pub if_version: Option<i64>,
     /// Only say what would happen.
     pub is_dry_run: bool,
+    /// The entry of the schedule that this is, if it was planned.
+    pub claimed: Option<Claimed>,
 }
 
 /// Changes that were made, or would be.
@@ -126,7 +132,7 @@ impl Part {
 
     /// The environment whose safety the change must heed, and whether it needs a version; none if it only turns a flag off, or is
     /// of a whole project.
-    fn touched(&self) -> Option<(&EnvKey, bool)> {
+    pub(super) fn touched(&self) -> Option<(&EnvKey, bool)> {
         match self {
             Self::Config { env, instructions, .. } => {
                 let is_emergency = instructions.iter().all(|it| *it == Instruction::TurnFlagOff);
@@ -137,7 +143,7 @@ impl Part {
         }
     }
 
-    fn key(&self) -> &str {
+    pub(super) fn key(&self) -> &str {
         match self {
             Self::Config { flag, .. } | Self::Definition { flag, .. } => flag.as_str(),
             Self::Segment { segment, .. } => segment.as_str(),
@@ -176,7 +182,11 @@ impl Control {
             }
             Ok(ControlError::Invalid(problems))
         };
-        within_timeout(self.change_set(author, project, &set, "project.change", failed)).await
+        within_timeout(async {
+            let tx = self.store.write().await?;
+            self.change_set(tx, author, project, &set, "project.change", failed).await
+        })
+        .await
     }
 
     /// Makes one change.
@@ -196,26 +206,36 @@ impl Control {
             first
                 .map_or_else(|| Ok(Problems::default().into()), |(_, failure)| failure.into_error())
         };
-        let changed =
-            within_timeout(self.change_set(author, project, &set, action, failed)).await?;
+        let changed = within_timeout(async {
+            let tx = self.store.write().await?;
+            self.change_set(tx, author, project, &set, action, failed).await
+        })
+        .await?;
         let part = changed.parts.into_iter().next().unwrap_or_default();
         Ok((part, changed.versions))
     }
 
-    async fn change_set(
+    /// Makes changes in a transaction that was begun for them.
+    pub(super) async fn change_set(
         &self,
+        tx: Tx,
         author: &Author,
         project: &ProjectKey,
         set: &ChangeSet,
         action: &'static str,
         failed: impl FnOnce(Vec<(usize, PartError)>) -> Result<ControlError, ControlError>,
     ) -> Result<ChangedSet, ControlError> {
-        let mut world = World::lock(self, project, &set.parts).await?;
+        let mut world = World::lock(self, tx, project, &set.parts).await?;
         let mut results = Vec::with_capacity(set.parts.len());
         let mut failures = Vec::new();
         for (i, part) in set.parts.iter().enumerate() {
             match world.apply(part, set.if_version).await {
-                Ok(result) => results.push(result),
+                Ok(result) => {
+                    if let Some(claimed) = &set.claimed {
+                        world.check_planned(part, claimed.planned(i), &result).await?;
+                    }
+                    results.push(result);
+                }
                 Err(PartError::Control(error)) => return Err(error),
                 Err(failure) => failures.push((i, failure)),
             }
@@ -250,7 +270,7 @@ impl Control {
     #[expect(clippy::too_many_arguments, reason = "the second half of one caller")]
     async fn finish_set(
         &self,
-        mut tx: crate::store::Tx,
+        mut tx: Tx,
         author: &Author,
         project: &ProjectKey,
         (set, results): (&ChangeSet, &[PartChanged]),
@@ -291,6 +311,10 @@ impl Control {
             if let Some((env, needs_version)) = part.touched() {
                 safety::check_environment(&mut tx, author, project, env, needs_version).await?;
             }
+        }
+        if let Some(claimed) = &set.claimed {
+            let version = written.first().map(|written| written.version);
+            claimed.finish(&mut tx, version, &deed.changes, now).await?;
         }
         let audit_id = self.append(&mut tx, author, deed, now).await?;
         let mut positions = Vec::with_capacity(written.len());

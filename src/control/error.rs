@@ -1,6 +1,7 @@
 //! Why a command was not carried out.
 
 use crate::auth::Denied;
+use crate::change::Difference;
 use crate::model::problem::Problems;
 use crate::store::StoreError;
 
@@ -37,6 +38,16 @@ pub enum ControlError {
         "the environment requires `If-Match` with the flag's `ETag` for every change of a flag"
     )]
     VersionRequired,
+    /// What a change was planned on has changed since.
+    #[error("{detail}")]
+    ChangedSince {
+        /// A stable, machine-readable name.
+        code: &'static str,
+        /// One sentence for people.
+        detail: String,
+        /// How it was when the change was planned, and how it is.
+        differs: Vec<Difference>,
+    },
     /// The author may not do it.
     #[error("the author may not do it")]
     Denied(Denied),

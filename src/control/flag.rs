@@ -102,7 +102,7 @@ impl Control {
     ) -> Result<(FlagDefinition, PartChanged), ControlError> {
         let DefinitionChange { instructions, raw, is_dry_run } = change;
         let part = Part::Definition { flag: key.clone(), instructions };
-        let set = ChangeSet { parts: vec![part], raw, if_version: None, is_dry_run };
+        let set = ChangeSet { parts: vec![part], raw, if_version: None, is_dry_run, claimed: None };
         let (mut done, _) = self.change_one(author, project, set).await?;
         let definition = done.definition.take();
         let definition = definition.ok_or_else(|| ControlError::not_found("flag", key))?;

@@ -70,7 +70,7 @@ impl Control {
     ) -> Result<ConfigChanged, ControlError> {
         let ConfigChange { instructions, raw, if_version, is_dry_run } = change;
         let part = Part::Config { env: env_key.clone(), flag: key.clone(), instructions };
-        let set = ChangeSet { parts: vec![part], raw, if_version, is_dry_run };
+        let set = ChangeSet { parts: vec![part], raw, if_version, is_dry_run, claimed: None };
         let (mut done, versions) = self.change_one(author, project, set).await?;
         let flag = done.flag.take().ok_or_else(|| ControlError::not_found("flag", key))?;
         let version = versions.first().map_or(flag.version, |(_, version)| *version);

@@ -1,5 +1,5 @@
 //! What is done now and then and belongs to no request: noting which tokens were used, writing the end of the audit log into the
-//! log, and forgetting old keys of requests.
+//! log, and forgetting old keys of requests and old entries of the schedule.
 
 use crate::control::Control;
 use crate::control::ControlError;
@@ -23,6 +23,8 @@ const HEAD_TICKS: u64 = 5;
 const FORGET_TICKS: u64 = 60;
 /// Tokens that are noted in one transaction.
 const TOKENS_AT_ONCE: usize = 500;
+/// How long the schedule tells what has become of an entry; the audit log tells it for ever.
+const SCHEDULE_KEPT: SignedDuration = SignedDuration::from_hours(24 * 90);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
@@ -90,7 +92,9 @@ impl Control {
     async fn forget_keys(&self) -> Result<(), ControlError> {
         within_timeout(async {
             let mut tx = self.store.write().await?;
-            tx.forget_keys(forgotten_before(self.clock.now())).await?;
+            let now = self.clock.now();
+            tx.forget_keys(forgotten_before(now)).await?;
+            tx.forget_scheduled(now - SCHEDULE_KEPT).await?;
             Ok(tx.commit().await?)
         })
         .await

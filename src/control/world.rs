@@ -1,9 +1,13 @@
 //! What a change is applied to: locked, loaded as far as it is needed, and changed in memory until everything is decided.
 //!
-//! What a definition needs to know of all environments is in `world/define`; reading out what has changed, in `world/result`.
+//! What a definition needs to know of all environments is in `world/define`; reading out what has changed, in `world/result`; what
+//! has changed since a change was planned, in `world/conflict`.
 
+mod conflict;
 mod define;
 mod result;
+
+pub(super) use conflict::Planned;
 
 use crate::change::Instruction;
 use crate::change::Scene;
@@ -140,10 +144,10 @@ impl<'a> World<'a> {
     /// project and then all environments.
     pub(super) async fn lock(
         control: &Control,
+        mut tx: Tx,
         project: &'a ProjectKey,
         parts: &[Part],
     ) -> Result<Self, ControlError> {
-        let mut tx = control.store.write().await?;
         let mut wanted = BTreeSet::new();
         let mut is_wide = false;
         for part in parts {

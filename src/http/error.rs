@@ -237,7 +237,8 @@ impl From<ControlError> for ApiError {
                 Self::invalid(StatusCode::UNPROCESSABLE_ENTITY, problems)
             }
             ControlError::NotFound { .. } => Self::not_found(error.to_string()),
-            ControlError::Conflict { code, detail } => {
+            ControlError::Conflict { code, detail }
+            | ControlError::ChangedSince { code, detail, .. } => {
                 Self::new(StatusCode::CONFLICT, code, detail)
             }
             ControlError::Outdated { .. } => {

@@ -90,6 +90,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::history;
     use admin::import;
     use admin::project;
+    use admin::schedule;
     use admin::segment;
     use admin::token;
     use admin::trigger;
@@ -125,6 +126,8 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
             segment::change_segment,
             segment::delete_segment
         ))
+        .routes(routes!(schedule::list_schedule, schedule::create_schedule))
+        .routes(routes!(schedule::find_schedule, schedule::cancel_schedule))
         .routes(routes!(token::list_environment_tokens, token::create_environment_token))
         .routes(routes!(token::revoke_environment_token))
         .routes(routes!(token::rotate_environment_token))

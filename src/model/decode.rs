@@ -88,7 +88,9 @@ impl Fields<'_> {
 
     /// Takes a field as it is, `null` included.
     pub fn take_or_null(&mut self, name: &'static str) -> Option<Value> {
-        self.known.push(name);
+        if !self.known.contains(&name) {
+            self.known.push(name);
+        }
         // Keeps the order of the rest, in which unknown fields are reported.
         self.rest.shift_remove(name)
     }

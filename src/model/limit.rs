@@ -64,6 +64,12 @@ pub const ENVIRONMENTS_MAX: i64 = 1_000;
 pub const SEGMENTS_MAX: i64 = 10_000;
 /// Triggers of one flag in one environment.
 pub const TRIGGERS_MAX: usize = 20;
+/// Entries of the schedule of one environment that are still to come.
+pub const SCHEDULES_PENDING_MAX: i64 = 1_000;
+/// Days ahead for which something can be scheduled.
+pub const SCHEDULE_AHEAD_DAYS_MAX: i64 = 731;
+/// Seconds by which a scheduled change may be allowed to be late.
+pub const SCHEDULE_LATE_SECS_MAX: i64 = 31 * 86_400;
 /// Live tokens in one installation.
 pub const TOKENS_MAX: i64 = 100_000;
 /// Kinds in one context, and in one list of a segment.

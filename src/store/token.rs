@@ -165,6 +165,11 @@ const TOKENS: &str = "select t.id, t.digest, t.kind, t.role, t.project_key,
         t.signing, t.previous_signing
     from token t left join environment e on e.id = t.environment_id
     where t.revoked_at is null order by t.id";
+const TOKEN: &str = "select t.id, t.digest, t.kind, t.role, t.project_key,
+        e.key as environment_key, t.name, t.hint, t.created_at, t.created_by, t.holder, t.expires_at,
+        t.last_used_at, t.previous_digest, t.previous_expires_at, t.previous_last_used_at
+    from token t left join environment e on e.id = t.environment_id
+    where t.id = $1 and t.revoked_at is null";
 const COUNT_TOKENS: &str = "select count(*) from token where revoked_at is null";
 const INSERT_TOKEN: &str = "insert into token
     (id, digest, kind, role, project_key, environment_id, name, hint, created_at, created_by,
@@ -191,6 +196,16 @@ impl Tx {
     pub async fn tokens(&mut self) -> Result<Vec<Result<TokenRecord, StoreError>>, StoreError> {
         let rows = on_tx!(self, c => sql!(TOKENS => TokenRow).fetch_all(c).await)?;
         Ok(rows.into_iter().map(TokenRow::read).collect())
+    }
+
+    /// Finds a token that is not revoked, by its id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if it cannot be read.
+    pub async fn token(&mut self, id: &str) -> Result<Option<TokenRecord>, StoreError> {
+        let row = on_tx!(self, c => sql!(TOKEN => TokenRow).bind(id).fetch_optional(c).await)?;
+        row.map(TokenRow::read).transpose()
     }
 
     /// Counts the tokens that are not revoked.

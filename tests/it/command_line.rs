@@ -152,3 +152,23 @@ async fn settings_come_from_flags_then_environment_then_file() {
     let short = command().arg("serve").env("VEXIL_ADMIN_TOKEN", "short").output().await.unwrap();
     assert!(String::from_utf8(short.stderr).unwrap().contains("at least 32 characters"));
 }
+
+#[tokio::test]
+async fn changes_are_planned_listed_and_cancelled() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    server.flag("f").await;
+    let admin = &server.admin;
+    let add = ["schedule", "add", "f", "--on", "--at", "2027-01-04T09:00", "--time-zone", "UTC"];
+    let planned = json_of(admin, &add).await;
+    assert_eq!(planned["dueAt"], "2027-01-04T09:00:00Z");
+    let windows = ["schedule", "add", "f", "--days", "mon,fri", "--from", "09:00", "--to", "17:00"];
+    let windows = [&windows[..], &["--time-zone", "Europe/Berlin", "--comment", "office"]].concat();
+    assert_eq!(json_of(admin, &windows).await["windows"]["days"], json!(["mon", "fri"]));
+    let id = planned["id"].as_str().unwrap();
+    assert_eq!(json_of(admin, &["schedule", "cancel", id]).await["state"], "cancelled");
+    let list = json_of(admin, &["schedule", "list", "--flag", "f", "--state", "pending"]).await;
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    let (success, _, complaint) = run(admin, &["schedule", "add", "f", "--at", "soon"]).await;
+    assert!(!success && complaint.contains("--on"), "{complaint}");
+}

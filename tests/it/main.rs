@@ -51,6 +51,8 @@ mod outage;
 mod parity;
 mod replicas;
 mod rollout;
+mod schedule;
+mod schedule_replicas;
 mod server_sdk;
 mod sockets;
 mod store;

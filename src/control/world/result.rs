@@ -214,6 +214,11 @@ impl World<'_> {
         Ok(n_written)
     }
 
+    /// The transaction, in which everything is locked.
+    pub(in crate::control) fn tx(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
+
     /// The transaction, with what was written in it.
     pub(in crate::control) fn into_tx(self) -> (Tx, Timestamp, Vec<Written>) {
         let redefined = self.definitions.iter().filter(|(_, pair)| pair.is_changed());

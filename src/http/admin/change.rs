@@ -115,7 +115,7 @@ pub(crate) async fn change_many(
     }
     let author = caller.author(comment);
     let names: Vec<_> = parts.iter().map(name_of).collect();
-    let set = ChangeSet { parts, raw, if_version: None, is_dry_run: query.dry_run };
+    let set = ChangeSet { parts, raw, if_version: None, is_dry_run: query.dry_run, claimed: None };
     let ChangedSet { parts, versions } = state.control.change_many(&author, &project, set).await?;
     let one = |((flag, segment, environment), done): (Name, PartChanged)| {
         let definition = done.flag.as_ref().map(|flag| flag.definition.clone());

@@ -18,6 +18,7 @@ pub(crate) mod idempotency;
 pub(crate) mod impact;
 pub(crate) mod import;
 pub(crate) mod project;
+pub(crate) mod schedule;
 pub(crate) mod segment;
 pub(crate) mod token;
 pub(crate) mod trigger;

@@ -184,7 +184,7 @@ pub(crate) async fn change_segment(
     let author = caller.author(comment);
     let part = Part::Segment { env, segment: key.clone(), instructions };
     let is_dry_run = query.dry_run;
-    let set = ChangeSet { parts: vec![part], raw, if_version: None, is_dry_run };
+    let set = ChangeSet { parts: vec![part], raw, if_version: None, is_dry_run, claimed: None };
     let (mut done, versions) = state.control.change_one(&author, &project, set).await?;
     let missing = || ApiError::not_found(format!("there is no segment `{key}`"));
     let segment = done.segment.take().ok_or_else(missing)?;

@@ -1,0 +1,101 @@
+//! Changes that are made later, by several replicas of which one is killed again and again.
+
+use crate::harness::Database;
+use crate::harness::Folder;
+use crate::harness::Server;
+use jiff::Timestamp;
+use jiff::ToSpan;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+use vexil::clock::Ids;
+
+const SCHEDULE: &str = "/api/v1/projects/shop/environments/production/schedule";
+/// Entries that are planned, unless `VEXIL_TEST_SCHEDULES` says otherwise.
+const ENTRIES: usize = 20;
+/// Entries that are due at the same time.
+const AT_ONCE: usize = 5;
+const REPLICAS: usize = 3;
+/// From one time to the next.
+const STEP_MS: i64 = 1_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn each_change_is_made_once_while_replicas_are_killed() {
+    let wanted = std::env::var("VEXIL_TEST_SCHEDULES").ok();
+    let n_entries = wanted.map_or(ENTRIES, |text| text.parse().unwrap());
+    let database = Database::create().await;
+    let mut replicas = Vec::new();
+    for _ in 0..REPLICAS {
+        let folder = Folder::new();
+        let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+        replicas.push((server, folder));
+    }
+    let first = replicas[0].0.admin.clone();
+    replicas[0].0.with_environment().await;
+    for i in 0..AT_ONCE {
+        replicas[0].0.flag(&format!("f{i}")).await;
+    }
+    let start = Timestamp::now() + (2_000 + 20 * i64::try_from(n_entries).unwrap()).milliseconds();
+    for i in 0..n_entries {
+        let (step, flag) = (i / AT_ONCE, i % AT_ONCE);
+        let at = start + (STEP_MS * i64::try_from(step).unwrap()).milliseconds();
+        let kind = if step % 2 == 0 { "turnFlagOn" } else { "turnFlagOff" };
+        let body = json!({"flag": format!("f{flag}"), "at": at.to_string(),
+            "instructions": [{"kind": kind}]});
+        first.post(SCHEDULE, body).await.expect(201);
+    }
+    let deadline = Instant::now() + PATIENCE + Duration::from_millis(n_entries as u64 * 300);
+    let mut kills = tokio::time::interval(Duration::from_secs(1));
+    kills.tick().await;
+    loop {
+        kills.tick().await;
+        assert!(Instant::now() < deadline, "not everything was made");
+        let client = &replicas[0].0.admin;
+        let pending = client.get(&format!("{SCHEDULE}?state=pending&limit=1")).await;
+        if pending.status == 200 && pending.body["items"].as_array().unwrap().is_empty() {
+            break;
+        }
+        let victim = Ids.key()[0] as usize % REPLICAS;
+        let (server, folder) = replicas.remove(victim);
+        server.kill().await;
+        let server = Server::spawn(folder.path(), Some(&database.url), &[]).await;
+        replicas.push((server, folder));
+    }
+    let client = &replicas[0].0.admin;
+    let mut entries: Vec<Value> = Vec::new();
+    let mut before = String::new();
+    loop {
+        let page = client.get(&format!("{SCHEDULE}?limit=500{before}")).await.expect(200);
+        entries.extend(page["items"].as_array().unwrap().iter().cloned());
+        let Some(next) = page["next"].as_str() else { break };
+        before = format!("&before={next}");
+    }
+    assert_eq!(entries.len(), n_entries);
+    let mut made: BTreeMap<String, usize> = BTreeMap::new();
+    let mut query = "action=schedule.execute&limit=500".to_owned();
+    loop {
+        let page = client
+            .get(&format!("/api/v1/projects/shop/environments/production/audit?{query}"))
+            .await
+            .expect(200);
+        for entry in page["items"].as_array().unwrap() {
+            *made.entry(entry["requestId"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        let Some(next) = page["next"].as_str() else { break };
+        query = format!("action=schedule.execute&limit=500&before={next}");
+    }
+    let time = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
+    let mut latest = 0;
+    for entry in &entries {
+        assert_eq!(entry["state"], "done", "{entry}");
+        assert_eq!(entry["result"]["changes"].as_array().unwrap().len(), 1, "{entry}");
+        assert_eq!(made.get(entry["id"].as_str().unwrap()), Some(&1), "{entry}");
+        let late = time(&entry["result"]["at"]).duration_since(time(&entry["dueAt"]));
+        assert!(!late.is_negative(), "early: {entry}");
+        latest = latest.max(late.as_millis());
+    }
+    println!("{n_entries} entries, the latest {latest} ms behind its time");
+}
