@@ -183,7 +183,8 @@ impl Control {
                     .await;
             let next = next?;
             let is_due = next.is_some_and(|due| due <= self.clock.now());
-            if !is_due || stop.is_cancelled() || !within_timeout(self.make_next()).await? {
+            if !is_due || stop.is_cancelled() || !within_timeout(Box::pin(self.make_next())).await?
+            {
                 return Ok(next);
             }
         }
