@@ -4,6 +4,7 @@
 
 mod audit;
 mod client;
+mod code;
 mod demo;
 mod emergency;
 mod eval;
@@ -23,6 +24,7 @@ use clap::Parser;
 use clap::Subcommand;
 use client::Connection;
 use output::OutputFormat;
+use std::process::ExitCode;
 
 /// A self-hosted feature flag server.
 #[derive(Debug, Parser)]
@@ -56,6 +58,14 @@ enum Command {
     /// Brings over the flags of another server
     #[command(subcommand)]
     Import(import::ImportCommand),
+    /// Writes a project into files: environments, flags and segments, but no tokens
+    Export(code::ExportArgs),
+    /// Says what applying files would change [status: 0 nothing, 2 something, 1 an error]
+    Plan(code::PlanArgs),
+    /// Makes a project what files say, in one change
+    Apply(code::ApplyArgs),
+    /// Says what differs from files: the same as plan
+    Drift(code::PlanArgs),
     /// Makes, lists, rotates and revokes tokens of an environment
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -79,7 +89,7 @@ struct Common {
 /// # Errors
 ///
 /// Whatever keeps the command from being done, as a sentence for people.
-pub async fn run() -> anyhow::Result<()> {
+pub async fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Serve(settings) => Box::pin(serve::serve(settings)).await,
         Command::Demo(args) => Box::pin(demo::demo(args)).await,
@@ -91,9 +101,13 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Flag(command) => Box::pin(flag::run(command)).await,
         Command::Eval(args) => eval::run(args).await,
         Command::Import(command) => import::run(command).await,
+        Command::Export(args) => return code::export(args).await,
+        Command::Plan(args) | Command::Drift(args) => return code::plan(args).await,
+        Command::Apply(args) => return Box::pin(code::apply(args)).await,
         Command::Token(command) => token::run(command).await,
         Command::Audit(command) => audit::run(command).await,
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

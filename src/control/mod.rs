@@ -23,6 +23,7 @@ mod read;
 mod safety;
 mod segment;
 mod stale;
+mod state;
 mod token;
 mod trigger;
 mod upkeep;
@@ -53,6 +54,8 @@ pub use project::EnvironmentChange;
 pub use project::SafetyChange;
 pub use project::initial_salt;
 pub use stale::StaleReason;
+pub use state::StateApplied;
+pub use state::StateRequest;
 pub use token::TokenRequest;
 pub use trigger::Fired;
 pub use trigger::TriggerRequest;
@@ -218,6 +221,14 @@ impl Control {
                 }
             }
             Served::Directory(version) => self.snapshots.wait_for_directory(version).await,
+            Served::All(directory, positions) => {
+                if let Some(version) = directory {
+                    self.snapshots.wait_for_directory(version).await;
+                }
+                for (env, version) in positions {
+                    self.snapshots.wait_for(env, version).await;
+                }
+            }
         }
     }
 }
@@ -228,4 +239,6 @@ enum Served {
     Environments(Vec<(EnvId, i64)>),
     /// The directory at this version or a higher one.
     Directory(i64),
+    /// The directory, if it changed, and environments.
+    All(Option<i64>, Vec<(EnvId, i64)>),
 }

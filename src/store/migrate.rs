@@ -43,6 +43,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(5, "kills_and_triggers", "0005_kills_and_triggers.sql"),
     migration!(ACCOUNTABILITY, "accountability", "0006_accountability.sql"),
     migration!(7, "event", "0007_event.sql"),
+    migration!(9, "managed", "0009_managed.sql"),
 ];
 /// The migration after which the audit entries that are there are chained.
 const ACCOUNTABILITY: i64 = 6;
