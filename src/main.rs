@@ -13,7 +13,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             // The causes in one line, and never a backtrace: this is read by people at a terminal.
             let _ = writeln!(std::io::stderr(), "vexil: {error:#}");
@@ -25,7 +25,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> anyhow::Result<()> {
+async fn run() -> anyhow::Result<ExitCode> {
     // One provider for the databases and the client; with two in the binary, neither would be the default.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

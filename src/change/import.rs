@@ -9,11 +9,12 @@
 
 mod chain;
 mod fate;
-mod limit;
+pub(in crate::change) mod limit;
 mod plan;
 mod reference;
-mod sense;
+pub(in crate::change) mod sense;
 
+use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::FlagKey;
 use crate::model::key::KEY_RULE;
@@ -33,6 +34,9 @@ use std::collections::BTreeMap;
 
 /// Notes of one import; further ones are counted only.
 const NOTES_MAX: usize = 1_000;
+
+/// The environments that files are imported into.
+const SERVER_SDK: ServerSdk = ServerSdk::LaunchDarkly;
 
 /// A file that was read, flag by flag and segment by segment.
 #[derive(Debug, Clone, Default)]
@@ -139,7 +143,7 @@ impl Import {
         let losses = flag.unknown.iter().map(loss).collect();
         let checked = flag.content.map_err(|error| unreadable(&error)).and_then(|content| {
             check_key(key, content.0.key.as_str())?;
-            limit::check_flag(&content.0, &content.1)?;
+            limit::check_flag(&content.0, &content.1, SERVER_SDK)?;
             Ok(content)
         });
         match checked {
@@ -156,7 +160,7 @@ impl Import {
         let path = format!("segments.{key}");
         let checked = segment.content.map_err(|error| unreadable(&error)).and_then(|content| {
             check_key(key, content.key.as_str())?;
-            limit::check_segment(&content)?;
+            limit::check_segment(&content, SERVER_SDK)?;
             Ok(content)
         });
         match checked {

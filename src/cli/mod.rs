@@ -4,6 +4,7 @@
 
 mod audit;
 mod client;
+mod code;
 mod demo;
 mod emergency;
 mod eval;
@@ -26,6 +27,7 @@ use clap::Subcommand;
 use client::Connection;
 use output::OutputFormat;
 pub use parity::Incomplete;
+use std::process::ExitCode;
 
 /// A self-hosted feature flag server.
 #[derive(Debug, Parser)]
@@ -61,6 +63,14 @@ enum Command {
     Import(import::ImportCommand),
     /// Compares what a server answers with what a file of LaunchDarkly's evaluates to: 0 the same, 1 mismatches, 2 an error
     Parity(parity::ParityArgs),
+    /// Writes a project into files: environments, flags and segments, but no tokens
+    Export(code::ExportArgs),
+    /// Says what applying files would change [status: 0 nothing, 2 something, 1 an error]
+    Plan(code::PlanArgs),
+    /// Makes a project what files say, in one change
+    Apply(code::ApplyArgs),
+    /// Says what differs from files: the same as plan
+    Drift(code::PlanArgs),
     /// Makes, lists, rotates and revokes tokens of an environment
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -87,7 +97,7 @@ struct Common {
 /// # Errors
 ///
 /// Whatever keeps the command from being done, as a sentence for people.
-pub async fn run() -> anyhow::Result<()> {
+pub async fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Serve(settings) => Box::pin(serve::serve(settings)).await,
         Command::Demo(args) => Box::pin(demo::demo(args)).await,
@@ -100,10 +110,14 @@ pub async fn run() -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(args).await,
         Command::Import(command) => import::run(command).await,
         Command::Parity(args) => Box::pin(parity::run(args)).await,
+        Command::Export(args) => return code::export(args).await,
+        Command::Plan(args) | Command::Drift(args) => return code::plan(args).await,
+        Command::Apply(args) => return Box::pin(code::apply(args)).await,
         Command::Token(command) => token::run(command).await,
         Command::Schedule(command) => Box::pin(schedule::run(command)).await,
         Command::Audit(command) => audit::run(command).await,
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod safety;
 mod schedule;
 mod segment;
 mod stale;
+mod state;
 mod token;
 mod trigger;
 mod upkeep;
@@ -58,6 +59,8 @@ pub use schedule::Planning;
 pub use schedule::ScheduleRequest;
 pub use schedule::When;
 pub use stale::StaleReason;
+pub use state::StateApplied;
+pub use state::StateRequest;
 pub use token::TokenRequest;
 pub use trigger::Fired;
 pub use trigger::TriggerRequest;
@@ -223,6 +226,14 @@ impl Control {
                 }
             }
             Served::Directory(version) => self.snapshots.wait_for_directory(version).await,
+            Served::All(directory, positions) => {
+                if let Some(version) = directory {
+                    self.snapshots.wait_for_directory(version).await;
+                }
+                for (env, version) in positions {
+                    self.snapshots.wait_for(env, version).await;
+                }
+            }
         }
     }
 }
@@ -233,4 +244,6 @@ enum Served {
     Environments(Vec<(EnvId, i64)>),
     /// The directory at this version or a higher one.
     Directory(i64),
+    /// The directory, if it changed, and environments.
+    All(Option<i64>, Vec<(EnvId, i64)>),
 }

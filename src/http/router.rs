@@ -92,6 +92,7 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
     use admin::project;
     use admin::schedule;
     use admin::segment;
+    use admin::state;
     use admin::token;
     use admin::trigger;
     use admin::usage;
@@ -119,6 +120,9 @@ fn admin_routes() -> OpenApiRouter<AdminState> {
         .routes(routes!(flag_history::list_flag_versions))
         .routes(routes!(flag_history::revert_flag))
         .routes(routes!(import::import_launchdarkly))
+        .routes(routes!(state::export_state))
+        .routes(routes!(state::plan_state))
+        .routes(routes!(state::apply_state))
         .routes(routes!(segment::list_segments, segment::create_segment))
         .routes(routes!(
             segment::find_segment,

@@ -86,5 +86,7 @@ pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
 pub const CONTEXT_DEPTH_MAX: usize = 8;
 /// Nesting of any JSON that a client sends.
 pub const JSON_DEPTH_MAX: usize = 32;
+/// Seconds without confirmation after which an environment may refuse: not below what need not be told, and up to 30 days.
+pub const FAIL_CLOSED_SECS: std::ops::RangeInclusive<i64> = 10..=2_592_000;
 /// Problems listed in one answer; the rest are dropped.
 pub const PROBLEMS_MAX: usize = 50;

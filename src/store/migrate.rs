@@ -44,6 +44,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(ACCOUNTABILITY, "accountability", "0006_accountability.sql"),
     migration!(7, "event", "0007_event.sql"),
     migration!(8, "schedule", "0008_schedule.sql"),
+    migration!(9, "managed", "0009_managed.sql"),
     migration!(10, "secure_mode", "0010_secure_mode.sql"),
 ];
 /// The migration after which the audit entries that are there are chained.

@@ -28,6 +28,7 @@ mod hint;
 mod history;
 mod idempotency;
 mod kill;
+mod managed;
 mod many_flags;
 mod migrate;
 mod redis;

@@ -26,6 +26,7 @@ mod bad_requests;
 mod cache;
 mod changes;
 mod client_side;
+mod code;
 mod command_line;
 mod demonstration;
 mod documents;

@@ -23,15 +23,16 @@ use crate::model::rule::RolloutHash;
 use crate::model::rule::VariationOrRollout;
 use crate::model::segment::Segment;
 
-/// The environments that files are imported into.
-const SERVER_SDK: ServerSdk = ServerSdk::LaunchDarkly;
-
 /// Checks that a flag can be stored.
 ///
 /// # Errors
 ///
 /// Every limit that it breaks, with paths from the flag.
-pub(super) fn check_flag(definition: &FlagDefinition, config: &FlagConfig) -> Result<(), Problems> {
+pub(in crate::change) fn check_flag(
+    definition: &FlagDefinition,
+    config: &FlagConfig,
+    server_sdk: ServerSdk,
+) -> Result<(), Problems> {
     let mut problems = Problems::default();
     let variations = &definition.variations;
     if variations.is_empty() {
@@ -46,9 +47,9 @@ pub(super) fn check_flag(definition: &FlagDefinition, config: &FlagConfig) -> Re
     let targets = config.targets.iter().chain(&config.context_targets);
     let n_keys = targets.map(|target| target.values.len()).sum();
     at_most(&mut problems, "targets", n_keys, TARGET_KEYS_MAX);
-    check_hash(&mut problems, "fallthrough", &config.fallthrough);
+    check_hash(&mut problems, "fallthrough", &config.fallthrough, server_sdk);
     for (i, rule) in config.rules.iter().enumerate() {
-        check_hash(&mut problems, &format!("rules[{i}]"), &rule.serve);
+        check_hash(&mut problems, &format!("rules[{i}]"), &rule.serve, server_sdk);
     }
     let rules = config.rules.iter().map(|rule| (rule.id.as_str(), rule.clauses.as_slice()));
     check_rules(&mut problems, rules.collect());
@@ -67,7 +68,10 @@ pub(super) fn check_flag(definition: &FlagDefinition, config: &FlagConfig) -> Re
 /// # Errors
 ///
 /// Every limit that it breaks, with paths from the segment.
-pub(super) fn check_segment(segment: &Segment) -> Result<(), Problems> {
+pub(in crate::change) fn check_segment(
+    segment: &Segment,
+    server_sdk: ServerSdk,
+) -> Result<(), Problems> {
     let mut problems = Problems::default();
     for (name, keys) in [("included", &segment.included), ("excluded", &segment.excluded)] {
         at_most(&mut problems, name, keys.len(), SEGMENT_KEYS_MAX);
@@ -84,7 +88,7 @@ pub(super) fn check_segment(segment: &Segment) -> Result<(), Problems> {
     }
     for (i, rule) in segment.rules.iter().enumerate() {
         let hash = rule.hash.unwrap_or_default();
-        if rule.weight_milli_pct.is_some() && !SERVER_SDK.admits(hash) {
+        if rule.weight_milli_pct.is_some() && !server_sdk.admits(hash) {
             problems.add(format!("rules[{i}].hash"), "hash_not_served", hash_not_served());
         }
     }
@@ -122,9 +126,14 @@ fn check_rules(problems: &mut Problems, rules: Vec<(&str, &[Clause])>) {
 }
 
 /// A rollout that says itself that it hashes otherwise comes from elsewhere.
-fn check_hash(problems: &mut Problems, path: &str, serve: &VariationOrRollout) {
+fn check_hash(
+    problems: &mut Problems,
+    path: &str,
+    serve: &VariationOrRollout,
+    server_sdk: ServerSdk,
+) {
     let hash: Option<RolloutHash> = serve.rollout.as_ref().map(|rollout| rollout.hash);
-    if hash.is_some_and(|hash| !SERVER_SDK.admits(hash)) {
+    if hash.is_some_and(|hash| !server_sdk.admits(hash)) {
         problems.add(format!("{path}.rollout.hash"), "hash_not_served", hash_not_served());
     }
 }

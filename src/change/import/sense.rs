@@ -20,7 +20,7 @@ use crate::model::segment::Segment;
 const IS_ERROR: &str = "whoever gets here gets an error (MALFORMED_FLAG)";
 
 /// What makes no sense in a flag, with paths from the flag.
-pub(super) fn flag(definition: &FlagDefinition, config: &FlagConfig) -> Vec<Problem> {
+pub(in crate::change) fn flag(definition: &FlagDefinition, config: &FlagConfig) -> Vec<Problem> {
     let mut sense = Sense { definition, problems: Vec::new() };
     for (i, variation) in definition.variations.iter().enumerate() {
         if !definition.kind.admits(&variation.value) {
@@ -50,7 +50,7 @@ pub(super) fn flag(definition: &FlagDefinition, config: &FlagConfig) -> Vec<Prob
 }
 
 /// What makes no sense in a segment, with paths from the segment.
-pub(super) fn segment(segment: &Segment) -> Vec<Problem> {
+pub(in crate::change) fn segment(segment: &Segment) -> Vec<Problem> {
     let mut problems = Vec::new();
     if segment.unbounded {
         let detail = "LaunchDarkly keeps the keys of this segment elsewhere, and they are not in the file: only its rules can have somebody in it";

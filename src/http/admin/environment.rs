@@ -20,18 +20,15 @@ use crate::model::environment::Safety;
 use crate::model::environment::ServerSdk;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
+use crate::model::limit::FAIL_CLOSED_SECS;
 use crate::store::EnvironmentRecord;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 use utoipa::ToSchema;
-
-/// Seconds without confirmation after which an environment may refuse: not below what need not be told, and up to 30 days.
-const FAIL_CLOSED_SECS: RangeInclusive<i64> = 10..=2_592_000;
 
 /// An environment.
 #[derive(Debug, Serialize, ToSchema)]

@@ -20,6 +20,7 @@ pub(crate) mod import;
 pub(crate) mod project;
 pub(crate) mod schedule;
 pub(crate) mod segment;
+pub(crate) mod state;
 pub(crate) mod token;
 pub(crate) mod trigger;
 pub(crate) mod usage;
