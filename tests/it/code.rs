@@ -48,7 +48,7 @@ async fn filled(backend: Backend) -> (Server, Client) {
     admin.post("/api/v1/projects/shop/flags", colour).await.expect(201);
     let change = json!([{"kind": "turnFlagOn"},
         {"kind": "addPrerequisite", "key": "base", "variation": "on"},
-        {"kind": "addTargets", "targets": [{"variation": "null", "values": ["u7"]}]},
+        {"kind": "addTargets", "variation": "null", "values": ["u7"]},
         {"kind": "addRule", "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["beta"]}],
             "variation": "off"},
         {"kind": "updateFallthroughVariationOrRollout",
