@@ -115,6 +115,7 @@ const TOP: &[&str] = &[
     "benches",
     "clippy.toml",
     "deny.toml",
+    "deploy",
     "docker-compose.yml",
     "docs",
     "fuzz",

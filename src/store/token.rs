@@ -167,7 +167,8 @@ const TOKENS: &str = "select t.id, t.digest, t.kind, t.role, t.project_key,
     where t.revoked_at is null order by t.id";
 const TOKEN: &str = "select t.id, t.digest, t.kind, t.role, t.project_key,
         e.key as environment_key, t.name, t.hint, t.created_at, t.created_by, t.holder, t.expires_at,
-        t.last_used_at, t.previous_digest, t.previous_expires_at, t.previous_last_used_at
+        t.last_used_at, t.previous_digest, t.previous_expires_at, t.previous_last_used_at,
+        t.signing, t.previous_signing
     from token t left join environment e on e.id = t.environment_id
     where t.id = $1 and t.revoked_at is null";
 const COUNT_TOKENS: &str = "select count(*) from token where revoked_at is null";
