@@ -1,6 +1,7 @@
 //! What is broken, one thing at a time.
 
 use crate::harness::Client;
+use crate::harness::eventually;
 use crate::lab::Fault;
 use crate::lab::Lab;
 use crate::lab::scale;
