@@ -14,6 +14,7 @@ pub mod openapi;
 mod admin;
 mod authorized;
 mod cors;
+mod docs;
 mod error;
 mod evaluate;
 mod evalx;

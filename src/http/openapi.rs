@@ -1,11 +1,15 @@
 //! The API document, made from the routes themselves.
 //!
-//! `openapi.yaml` at the top of the repository is what [`yaml`] returns; a test compares the two.
+//! `openapi.yaml` at the top of the repository is what [`yaml`] returns; a test compares the two. What no route says by itself
+//! is added by `complete`.
+
+mod complete;
 
 use crate::http::error::ProblemBody;
 use crate::http::ofrep;
 use crate::http::router;
 use anyhow::anyhow;
+use serde_json::Value;
 use std::sync::LazyLock;
 use utoipa::Modify;
 use utoipa::OpenApi;
@@ -60,8 +64,21 @@ pub(super) fn document() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
 
-static YAML: LazyLock<Result<String, String>> =
-    LazyLock::new(|| render().map_err(|error| error.to_string()));
+static DOCUMENT: LazyLock<Result<Value, String>> =
+    LazyLock::new(|| build().map_err(|error| error.to_string()));
+static YAML: LazyLock<Result<String, String>> = LazyLock::new(|| {
+    let document = value().map_err(|error| error.to_string())?;
+    yaml_serde::to_string(document).map_err(|error| error.to_string())
+});
+
+/// Returns the API document; it is put together once.
+///
+/// # Errors
+///
+/// It cannot be, which a test rules out.
+pub(super) fn value() -> anyhow::Result<&'static Value> {
+    DOCUMENT.as_ref().map_err(|error| anyhow!(error.clone()))
+}
 
 /// Returns the API document as YAML; it is written once.
 ///
@@ -72,7 +89,7 @@ pub fn yaml() -> anyhow::Result<&'static str> {
     YAML.as_deref().map_err(|error| anyhow!(error.clone()))
 }
 
-fn render() -> anyhow::Result<String> {
+fn build() -> anyhow::Result<Value> {
     let mut document = router::documented();
     for item in document.paths.paths.values_mut() {
         let operations =
@@ -83,7 +100,9 @@ fn render() -> anyhow::Result<String> {
             responses.entry("default".to_owned()).or_insert_with(problem_response);
         }
     }
-    Ok(document.to_yaml()?)
+    let mut document = serde_json::to_value(&document)?;
+    complete::complete(&mut document)?;
+    Ok(document)
 }
 
 /// Says of every operation that writes what `admin/applied.rs` does for all of them.

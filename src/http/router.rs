@@ -6,6 +6,7 @@ use crate::http::admin;
 use crate::http::admin::applied::confirm;
 use crate::http::admin::idempotency::once;
 use crate::http::cors::allow_pages;
+use crate::http::docs;
 use crate::http::error::ApiError;
 use crate::http::evaluate;
 use crate::http::evalx;
@@ -65,6 +66,7 @@ fn data_routes() -> OpenApiRouter<DataState> {
         .routes(routes!(ops::find_health))
         .routes(routes!(ops::list_metrics))
         .routes(routes!(ops::find_openapi))
+        .routes(routes!(docs::show_docs))
 }
 
 /// Routes where SDKs report.

@@ -20,6 +20,7 @@
 mod harness;
 
 mod accountability;
+mod api_document;
 mod applied;
 mod authorization;
 mod bad_requests;

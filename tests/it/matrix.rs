@@ -23,6 +23,7 @@ const DATA_PLANE: &[&str] = &[
     "/api/v1/stream",
     "/bulk",
     "/diagnostic",
+    "/docs",
     "/eval/",
     "/events/",
     "/flags",
