@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1rem;color:#1b1f24;background:#fff}\
+const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;margin:0 auto;max-width:60rem;padding:1rem;overflow-wrap:anywhere;color:#1b1f24;background:#fff}\
 h2{margin-top:3rem;border-bottom:2px solid #ccd}h3{margin:2rem 0 .5rem;overflow-wrap:anywhere}code,pre{font:.875rem/1.45 ui-monospace,monospace}\
 pre{background:#f4f5f8;padding:.75rem;overflow-x:auto}h3 b{color:#0a5}table{border-collapse:collapse;display:block;overflow-x:auto}\
 td,th{padding:.25rem .75rem .25rem 0;text-align:left;vertical-align:top;border-bottom:1px solid #dde}a{color:#0550ae}\

@@ -42,7 +42,8 @@ async fn every_example_is_accepted_as_the_document_says() {
         }
         let is_ofrep = path.starts_with("/ofrep/");
         let client = if is_ofrep || path == "/api/v1/evaluate" { &backend } else { &server.admin };
-        let answer = client.send(client.request(method.clone(), &filled(&path)).json(example)).await;
+        let answer =
+            client.send(client.request(method.clone(), &filled(&path)).json(example)).await;
         let described = &operation["responses"][answer.status.to_string()];
         assert!((200..300).contains(&answer.status), "{method} {path}: {}", answer.text);
         assert!(described.is_object(), "{method} {path} {} is not described", answer.status);
@@ -83,7 +84,17 @@ async fn the_page_stands_alone_and_has_every_operation() {
     let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
     let page = answer.text().await.unwrap();
-    for outside in ["<script", "<link", "<img", "<iframe", "@import", "url(", "href=\"http", "href=\"//", "src="] {
+    for outside in [
+        "<script",
+        "<link",
+        "<img",
+        "<iframe",
+        "@import",
+        "url(",
+        "href=\"http",
+        "href=\"//",
+        "src=",
+    ] {
         assert!(!page.contains(outside), "{outside}");
     }
     for (_, _, operation) in operations(&document()) {
