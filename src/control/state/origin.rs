@@ -41,8 +41,10 @@ async fn origin(
     let key = change.key.as_str();
     match (change.kind, &change.environment) {
         ("configuration", Some(env)) => {
-            let Some((id, version)) = flag_version(loaded, env, key) else { return Ok(None) };
-            Ok(tx.maker(id, version).await?)
+            let Some(id) = loaded.ids.get(env) else { return Ok(None) };
+            // The flag's own version may be that of a change of its definition.
+            let latest = tx.flag_versions(*id, &FlagKey::stored(key), 0, 1).await?;
+            Ok(latest.into_iter().next().and_then(|version| version.made))
         }
         ("segment", Some(env)) => {
             let place = (env.clone(), SegmentKey::stored(key));
