@@ -16,8 +16,8 @@ const MARK: &str = "hush";
 const PARAMETERS: &[(&str, &str)] =
     &[("{flag}", "flag"), ("{segment}", "segment"), ("{token}", "token"), ("{id}", "id")];
 
-/// Makes one of everything in `shop`, and a project `blog` with nothing; returns the administrator of `blog`.
-async fn two_projects(server: &Server) -> Client {
+/// Makes one of everything in `shop`, and a project `blog` with nothing; returns the administrators of `shop` and of `blog`.
+async fn two_projects(server: &Server) -> (Client, Client) {
     let admin = &server.admin;
     server.with_environment().await;
     server.flag_on("hush-flag").await;
@@ -29,7 +29,8 @@ async fn two_projects(server: &Server) -> Client {
         "instructions": [{"kind": "turnFlagOff"}]});
     admin.post(&format!("{SHOP}/schedule"), plan).await.expect(201);
     let of_shop = json!({"name": "hush", "role": "administrator", "project": "shop"});
-    admin.post("/api/v1/tokens", of_shop).await.expect(201);
+    let made = admin.post("/api/v1/tokens", of_shop).await.expect(201);
+    let own = admin.with_token(made["token"].as_str().unwrap());
     let body = json!({"comment": "hush", "instructions": [{"kind": "turnFlagOff"}]});
     admin.patch(&format!("{SHOP}/flags/hush-flag"), body).await.expect(200);
     admin.post("/kill?flag=hush-flag", json!({"comment": "hush"})).await.expect(200);
@@ -38,7 +39,7 @@ async fn two_projects(server: &Server) -> Client {
     admin.post("/api/v1/projects/blog/environments", environment).await.expect(201);
     let of_blog = json!({"name": "blog", "role": "administrator", "project": "blog"});
     let made = admin.post("/api/v1/tokens", of_blog).await.expect(201);
-    admin.with_token(made["token"].as_str().unwrap())
+    (own, admin.with_token(made["token"].as_str().unwrap()))
 }
 
 /// The routes with a project, an id or a list in them, as method and path, by the API document.
@@ -132,8 +133,8 @@ fn body_of(method: &Method, route: &str) -> Value {
 async fn every_id_of_a_project_is_unknown_to_the_others() {
     for backend in [Backend::Sqlite, Backend::Postgres] {
         let server = Server::start(backend).await;
-        let foreign = two_projects(&server).await;
-        let ids = crawl(&server.admin).await;
+        let (own, foreign) = two_projects(&server).await;
+        let ids = crawl(&own).await;
         let count = |what: &str| ids.iter().filter(|id| id.contains(what)).count();
         assert!(ids.len() > 10 && count(MARK) >= 2, "{ids:?}");
         let before = server.admin.get("/api/v1/audit/head").await.expect(200)["seq"].clone();

@@ -21,6 +21,8 @@ const AT_ONCE: usize = 5;
 const REPLICAS: usize = 3;
 /// From one time to the next.
 const STEP_MS: i64 = 1_000;
+/// How long planning an entry may take, on a busy machine.
+const PLANNING_MS: i64 = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -38,7 +40,8 @@ async fn each_change_is_made_once_while_replicas_are_killed() {
     for i in 0..AT_ONCE {
         replicas[0].0.flag(&format!("f{i}")).await;
     }
-    let start = Timestamp::now() + (2_000 + 20 * i64::try_from(n_entries).unwrap()).milliseconds();
+    let start =
+        Timestamp::now() + (2_000 + PLANNING_MS * i64::try_from(n_entries).unwrap()).milliseconds();
     for i in 0..n_entries {
         let (step, flag) = (i / AT_ONCE, i % AT_ONCE);
         let at = start + (STEP_MS * i64::try_from(step).unwrap()).milliseconds();
