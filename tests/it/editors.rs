@@ -33,7 +33,7 @@ async fn edit(client: Client, editor: usize, left: Arc<AtomicUsize>) -> (Vec<Edi
     let take = || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
     while take().is_ok() {
         let key = format!("editor-{editor}-{}", edits.len());
-        let variation = if (editor + edits.len()) % 2 == 0 { "on" } else { "off" };
+        let variation = if (editor + edits.len()).is_multiple_of(2) { "on" } else { "off" };
         let body = json!({"instructions": [
             {"kind": "addTargets", "variation": variation, "values": [key]},
             {"kind": "updateFallthroughVariationOrRollout", "variation": variation}]});
