@@ -100,9 +100,13 @@ impl DefinitionChange<'_> {
             self.problems.add(path, "deleted", "an earlier instruction deletes the flag");
             return String::new();
         }
-        let is_lifecycle =
-            matches!(instruction, DefinitionInstruction::Restore | DefinitionInstruction::Delete);
-        if self.flag.archived && !is_lifecycle && *instruction != DefinitionInstruction::Archive {
+        let is_lifecycle = matches!(
+            instruction,
+            DefinitionInstruction::Restore
+                | DefinitionInstruction::Archive { .. }
+                | DefinitionInstruction::Delete { .. }
+        );
+        if self.flag.archived && !is_lifecycle {
             let detail = "the flag is archived; restore it first by `restoreFlag`";
             self.problems.add(format!("{path}.kind"), "archived", detail);
             return String::new();
@@ -116,7 +120,7 @@ impl DefinitionChange<'_> {
                 self.remove_variation(key, path);
                 format!("removed the variation `{key}`")
             }
-            DefinitionInstruction::Archive => {
+            DefinitionInstruction::Archive { .. } => {
                 self.archive(path);
                 "archived the flag".to_owned()
             }
@@ -124,7 +128,7 @@ impl DefinitionChange<'_> {
                 self.flag.archived = false;
                 "restored the flag from the archive".to_owned()
             }
-            DefinitionInstruction::Delete => {
+            DefinitionInstruction::Delete { .. } => {
                 self.delete(path);
                 "deleted the flag".to_owned()
             }
@@ -254,9 +258,9 @@ fn edit(
         // Where it is decided what they do, more is known.
         DefinitionInstruction::AddVariation(_)
         | DefinitionInstruction::RemoveVariation(_)
-        | DefinitionInstruction::Archive
+        | DefinitionInstruction::Archive { .. }
         | DefinitionInstruction::Restore
-        | DefinitionInstruction::Delete => String::new(),
+        | DefinitionInstruction::Delete { .. } => String::new(),
     }
 }
 

@@ -67,11 +67,17 @@ pub enum DefinitionInstruction {
     /// Says that nobody should use the flag any more, or that it may be used again.
     SetDeprecated(bool),
     /// Puts the flag away: it is off for everyone and cannot be changed.
-    Archive,
+    Archive {
+        /// Whether that is done to a flag that is still evaluated.
+        ignores_usage: bool,
+    },
     /// Takes it back.
     Restore,
     /// Deletes the flag for good; its key stays taken.
-    Delete,
+    Delete {
+        /// Whether that is done to a flag that is still evaluated.
+        ignores_usage: bool,
+    },
 }
 
 /// What is changed of a list of texts.
@@ -174,9 +180,15 @@ pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<Definition
             }
             "deprecateFlag" => DefinitionInstruction::SetDeprecated(true),
             "restoreDeprecatedFlag" => DefinitionInstruction::SetDeprecated(false),
-            "archiveFlag" => DefinitionInstruction::Archive,
+            "archiveFlag" => {
+                let ignores_usage = fields.flag("ignoreUsage").unwrap_or(false);
+                DefinitionInstruction::Archive { ignores_usage }
+            }
             "restoreFlag" => DefinitionInstruction::Restore,
-            "deleteFlag" => DefinitionInstruction::Delete,
+            "deleteFlag" => {
+                let ignores_usage = fields.flag("ignoreUsage").unwrap_or(false);
+                DefinitionInstruction::Delete { ignores_usage }
+            }
             _ => {
                 if !fields.has("value") {
                     fields.missing("value");

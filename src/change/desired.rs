@@ -6,8 +6,10 @@
 //! Loading what is there, and writing the plan in one transaction, is in `control`.
 
 mod plan;
+mod project;
 mod readable;
 mod shape;
+mod slots;
 mod target;
 mod words;
 
@@ -22,16 +24,16 @@ use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::model::limit::FAIL_CLOSED_SECS;
 use crate::model::problem::Problems;
-pub use plan::Actual;
-pub use plan::ActualEnvironment;
-pub use plan::EnvironmentPlan;
-pub use plan::Managed;
-pub use plan::PlannedChange;
-pub use plan::PlannedDetail;
-pub use plan::ProjectPlan;
-pub use plan::StatePlan;
 pub use plan::plan_state;
 pub use plan::readable_settings;
+pub use project::Actual;
+pub use project::ActualEnvironment;
+pub use project::EnvironmentPlan;
+pub use project::Managed;
+pub use project::PlannedChange;
+pub use project::PlannedDetail;
+pub use project::ProjectPlan;
+pub use project::StatePlan;
 pub use readable::readable_config;
 pub use readable::readable_definition;
 pub use readable::readable_segment;

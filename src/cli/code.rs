@@ -220,6 +220,10 @@ fn show(args: &PlanArgs, answer: &Value, verb: &str) -> anyhow::Result<()> {
         for detail in list(&change, "details") {
             print(&format!("    {}\n", text(&detail, "text")))?;
         }
+        if let Some(last) = change.get("lastChanged") {
+            let (by, at, action) = (text(last, "by"), text(last, "at"), text(last, "action"));
+            print(&format!("    last changed by {by} at {at} ({action})\n"))?;
+        }
     }
     for note in list(answer, "notes") {
         print(&format!("  {}: {}\n", text(&note, "path"), text(&note, "detail")))?;

@@ -154,8 +154,9 @@ impl Part {
         match self {
             Self::Config { .. } => "flag.change",
             Self::Definition { instructions, .. } => {
-                let is_last = instructions.last() == Some(&DefinitionInstruction::Delete);
-                if is_last { "flag.delete" } else { "flag.update" }
+                let last = instructions.last();
+                let is_deleted = matches!(last, Some(DefinitionInstruction::Delete { .. }));
+                if is_deleted { "flag.delete" } else { "flag.update" }
             }
             Self::Segment { .. } => "segment.update",
         }

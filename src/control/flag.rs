@@ -10,6 +10,7 @@ use crate::control::change_set::ChangeSet;
 use crate::control::change_set::Part;
 use crate::control::change_set::PartChanged;
 use crate::control::project::initial_salt;
+use crate::control::recent_use;
 use crate::model::change::EnvId;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::EnvKey;
@@ -113,12 +114,13 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// There is no such flag; `in_use` if it is a prerequisite of another.
+    /// There is no such flag; `in_use` if it is a prerequisite of another; `recently_used` unless `ignores_usage`.
     pub async fn delete_flag(
         &self,
         author: &Author,
         project: &ProjectKey,
         key: &FlagKey,
+        ignores_usage: bool,
     ) -> Result<(), ControlError> {
         within_timeout(async {
             let now = self.clock.now();
@@ -141,6 +143,9 @@ impl Control {
                     return Err(ControlError::conflict("in_use", detail));
                 }
                 tx.delete_config(env.id, key, env.version, now).await?;
+            }
+            if !ignores_usage {
+                recent_use::refuse(&mut tx, project, key, now).await?;
             }
             let changes = vec![format!("deleted the flag `{key}`")];
             self.complete(tx, author, "flag.delete", project, key, None, changes, &touched, now)

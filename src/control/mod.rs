@@ -20,6 +20,7 @@ mod idempotency;
 mod import;
 mod project;
 mod read;
+mod recent_use;
 mod safety;
 mod schedule;
 mod segment;

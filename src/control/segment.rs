@@ -126,6 +126,7 @@ impl Control {
                     return Err(in_use("segment", other.segment.key.as_str()));
                 }
             }
+            tx.forget_managed_segment(env, key).await?;
             let deed = Deed {
                 action: "segment.delete",
                 subject: key.as_str(),

@@ -1,7 +1,8 @@
 //! A whole project as a file: reading it out, and bringing it to what a file says, in one transaction.
 //!
-//! What has to change is decided in `change`; writing it is in `state/write`.
+//! What has to change is decided in `change`; writing it is in `state/write`, and who changed what differs in `state/origin`.
 
+mod origin;
 mod write;
 
 use crate::auth::Denied;
@@ -17,6 +18,7 @@ use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::project::initial_salt;
+use crate::control::recent_use;
 use crate::model::change::EnvId;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
@@ -25,9 +27,13 @@ use crate::model::key::SegmentKey;
 use crate::model::limit::ENVIRONMENTS_MAX;
 use crate::model::limit::FLAGS_MAX;
 use crate::model::limit::SEGMENTS_MAX;
+use crate::model::problem::Problem;
+use crate::store::Made;
 use crate::store::StoredFlag;
 use crate::store::Tx;
 use crate::store::within_timeout;
+use jiff::Timestamp;
+use origin::origins;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -35,6 +41,9 @@ use std::collections::BTreeSet;
 const PRUNED_PERCENT_MAX: usize = 10;
 /// Things that one file may archive and delete without being forced, however few there are.
 const PRUNED_MIN: usize = 5;
+
+/// Flags that are archived and looked at whether they are still evaluated.
+const USES_MAX: usize = 1_000;
 
 /// A project that is to be as a file says.
 #[derive(Debug)]
@@ -64,6 +73,8 @@ pub struct StateApplied {
     pub plan: StatePlan,
     /// The versions of the environments that are there, after it.
     pub versions: BTreeMap<EnvKey, i64>,
+    /// Who last changed what changes, in the order of the plan's changes; told of a dry run only.
+    pub origins: Vec<Option<Made>>,
 }
 
 /// What a file is compared with.
@@ -73,6 +84,7 @@ struct Loaded {
     ids: BTreeMap<EnvKey, EnvId>,
     versions: BTreeMap<EnvKey, i64>,
     flags: BTreeMap<EnvKey, BTreeMap<FlagKey, StoredFlag>>,
+    segment_versions: BTreeMap<(EnvKey, SegmentKey), i64>,
 }
 
 impl Control {
@@ -108,13 +120,17 @@ impl Control {
             // First without any lock, so that nobody waits for what writes nothing.
             let mut tx = self.store.read().await?;
             let loaded = load(&mut tx, project, &request.owner).await?;
-            drop(tx);
-            let plan = plan_for(project, &loaded, request)?;
+            let mut plan = plan_for(project, &loaded, request)?;
             let unmanaged = unmanaged(&loaded, request);
             let is_adopting = !unmanaged.flags.is_empty() || !unmanaged.segments.is_empty();
             if request.is_dry_run || plan.is_empty() && !is_adopting {
-                return Ok(StateApplied { plan, versions: loaded.versions });
+                for (path, detail) in uses(&mut tx, project, &plan, self.clock.now()).await? {
+                    plan.notes.push(Problem { path, code: "recently_used", detail });
+                }
+                let origins = origins(&mut tx, &loaded, &plan).await?;
+                return Ok(StateApplied { plan, versions: loaded.versions, origins });
             }
+            drop(tx);
             let needs_directory = plan.project.is_some() || !plan.environments.is_empty();
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
@@ -130,6 +146,13 @@ impl Control {
             }
             let loaded = load(&mut tx, project, &request.owner).await?;
             let plan = plan_for(project, &loaded, request)?;
+            if !request.is_forced
+                && let Some((_, detail)) =
+                    uses(&mut tx, project, &plan, now).await?.into_iter().next()
+            {
+                let detail = format!("{detail}; if that does not matter, say so by `force`");
+                return Err(ControlError::conflict("recently_used", detail));
+            }
             if directory.is_none() && (plan.project.is_some() || !plan.environments.is_empty()) {
                 let detail = "an environment was changed in between; try again";
                 return Err(ControlError::conflict("plan_outdated", detail));
@@ -138,6 +161,21 @@ impl Control {
         })
         .await
     }
+}
+
+/// What a plan archives though it was evaluated recently: each with its path and where, when and how often.
+async fn uses(
+    tx: &mut Tx,
+    project: &ProjectKey,
+    plan: &StatePlan,
+    now: Timestamp,
+) -> Result<Vec<(String, String)>, ControlError> {
+    let mut uses = Vec::new();
+    for definition in plan.archived.iter().take(USES_MAX) {
+        let found = recent_use::describe(tx, project, definition, now).await?;
+        uses.extend(found.map(|detail| (format!("flags.{definition}.archived"), detail)));
+    }
+    Ok(uses)
 }
 
 /// Reads what a file is compared with; a project that is not there has no name.
@@ -150,6 +188,7 @@ async fn load(tx: &mut Tx, project: &ProjectKey, owner: &str) -> Result<Loaded, 
         ids: BTreeMap::new(),
         versions: BTreeMap::new(),
         flags: BTreeMap::new(),
+        segment_versions: BTreeMap::new(),
     };
     loaded.actual.definitions = tx.all_definitions(project).await?;
     for record in tx.environments().await? {
@@ -168,8 +207,12 @@ async fn load(tx: &mut Tx, project: &ProjectKey, owner: &str) -> Result<Loaded, 
             (flag.definition.key.clone(), (flag.config.clone(), flag.killed.is_some()))
         });
         let flags = flags.collect();
-        let segments = tx.segments(record.id).await?.into_iter();
-        let segments = segments.map(|each| (each.segment.key.clone(), each.segment)).collect();
+        let segments = tx.segments(record.id).await?;
+        loaded.segment_versions.extend(
+            segments.iter().map(|it| ((record.key.clone(), it.segment.key.clone()), it.version)),
+        );
+        let segments =
+            segments.into_iter().map(|each| (each.segment.key.clone(), each.segment)).collect();
         let environment = ActualEnvironment { settings, flags, segments };
         loaded.actual.environments.insert(record.key.clone(), environment);
         loaded.ids.insert(record.key.clone(), record.id);
@@ -178,10 +221,19 @@ async fn load(tx: &mut Tx, project: &ProjectKey, owner: &str) -> Result<Loaded, 
         loaded.flags.insert(record.key, stored);
     }
     loaded.managed.flags = tx.managed_flags(project, owner).await?.into_iter().collect();
+    // What is archived or gone already is none of what may be pruned, nor does it make more of it.
+    let definitions = &loaded.actual.definitions;
+    let is_live = |key: &FlagKey| {
+        definitions
+            .get(key)
+            .is_some_and(|(definition, is_deleted)| !is_deleted && !definition.archived)
+    };
+    loaded.managed.n_live = loaded.managed.flags.iter().filter(|key| is_live(key)).count();
     for (id, key) in tx.managed_segments(project, owner).await? {
         let env = loaded.ids.iter().find(|(_, each)| **each == id).map(|(env, _)| env.clone());
         loaded.managed.segments.extend(env.map(|env| (env, key)));
     }
+    loaded.managed.n_live += loaded.managed.segments.len();
     Ok(loaded)
 }
 
@@ -206,7 +258,7 @@ fn plan_for(
     let salt = |env: &EnvKey| initial_salt(project, env);
     let pruned = request.is_pruning.then_some(managed);
     let plan = plan_state(project.as_str(), actual, &request.desired, &salt, pruned)?;
-    let n_managed = managed.flags.len() + managed.segments.len();
+    let n_managed = managed.n_live;
     let n_pruned_max = PRUNED_MIN.max(n_managed * PRUNED_PERCENT_MAX / 100);
     if plan.n_pruned > n_pruned_max && !request.is_forced {
         let detail = format!(
@@ -256,5 +308,6 @@ fn unmanaged(loaded: &Loaded, request: &StateRequest) -> Managed {
     Managed {
         flags: flags.difference(&loaded.managed.flags).cloned().collect(),
         segments: segments.difference(&loaded.managed.segments).cloned().collect(),
+        n_live: 0,
     }
 }

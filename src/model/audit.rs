@@ -121,7 +121,7 @@ fn write_canonical(value: &Value, text: &mut String) {
 }
 
 /// Verifies an export, line by line, in constant memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Verifier {
     n_lines: u64,
     /// The entry that must come next.

@@ -58,6 +58,9 @@ const VERSIONS: &str = "select v.version, a.id, a.at, a.actor, a.action, a.comme
     order by v.version desc limit $4";
 const VERSION: &str = "select body from flag_version
     where environment_id = $1 and flag_key = $2 and version = $3";
+const MAKER: &str = "select l.version, a.id, a.at, a.actor, a.action, a.comment, a.changes
+    from change_log l join audit a on a.id = l.audit_id
+    where l.environment_id = $1 and l.version = $2";
 const FORGET: &str = "delete from flag_version where environment_id = $1 and flag_key = $2";
 
 impl Tx {
@@ -92,6 +95,18 @@ impl Tx {
             query.fetch_all(c).await
         })?;
         rows.into_iter().map(Row::read).collect()
+    }
+
+    /// Reads who made a version of an environment; `None` if that is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if the audit entry cannot be read.
+    pub async fn maker(&mut self, env: EnvId, version: i64) -> Result<Option<Made>, StoreError> {
+        let row = on_tx!(self, c => {
+            sql!(MAKER => Row).bind(env).bind(version).fetch_optional(c).await
+        })?;
+        Ok(row.map(Row::read).transpose()?.and_then(|version| version.made))
     }
 
     /// Reads the configuration that a flag had at a version; `None` if that is not kept.

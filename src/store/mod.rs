@@ -81,6 +81,7 @@ pub use token::NewToken;
 pub use token::PreviousSecret;
 pub use token::TokenRecord;
 pub use trigger::TriggerRecord;
+pub use usage::RecentUse;
 pub use usage::UnknownFlagRecord;
 pub use usage::UsageRecord;
 

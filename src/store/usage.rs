@@ -3,6 +3,9 @@
 //! How it is written is in `event`.
 
 use crate::model::change::EnvId;
+use crate::model::key::EnvKey;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
 use crate::store::StoreError;
 use crate::store::Tx;
 use crate::store::on_tx;
@@ -42,6 +45,17 @@ pub struct UnknownFlagRecord {
     pub is_deleted: bool,
 }
 
+/// How often a flag was evaluated in an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentUse {
+    /// The environment.
+    pub env: EnvKey,
+    /// When last.
+    pub last_at: Timestamp,
+    /// How often since the day that was asked for.
+    pub n: i64,
+}
+
 type UsageRow = (String, jiff_sqlx::Date, i64, i64, i64);
 
 /// Flags in the order of their bytes, which SQLite has by itself and PostgreSQL by its collation.
@@ -58,6 +72,11 @@ const TOTALS: &str = "select flag_key, variation, cast(sum(count) as bigint) fro
 const LAST: &str = "select flag_key, at from flag_last_evaluated where environment_id = $1";
 const LAST_OF_FLAG: &str = "select flag_key, at from flag_last_evaluated
     where environment_id = $1 and flag_key = $2";
+const RECENT: &str = "select e.key, l.at, cast(coalesce(sum(u.count), 0) as bigint)
+    from environment e
+    join flag_last_evaluated l on l.environment_id = e.id and l.flag_key = $2
+    left join flag_usage u on u.environment_id = e.id and u.flag_key = $2 and u.day >= $3
+    where e.project_key = $1 group by e.key, l.at order by l.at desc, e.key";
 /// What was asked for before there was such a flag is no longer unknown.
 const UNKNOWN: &str = "select u.flag_key, u.count, u.first_at, u.last_at, f.key is not null
     from unknown_flag u left join flag f on f.project_key = $2 and f.key = u.flag_key
@@ -171,6 +190,33 @@ impl Tx {
                 .await
         })?;
         Ok(row.map(|(_, at)| at.to_jiff()))
+    }
+
+    /// Reads where a flag of a project was ever evaluated, the latest first, and how often since `since`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn recent_use(
+        &mut self,
+        project: &ProjectKey,
+        flag: &FlagKey,
+        since: Date,
+    ) -> Result<Vec<RecentUse>, StoreError> {
+        let rows: Vec<(String, jiff_sqlx::Timestamp, i64)> = on_tx!(self, c => {
+            sql!(RECENT => (String, jiff_sqlx::Timestamp, i64))
+                .bind(project.as_str())
+                .bind(flag.as_str())
+                .bind(since.to_sqlx())
+                .fetch_all(c)
+                .await
+        })?;
+        let read = |(env, at, n): (String, jiff_sqlx::Timestamp, i64)| RecentUse {
+            env: EnvKey::stored(&env),
+            last_at: at.to_jiff(),
+            n,
+        };
+        Ok(rows.into_iter().map(read).collect())
     }
 
     /// Reads the flags that were asked for and that there are not, those first that were asked for last.

@@ -2,6 +2,7 @@
 
 use crate::harness::Backend;
 use crate::harness::Client;
+use crate::harness::Database;
 use crate::harness::Events;
 use crate::harness::Folder;
 use crate::harness::Server;
@@ -164,6 +165,29 @@ async fn twenty_equal_requests_make_one_change_and_get_one_answer() {
         let kills = join_all(kills).await;
         assert!(kills.iter().all(|each| each.status == 200 && each.text == kills[0].text));
         assert!(kills.iter().all(|each| !each.header("vexil-version").is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn equal_requests_to_two_replicas_make_one_change_and_get_one_answer() {
+    let database = Database::create().await;
+    let folders = [Folder::new(), Folder::new()];
+    let first = Server::start_on(folders[0].path(), Some(&database.url), &[]).await;
+    first.with_environment().await;
+    first.flag("f").await;
+    let second = Server::start_on(folders[1].path(), Some(&database.url), &[]).await;
+    let add = json!({"instructions": [{"kind": "addRule", "variation": "on", "clauses":
+        [{"contextKind": "user", "attribute": "plan", "op": "in", "values": ["gold"]}]}]});
+    for round in 0..5 {
+        let key = format!("round-{round}");
+        let both = [&first.admin, &second.admin];
+        let asked = (0..20).map(|i| keyed(both[i % 2], Method::PATCH, FLAG, &key, &add));
+        let answers = join_all(asked).await;
+        assert_eq!(answers[0].status, 200, "{}", answers[0].text);
+        assert!(answers.iter().all(|each| each.text == answers[0].text && each.status == 200));
+        let flag = second.admin.get(FLAG).await.expect(200);
+        assert_eq!(flag["rules"].as_array().unwrap().len(), round + 1);
+        assert_eq!(entries(&first, "&action=flag.change").await.len(), round + 1);
     }
 }
 

@@ -4,10 +4,14 @@ use crate::harness::Backend;
 use crate::harness::Client;
 use crate::harness::Server;
 use crate::harness::command;
+use crate::harness::size;
 use serde_json::Value;
 use serde_json::json;
 
 const AUDIT: &str = "/api/v1/projects/shop/environments/production/audit?limit=1";
+
+/// Changes in one request.
+const CHANGES_AT_ONCE: usize = 50;
 
 /// Flags with the tag `experimental` that are on: `f0`, `f1`, ….
 async fn tagged(server: &Server, n: usize) -> Client {
@@ -16,10 +20,12 @@ async fn tagged(server: &Server, n: usize) -> Client {
         let body = json!({"key": format!("f{i}"), "kind": "boolean", "tags": ["experimental"]});
         server.admin.post("/api/v1/projects/shop/flags", body).await.expect(201);
     }
-    let on = |i| json!({"flag": format!("f{i}"), "environment": "production", "instructions": [{"kind": "turnFlagOn"}]});
-    let changes: Vec<Value> = (0..n).map(on).collect();
-    let body = json!({"changes": changes});
-    server.admin.post("/api/v1/projects/shop/changes", body).await.expect(200);
+    let on = |i: &usize| json!({"flag": format!("f{i}"), "environment": "production", "instructions": [{"kind": "turnFlagOn"}]});
+    let all: Vec<usize> = (0..n).collect();
+    for some in all.chunks(CHANGES_AT_ONCE) {
+        let body = json!({"changes": some.iter().map(on).collect::<Vec<Value>>()});
+        server.admin.post("/api/v1/projects/shop/changes", body).await.expect(200);
+    }
     server.flag_on("other").await;
     client
 }
@@ -72,6 +78,61 @@ async fn a_tag_is_killed_and_restored_but_for_what_was_changed_in_between() {
         assert_eq!(admin.post("/restore/f3", json!({})).await.expect(200)["on"], true);
         let nothing = admin.post("/restore?tag=experimental", json!({})).await.expect(409);
         assert_eq!(nothing["code"], "not_killed");
+    }
+}
+
+#[tokio::test]
+async fn hundreds_of_flags_are_killed_at_once() {
+    let n = size("VEXIL_TEST_KILLED", 50);
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = tagged(&server, n).await;
+        let admin = &server.admin;
+        let environment = "/api/v1/projects/shop/environments/production";
+        let version =
+            async || admin.get(environment).await.expect(200)["version"].as_i64().unwrap();
+        let head =
+            async || admin.get("/api/v1/audit/head").await.expect(200)["seq"].as_i64().unwrap();
+        for by in ["curl", "the command line"] {
+            let (version_before, head_before) = (version().await, head().await);
+            let began = std::time::Instant::now();
+            let mut program = match by {
+                "curl" => {
+                    let mut curl = tokio::process::Command::new("curl");
+                    let bearer = format!("Authorization: Bearer {}", admin.token);
+                    let url = format!("{}/kill?tag=experimental", server.url);
+                    curl.args(["-fsS", "-X", "POST", "-H", &bearer, &url]);
+                    curl
+                }
+                _ => {
+                    let mut vexil = command();
+                    vexil.args(["kill", "--tag", "experimental", "--yes"]);
+                    vexil.env("VEXIL_URL", &server.url).env("VEXIL_TOKEN", &admin.token);
+                    vexil
+                }
+            };
+            let killed = program.output().await.unwrap();
+            let took = began.elapsed();
+            assert!(killed.status.success(), "{}", String::from_utf8_lossy(&killed.stderr));
+            println!("{backend:?}: {n} flags killed by {by} in {took:?}");
+            assert_eq!(version().await, version_before + 1);
+            assert_eq!(head().await, head_before + 1);
+            assert_eq!(client.value("f7", json!({})).await, false);
+            for flag in ["f1", "f2", "f3"] {
+                admin.change(flag, json!([{"kind": "turnFlagOn"}])).await.expect(200);
+            }
+            let (version_before, head_before) = (version().await, head().await);
+            let began = std::time::Instant::now();
+            let restored = admin.post("/restore?tag=experimental", json!({})).await.expect(200);
+            println!("{backend:?}: {} flags restored in {:?}", n - 3, began.elapsed());
+            assert_eq!(restored["flags"].as_array().unwrap().len(), n - 3);
+            let left = restored["leftAlone"].as_array().unwrap().iter();
+            let left: Vec<&str> = left.map(|each| each["flag"].as_str().unwrap()).collect();
+            assert_eq!(left, ["f1", "f2", "f3"]);
+            assert_eq!(version().await, version_before + 1);
+            assert_eq!(head().await, head_before + 1);
+            assert_eq!(client.value("f7", json!({})).await, true);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::harness::Database;
 use crate::harness::Folder;
 use crate::harness::Server;
+use crate::harness::size;
 use jiff::Timestamp;
 use jiff::ToSpan;
 use serde_json::Value;
@@ -20,12 +21,13 @@ const AT_ONCE: usize = 5;
 const REPLICAS: usize = 3;
 /// From one time to the next.
 const STEP_MS: i64 = 1_000;
+/// How long planning an entry may take, on a busy machine.
+const PLANNING_MS: i64 = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn each_change_is_made_once_while_replicas_are_killed() {
-    let wanted = std::env::var("VEXIL_TEST_SCHEDULES").ok();
-    let n_entries = wanted.map_or(ENTRIES, |text| text.parse().unwrap());
+    let n_entries = size("VEXIL_TEST_SCHEDULES", ENTRIES);
     let database = Database::create().await;
     let mut replicas = Vec::new();
     for _ in 0..REPLICAS {
@@ -38,7 +40,8 @@ async fn each_change_is_made_once_while_replicas_are_killed() {
     for i in 0..AT_ONCE {
         replicas[0].0.flag(&format!("f{i}")).await;
     }
-    let start = Timestamp::now() + (2_000 + 20 * i64::try_from(n_entries).unwrap()).milliseconds();
+    let start =
+        Timestamp::now() + (2_000 + PLANNING_MS * i64::try_from(n_entries).unwrap()).milliseconds();
     for i in 0..n_entries {
         let (step, flag) = (i / AT_ONCE, i % AT_ONCE);
         let at = start + (STEP_MS * i64::try_from(step).unwrap()).milliseconds();
@@ -88,14 +91,16 @@ async fn each_change_is_made_once_while_replicas_are_killed() {
         query = format!("action=schedule.execute&limit=500&before={next}");
     }
     let time = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
-    let mut latest = 0;
+    let mut lateness = Vec::new();
     for entry in &entries {
         assert_eq!(entry["state"], "done", "{entry}");
         assert_eq!(entry["result"]["changes"].as_array().unwrap().len(), 1, "{entry}");
         assert_eq!(made.get(entry["id"].as_str().unwrap()), Some(&1), "{entry}");
         let late = time(&entry["result"]["at"]).duration_since(time(&entry["dueAt"]));
         assert!(!late.is_negative(), "early: {entry}");
-        latest = latest.max(late.as_millis());
+        lateness.push(late.as_millis());
     }
-    println!("{n_entries} entries, the latest {latest} ms behind its time");
+    lateness.sort_unstable();
+    let (median, latest) = (lateness[lateness.len() / 2], lateness[lateness.len() - 1]);
+    println!("{n_entries} entries: half {median} ms behind their time, the latest {latest} ms");
 }

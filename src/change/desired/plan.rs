@@ -4,143 +4,30 @@ mod reference;
 
 use super::DesiredEnvironment;
 use super::DesiredState;
+use super::project::Actual;
+use super::project::EnvironmentPlan;
+use super::project::Managed;
+use super::project::PlannedChange;
+use super::project::PlannedDetail;
+use super::project::ProjectPlan;
+use super::project::StatePlan;
 use super::readable::Definitions;
 use super::readable::readable_config;
 use super::readable::readable_definition;
 use super::readable::readable_segment;
+use super::slots::keep_slots;
 use super::target;
 use super::words::describe;
 use crate::model::environment::Safety;
-use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
-use crate::model::key::SegmentKey;
 use crate::model::problem::Problem;
 use crate::model::problem::Problems;
 use crate::model::rule::FlagConfig;
-use crate::model::segment::Segment;
 use serde_json::Map;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-
-/// A project as it is.
-#[derive(Debug, Clone, Default)]
-pub struct Actual {
-    /// What it is called; `None` if there is no such project.
-    pub name: Option<String>,
-    /// Its environments.
-    pub environments: BTreeMap<EnvKey, ActualEnvironment>,
-    /// Every flag that it has or ever had, and whether it was deleted.
-    pub definitions: BTreeMap<FlagKey, (FlagDefinition, bool)>,
-}
-
-/// An environment as it is.
-#[derive(Debug, Clone, Default)]
-pub struct ActualEnvironment {
-    /// What it is like.
-    pub settings: EnvironmentPlan,
-    /// Each flag's configuration, and whether it is killed.
-    pub flags: BTreeMap<FlagKey, (FlagConfig, bool)>,
-    /// Its segments.
-    pub segments: BTreeMap<SegmentKey, Segment>,
-}
-
-/// What an owner looks after because it applied it.
-#[derive(Debug, Clone, Default)]
-pub struct Managed {
-    /// Flags.
-    pub flags: BTreeSet<FlagKey>,
-    /// Segments.
-    pub segments: BTreeSet<(EnvKey, SegmentKey)>,
-}
-
-/// What becomes of the project itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProjectPlan {
-    /// It is created with this name.
-    Create(String),
-    /// It gets this name.
-    Rename(String),
-}
-
-/// What an environment is like.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EnvironmentPlan {
-    /// Whether it has to be created.
-    pub is_new: bool,
-    /// For people.
-    pub name: String,
-    /// Which server-side SDKs evaluate it by themselves.
-    pub server_sdk: ServerSdk,
-    /// How many seconds evaluations go on without confirmation; `None` is for ever.
-    pub fail_closed_after_secs: Option<u64>,
-    /// What keeps it from being changed by mistake.
-    pub safety: Safety,
-}
-
-/// What has to change.
-#[derive(Debug, Default)]
-pub struct StatePlan {
-    /// The project itself.
-    pub project: Option<ProjectPlan>,
-    /// Environments that are new or get other settings.
-    pub environments: BTreeMap<EnvKey, EnvironmentPlan>,
-    /// Flags that are new.
-    pub created: Vec<FlagDefinition>,
-    /// Flags that get another definition.
-    pub redefined: Vec<FlagDefinition>,
-    /// Flags among these whose variations have other numbers than before.
-    pub renumbered: BTreeSet<FlagKey>,
-    /// Configurations.
-    pub configs: BTreeMap<EnvKey, Vec<(FlagKey, FlagConfig)>>,
-    /// Segments.
-    pub segments: BTreeMap<EnvKey, Vec<Segment>>,
-    /// Segments that are deleted.
-    pub removed: BTreeMap<EnvKey, Vec<SegmentKey>>,
-    /// How many flags are archived and segments deleted because the file has them no more.
-    pub n_pruned: usize,
-    /// All of it for people.
-    pub changes: Vec<PlannedChange>,
-    /// What is left alone, and what makes no sense but is kept.
-    pub notes: Vec<Problem>,
-}
-
-/// A thing that changes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlannedChange {
-    /// `create`, `update`, `archive` or `delete`.
-    pub op: &'static str,
-    /// `project`, `environment`, `segment`, `flag` or `configuration`.
-    pub kind: &'static str,
-    /// Its key.
-    pub key: String,
-    /// The environment of a segment or configuration.
-    pub environment: Option<EnvKey>,
-    /// What differs.
-    pub details: Vec<PlannedDetail>,
-}
-
-/// A field that differs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlannedDetail {
-    /// The field.
-    pub field: String,
-    /// How it is.
-    pub before: Option<Value>,
-    /// How it will be.
-    pub after: Option<Value>,
-    /// Both in words.
-    pub text: String,
-}
-
-impl StatePlan {
-    /// Whether nothing has to change.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.configs.is_empty()
-    }
-}
 
 /// Plans what has to change; `salt` is what a new thing starts with in an environment.
 ///
@@ -305,6 +192,9 @@ impl Planner<'_> {
         if !here.variations.iter().enumerate().all(keeps) {
             self.plan.renumbered.insert(new.key.clone());
         }
+        if new.archived && !here.archived {
+            self.plan.archived.insert(new.key.clone());
+        }
         self.plan.redefined.push(new.clone());
     }
 
@@ -382,7 +272,20 @@ impl Planner<'_> {
             return None;
         }
         let (problems, notes) = (&mut self.problems, &mut self.plan.notes);
-        let new = target::config(fields, ground, &path, problems, notes)?;
+        let mut new = target::config(fields, ground, &path, problems, notes)?;
+        if here.is_some() {
+            keep_slots(&old, &mut new, |old| match self.plan.renumbered.contains(key) {
+                false => Some(old.clone()),
+                // In the numbers that the variations will have; if one of them goes, nothing is kept.
+                true => target::config(
+                    old_fields.clone(),
+                    ground,
+                    &path,
+                    &mut Problems::default(),
+                    &mut Vec::new(),
+                ),
+            });
+        }
         let new_fields = readable_config(&new, ground.definition, ground.definitions);
         let details = differences(&old_fields, &new_fields);
         if !details.is_empty() {

@@ -97,7 +97,7 @@ impl Control {
             tx.log_change(*id, *version, &flags, &segments, &audit_id, now).await?;
         }
         self.finish(tx, Served::All(directory, positions)).await?;
-        Ok(StateApplied { plan, versions: loaded.versions })
+        Ok(StateApplied { plan, versions: loaded.versions, origins: Vec::new() })
     }
 }
 

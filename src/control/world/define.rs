@@ -9,6 +9,7 @@ use crate::change::apply_to_definition;
 use crate::change::definition_differences;
 use crate::change::variations_used;
 use crate::control::change_set::PartChanged;
+use crate::control::recent_use;
 use crate::model::key::FlagKey;
 
 impl World<'_> {
@@ -24,12 +25,21 @@ impl World<'_> {
             matches!(
                 instruction,
                 DefinitionInstruction::RemoveVariation(_)
-                    | DefinitionInstruction::Archive
-                    | DefinitionInstruction::Delete
+                    | DefinitionInstruction::Archive { .. }
+                    | DefinitionInstruction::Delete { .. }
             )
+        });
+        let needs_idle = instructions.iter().any(|instruction| match instruction {
+            DefinitionInstruction::Archive { ignores_usage } => !old.archived && !ignores_usage,
+            DefinitionInstruction::Delete { ignores_usage } => !ignores_usage,
+            _ => false,
         });
         let uses = if needs_uses { self.uses(key).await? } else { Uses::default() };
         let defined = apply_to_definition(&old, &uses, instructions)?;
+        if needs_idle {
+            let idle = recent_use::refuse(&mut self.tx, self.project, key, self.now).await;
+            idle.map_err(PartError::Control)?;
+        }
         if let Some(renumbering) = &defined.renumbering {
             self.renumber(key, renumbering).await?;
         }

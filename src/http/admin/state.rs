@@ -37,9 +37,11 @@ use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::segment::Segment;
+use crate::store::Made;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
@@ -85,6 +87,7 @@ pub(crate) struct StatePlanBody {
 
 /// A thing that changes.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct PlannedChangeBody {
     /// `create`, `update`, `archive` or `delete`.
     op: &'static str,
@@ -94,6 +97,25 @@ pub(crate) struct PlannedChangeBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<EnvKey>,
     details: Vec<PlannedDetailBody>,
+    /// Who last changed what is there; only of a plan, and absent if it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_changed: Option<LastChanged>,
+}
+
+/// Who last changed something, and when.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LastChanged {
+    /// The name of the token.
+    by: String,
+    #[schema(value_type = String)]
+    at: Timestamp,
+    /// As the audit log names it.
+    action: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+    /// The entry of the audit log.
+    audit_id: String,
 }
 
 /// A field that differs.
@@ -106,8 +128,8 @@ pub(crate) struct PlannedDetailBody {
     text: String,
 }
 
-impl From<PlannedChange> for PlannedChangeBody {
-    fn from(change: PlannedChange) -> Self {
+impl PlannedChangeBody {
+    fn new(change: PlannedChange, origin: Option<Made>) -> Self {
         let PlannedChange { op, kind, key, environment, details } = change;
         let details = details.into_iter().map(|it| PlannedDetailBody {
             field: it.field,
@@ -115,7 +137,10 @@ impl From<PlannedChange> for PlannedChangeBody {
             after: it.after,
             text: it.text,
         });
-        Self { op, kind, key, environment, details: details.collect() }
+        let last_changed = origin.map(|Made { audit_id, at, actor, action, comment, .. }| {
+            LastChanged { by: actor.name, at, action, comment, audit_id }
+        });
+        Self { op, kind, key, environment, details: details.collect(), last_changed }
     }
 }
 
@@ -233,10 +258,12 @@ async fn read(
 }
 
 fn answer(applied: StateApplied, dry_run: bool) -> StatePlanBody {
-    let StateApplied { plan, versions } = applied;
+    let StateApplied { plan, versions, origins } = applied;
+    let origins = origins.into_iter().chain(std::iter::repeat(None));
+    let changes = plan.changes.into_iter().zip(origins);
     StatePlanBody {
         dry_run,
-        changes: plan.changes.into_iter().map(PlannedChangeBody::from).collect(),
+        changes: changes.map(|(it, origin)| PlannedChangeBody::new(it, origin)).collect(),
         notes: plan.notes.into_iter().map(NoteBody::from).collect(),
         versions: versions.into_iter().map(|(env, version)| (env.to_string(), version)).collect(),
     }

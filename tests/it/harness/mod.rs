@@ -59,6 +59,11 @@ impl Drop for Folder {
     }
 }
 
+/// The size of a test: as the variable says, or the usual one.
+pub fn size(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).map_or(usual, |text| text.parse().unwrap())
+}
+
 /// Asks until the answer is yes; fails the test when patience ends.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
     let deadline = Instant::now() + PATIENCE;
