@@ -103,7 +103,7 @@ pub(super) fn read_instructions(path: &Path) -> anyhow::Result<Vec<Value>> {
     list.cloned().with_context(|| format!("{} must hold a list of instructions", path.display()))
 }
 
-/// Prints the answer to a change: a row, and under it what a dry run tells.
+/// Prints the answer to a change: a row, and under it what is done and what it means.
 pub(super) fn print_change(
     format: Option<OutputFormat>,
     answer: &Value,
@@ -111,6 +111,9 @@ pub(super) fn print_change(
 ) -> anyhow::Result<()> {
     print_rows(format, answer, columns)?;
     if is_table(format) {
+        if list(answer, "changes").next().is_none() {
+            print("  everything is so already\n")?;
+        }
         print_impact(answer)?;
     }
     unconfirmed(answer)

@@ -109,7 +109,7 @@ pub(super) fn flag_key(text: &str) -> Result<FlagKey, String> {
 
 /// The columns of a change of a flag in an environment.
 const CHANGE_COLUMNS: &[(&str, &str)] =
-    &[("FLAG", "/flag/key"), ("ON", "/flag/on"), ("VERSION", "/version"), ("CHANGES", "/changes")];
+    &[("FLAG", "/flag/key"), ("ON", "/flag/on"), ("VERSION", "/version")];
 
 /// Does something with flags.
 pub(super) async fn run(command: FlagCommand) -> anyhow::Result<()> {

@@ -21,19 +21,18 @@ pub(super) const GROUPS: &[(&str, &[&str])] = &[
 /// How the help of the program itself is laid out.
 const TEMPLATE: &str = "{about-with-newline}
 {usage-heading} {usage}
-{after-help}
+
 Options:
-{options}
-";
+{options}{after-help}";
 
 /// Where a command of a group and what it does stand apart.
 const COLUMN: usize = 17;
 
 const HELP: &str = "Prints this, or the help of a command, as in `vexil help flag set`";
 
-const END: &str = "\nThe commands from `kill` on talk to a server that runs: VEXIL_URL says which, VEXIL_TOKEN or VEXIL_TOKEN_FILE
-as whom, VEXIL_PROJECT and VEXIL_ENVIRONMENT where, if the token reaches several. They print a table on a
-terminal and JSON otherwise. Status: 0 done, 1 an error, 2 something to change (plan), or wrong arguments.";
+const END: &str = "\nThe commands from `kill` to `audit` talk to a server that runs: VEXIL_URL says which, VEXIL_TOKEN or \
+VEXIL_TOKEN_FILE as whom, VEXIL_PROJECT and VEXIL_ENVIRONMENT where, if the token reaches several. They print a table on \
+a terminal and JSON otherwise. Status: 0 done, 1 an error, 2 something to change (plan) or wrong arguments.";
 
 /// The shell for which completions are made.
 #[derive(Debug, Args)]
@@ -46,8 +45,9 @@ pub(super) struct CompletionsArgs {
 /// Groups the commands in the help of the program.
 pub(super) fn grouped(command: Command) -> Command {
     let mut text = String::new();
-    for (heading, names) in GROUPS {
-        let _ = write!(text, "\n{heading}:\n");
+    for (i, (heading, names)) in GROUPS.iter().enumerate() {
+        let gap = if i == 0 { "" } else { "\n" };
+        let _ = writeln!(text, "{gap}{heading}:");
         for name in *names {
             let found = command.find_subcommand(name).and_then(Command::get_about);
             let about = found.map_or_else(|| HELP.to_owned(), ToString::to_string);
@@ -55,7 +55,6 @@ pub(super) fn grouped(command: Command) -> Command {
         }
     }
     text.push_str(END);
-    text.push('\n');
     command.help_template(TEMPLATE).after_help(text)
 }
 

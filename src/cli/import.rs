@@ -1,7 +1,6 @@
 //! `vexil import`: bringing over what another server has.
 
 use crate::cli::Common;
-use crate::cli::confirm::confirm;
 use crate::cli::confirm::confirm_on_terminal;
 use crate::cli::output::is_table;
 use crate::cli::output::print;
@@ -59,12 +58,8 @@ pub(super) async fn run(command: ImportCommand) -> anyhow::Result<()> {
     if !args.dry_run {
         let what =
             format!("import {} into {}/{}", args.file.display(), place.project, place.environment);
-        // What only adds may be done by a script that says nothing; what overwrites, not.
-        if args.replace {
-            confirm(&format!("{what}, overwriting what differs"), args.yes)?;
-        } else {
-            confirm_on_terminal(&what, args.yes)?;
-        }
+        let how = if args.replace { ", overwriting what differs" } else { "" };
+        confirm_on_terminal(&format!("{what}{how}"), args.yes)?;
     }
     let path = format!(
         "{}/import/launchdarkly?dryRun={}&replace={}",

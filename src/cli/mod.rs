@@ -56,7 +56,7 @@ enum Command {
   vexil serve
   vexil serve --listen 0.0.0.0:8080 --config vexil.toml")]
     Serve(Settings),
-    /// Starts a server with a sample project, on this machine only, and prints what to try
+    /// Starts a server with a sample project, on this machine only
     #[command(after_help = "Examples:
   vexil demo
   vexil demo --json --listen 127.0.0.1:9000")]
@@ -112,17 +112,21 @@ enum Command {
     /// Brings over the flags of another server
     #[command(subcommand)]
     Import(import::ImportCommand),
-    /// Compares what a server answers with what a file of LaunchDarkly's evaluates to: 0 the same, 1 mismatches, 2 an error
+    /// Compares a server's answers with those of a file of LaunchDarkly's
     #[command(after_help = "Example:
-  vexil parity --ruleset flags.json --contexts contexts.jsonl")]
+  vexil parity --ruleset flags.json --contexts contexts.jsonl
+
+Status: 0 the same, 1 mismatches, 2 an error.")]
     Parity(parity::ParityArgs),
     /// Writes a project into files: environments, flags and segments, but no tokens
     #[command(after_help = "Example:
   vexil export --project demo --out flags/")]
     Export(code::ExportArgs),
-    /// Says what applying files would change [status: 0 nothing, 2 something, 1 an error]
+    /// Says what applying files would change
     #[command(after_help = "Example:
-  vexil plan --file flags/")]
+  vexil plan --file flags/
+
+Status: 0 nothing to change, 2 something, 1 an error.")]
     Plan(code::PlanArgs),
     /// Makes a project what files say, in one change
     #[command(after_help = "Examples:
@@ -131,7 +135,9 @@ enum Command {
     Apply(code::ApplyArgs),
     /// Says what differs from files: the same as plan
     #[command(after_help = "Example:
-  vexil drift --file flags/")]
+  vexil drift --file flags/
+
+Status: 0 nothing differs, 2 something, 1 an error.")]
     Drift(code::PlanArgs),
     /// Lists, creates, renames and deletes projects
     #[command(subcommand)]
@@ -266,7 +272,7 @@ mod tests {
         let mut found = Vec::new();
         leaves(&command(), "vexil", &mut found);
         for (words, _) in found {
-            assert!(page.contains(&format!("{words}")), "docs/cli.md has no `{words}`");
+            assert!(page.contains(&words), "docs/cli.md has no `{words}`");
         }
     }
 }

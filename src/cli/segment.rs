@@ -5,10 +5,12 @@ mod set;
 use crate::cli::Common;
 use crate::cli::change::ChangeArgs;
 use crate::cli::change::insert_some;
+use crate::cli::change::percent;
 use crate::cli::change::print_change;
 use crate::cli::change::read_file;
 use crate::cli::client::Conditions;
 use crate::cli::confirm::confirm;
+use crate::cli::output::is_table;
 use crate::cli::output::print;
 use crate::cli::output::print_rows;
 use crate::cli::target::Target;
@@ -157,13 +159,10 @@ const COLUMNS: &[(&str, &str)] = &[
     ("SEGMENT", "/key"),
     ("VERSION", "/version"),
     ("TAGS", "/tags"),
-    ("INCLUDED", "/included"),
-    ("EXCLUDED", "/excluded"),
     ("CHANGED", "/changedAt"),
     ("NAME", "/name"),
 ];
-const CHANGE_COLUMNS: &[(&str, &str)] =
-    &[("SEGMENT", "/segment/key"), ("VERSION", "/version"), ("CHANGES", "/changes")];
+const CHANGE_COLUMNS: &[(&str, &str)] = &[("SEGMENT", "/segment/key"), ("VERSION", "/version")];
 
 /// Does something with segments.
 pub(super) async fn run(command: SegmentCommand) -> anyhow::Result<()> {
@@ -177,7 +176,11 @@ pub(super) async fn run(command: SegmentCommand) -> anyhow::Result<()> {
             let client = common.connection.client()?;
             let path = target.find(&client).await?.path();
             let answer = client.get(&format!("{path}/segments/{segment}")).await?;
-            print_rows(common.output, &answer, COLUMNS)
+            print_rows(common.output, &answer, COLUMNS)?;
+            if is_table(common.output) {
+                print(&details(&answer))?;
+            }
+            Ok(())
         }
         SegmentCommand::Create(args) => create(args).await,
         SegmentCommand::Add(args) => members(args, "add").await,
@@ -194,6 +197,28 @@ pub(super) async fn run(command: SegmentCommand) -> anyhow::Result<()> {
             print(&format!("deleted {segment}\n"))
         }
     }
+}
+
+/// How many contexts and rules a segment has; which they are, JSON and YAML say.
+fn details(segment: &Value) -> String {
+    let list = |value: &Value, name: &str| -> Vec<Value> {
+        value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    let mut lines = String::new();
+    for name in ["included", "excluded"] {
+        let others = list(segment, &format!("{name}Contexts"));
+        let n_others: usize = others.iter().map(|other| list(other, "values").len()).sum();
+        let n = list(segment, name).len() + n_others;
+        lines.push_str(&format!("  {name}: {n} context(s)\n"));
+    }
+    for rule in list(segment, "rules") {
+        let id = rule.get("id").and_then(Value::as_str).unwrap_or_default();
+        let n = list(&rule, "clauses").len();
+        let share = rule.get("weight").and_then(Value::as_u64).map(percent);
+        let share = share.unwrap_or_else(|| "everyone".to_owned());
+        lines.push_str(&format!("  rule {id}, {n} clause(s): {share}\n"));
+    }
+    lines
 }
 
 async fn create(args: CreateArgs) -> anyhow::Result<()> {

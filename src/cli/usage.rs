@@ -128,7 +128,7 @@ async fn all_usage(client: &Client, path: &str) -> anyhow::Result<Value> {
     let mut after = String::new();
     loop {
         let mut page = client.get(&format!("{path}&limit={PAGE}{after}")).await?;
-        all.extend(items(&mut page).map(|item| std::mem::take(item)));
+        all.extend(items(&mut page).map(std::mem::take));
         match page.get("next").and_then(Value::as_str) {
             Some(next) => after = format!("&after={}", utf8_percent_encode(next, NON_ALPHANUMERIC)),
             None => return Ok(json!({"items": all})),

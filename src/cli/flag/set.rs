@@ -39,10 +39,6 @@ pub(in crate::cli) struct SetArgs {
     /// The flag
     #[arg(value_parser = flag_key)]
     flag: FlagKey,
-    #[command(flatten)]
-    config: ConfigArgs,
-    #[command(flatten)]
-    definition: DefinitionArgs,
     /// A file of YAML or JSON with any instructions, or - for standard input; they come first
     #[arg(long, value_name = "FILE")]
     instructions: Option<PathBuf>,
@@ -58,6 +54,10 @@ pub(in crate::cli) struct SetArgs {
     target: Target,
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    definition: DefinitionArgs,
 }
 
 /// What a flag is in one environment.
@@ -163,7 +163,7 @@ pub(super) async fn set(args: SetArgs) -> anyhow::Result<()> {
         ask(&args, &definition, &format!("all environments of {project}"))?;
         let path = format!("/api/v1/projects/{project}/flags/{}{}", args.flag, args.change.query());
         let answer = client.patch(&path, &args.change.body(definition)).await?;
-        let columns = [("FLAG", "/flag/key"), ("NAME", "/flag/name"), ("CHANGES", "/changes")];
+        let columns = [("FLAG", "/flag/key"), ("NAME", "/flag/name")];
         return print_change(args.common.output, &answer, &columns);
     }
     let place = args.target.find(&client).await?;

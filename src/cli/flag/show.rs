@@ -13,9 +13,6 @@ use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
 use serde_json::Value;
 
-/// Flags in one answer of the server.
-const PAGE: u32 = 1_000;
-
 /// Which flags are listed.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ListArgs {
@@ -31,8 +28,8 @@ pub(in crate::cli) struct ListArgs {
     /// By key, name or created; with - before it the other way around
     #[arg(long, default_value = "key", allow_hyphen_values = true)]
     sort: String,
-    /// So many flags [default: all]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    /// So many flags, up to 1000 [default: all]
+    #[arg(long)]
     limit: Option<u32>,
     #[command(flatten)]
     target: Target,
@@ -72,14 +69,9 @@ pub(super) async fn list(args: ListArgs) -> anyhow::Result<()> {
     let terms: Vec<String> = tags.chain(state).chain(text).collect();
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let query = format!("filter={}&sort={}", encode(&terms.join(",")), encode(&args.sort));
-    let answer = match args.limit {
-        // All at once: the answer is of one version of the environment.
-        None => client.get(&format!("{path}/flags?{query}")).await?,
-        Some(limit) => {
-            let limit = limit.min(PAGE);
-            client.get(&format!("{path}/flags?{query}&limit={limit}")).await?
-        }
-    };
+    // Without a limit all come at once, of one version of the environment.
+    let limit = args.limit.map(|limit| format!("&limit={limit}")).unwrap_or_default();
+    let answer = client.get(&format!("{path}/flags?{query}{limit}")).await?;
     print_rows(args.common.output, &answer, COLUMNS)
 }
 

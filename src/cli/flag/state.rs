@@ -111,6 +111,6 @@ async fn redefine(
     let path = format!("/api/v1/projects/{project}/flags/{flag}{}", change.query());
     let body = change.body(vec![json!({"kind": instruction})]);
     let answer: Value = client.patch(&path, &body).await?;
-    let columns = [("FLAG", "/flag/key"), ("ARCHIVED", "/flag/archived"), ("CHANGES", "/changes")];
+    let columns = [("FLAG", "/flag/key"), ("ARCHIVED", "/flag/archived")];
     print_change(common.output, &answer, &columns)
 }
