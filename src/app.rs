@@ -361,6 +361,21 @@ async fn prepare(follower: &Follower) -> Result<(), StoreError> {
 }
 
 /// The key that signs the end of the audit log: the one that is configured, or one of the data directory.
+/// Says whether the key that signs the end of the audit log can be used, without making one.
+///
+/// # Errors
+///
+/// It is there and is no key, or it cannot be read.
+pub fn check_audit_key(config: &Config) -> anyhow::Result<&'static str> {
+    let own = config.data_dir.join(AUDIT_KEY_FILE);
+    let path = config.audit_key.as_ref().unwrap_or(&own);
+    if !path.exists() {
+        return Ok("it is made at the first start");
+    }
+    HeadSigner::open(path).with_context(|| format!("could not use the key {}", path.display()))?;
+    Ok("it can be read")
+}
+
 fn head_signer(config: &Config) -> anyhow::Result<HeadSigner> {
     if let Some(path) = &config.audit_key {
         let cannot = || format!("could not use the key {}", path.display());

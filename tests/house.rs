@@ -70,6 +70,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "model",
             "eval",
             "change",
+            "clock",
             "config",
             "telemetry",
             "store",

@@ -1,10 +1,13 @@
-//! `vexil audit`: taking the audit log away, and verifying it without a server.
+//! `vexil audit`: taking the audit log away, and verifying it without a server. Listing it is in `list`.
+
+mod list;
 
 use crate::auth::is_signed;
 use crate::cli::Common;
 use crate::cli::output::is_table;
 use crate::cli::output::print;
 use crate::cli::output::print_rows;
+use crate::cli::output::print_value;
 use crate::model::audit::SignedHead;
 use crate::model::audit::Verdict;
 use crate::model::audit::Verifier;
@@ -27,7 +30,15 @@ const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// What can be done with the audit log.
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
+    /// Lists who did what, newest first
+    #[command(after_help = "Examples:
+  vexil audit list --limit 10
+  vexil audit list --flag checkout-v2 --action flag. --since 2026-11-01T00:00:00Z
+  vexil audit list --scope installation")]
+    List(list::ListArgs),
     /// Writes the whole audit log as JSON lines
+    #[command(after_help = "Example:
+  vexil audit export audit.jsonl")]
     Export {
         /// Where to; standard output, if it is left out
         file: Option<PathBuf>,
@@ -35,11 +46,16 @@ pub(super) enum AuditCommand {
         common: Common,
     },
     /// Prints the signed end of the audit log; keep it where the server's operators cannot change it
+    #[command(after_help = "Example:
+  vexil audit head > head.json")]
     Head {
         #[command(flatten)]
         common: Common,
     },
     /// Verifies an export without a server
+    #[command(after_help = "Examples:
+  vexil audit verify audit.jsonl
+  vexil audit verify audit.jsonl --head head.json")]
     Verify(VerifyArgs),
 }
 
@@ -62,6 +78,7 @@ pub(super) struct VerifyArgs {
 /// Does something with the audit log.
 pub(super) async fn run(command: AuditCommand) -> anyhow::Result<()> {
     match command {
+        AuditCommand::List(args) => list::list(args).await,
         AuditCommand::Export { file, common } => export(file.as_deref(), &common).await,
         AuditCommand::Head { common } => {
             let head = common.connection.client()?.get("/api/v1/audit/head").await?;
@@ -150,7 +167,7 @@ fn tell(args: &VerifyArgs, verdict: &Verdict, has_head: bool) -> anyhow::Result<
             "ok": n_findings == 0, "entries": entries, "seq": seq, "hash": hash,
             "headChecked": has_head, "findings": findings, "moreFindings": more_findings,
         });
-        print(&format!("{answer}\n"))?;
+        print_value(args.output, &answer)?;
     }
     if n_findings > 0 {
         bail!("the audit log is not as it was written: {n_findings} findings");

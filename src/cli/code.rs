@@ -6,17 +6,18 @@
 mod files;
 
 use crate::cli::Common;
-use crate::cli::client::Client;
+use crate::cli::confirm::confirm;
+use crate::cli::confirm::confirm_on_terminal;
 use crate::cli::output::is_table;
 use crate::cli::output::print;
-use crate::model::key::KEY_RULE;
+use crate::cli::output::print_value;
+use crate::cli::target::project_key;
 use crate::model::key::ProjectKey;
 use anyhow::Context;
 use anyhow::bail;
 use clap::Args;
 use serde_json::Value;
 use serde_json::json;
-use std::io::BufRead;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,10 +88,6 @@ pub(super) struct ApplyArgs {
     yes: bool,
 }
 
-fn project_key(text: &str) -> Result<ProjectKey, String> {
-    ProjectKey::parse(text).ok_or_else(|| KEY_RULE.to_owned())
-}
-
 /// Writes a project into files.
 pub(super) async fn export(args: ExportArgs) -> anyhow::Result<ExitCode> {
     let client = args.common.connection.client()?;
@@ -147,23 +144,25 @@ pub(super) async fn apply(args: ApplyArgs) -> anyhow::Result<ExitCode> {
         show(&args.plan, &planned, "would change")?;
         return Ok(ExitCode::SUCCESS);
     }
-    if n_changes(&planned) > 0 && !args.yes && std::io::stdin().is_terminal() {
-        show(&args.plan, &planned, "would change")?;
-        if !is_confirmed(&project, &planned)? {
-            bail!("nothing was changed");
+    if n_changes(&planned) > 0 && !args.yes {
+        if std::io::stdin().is_terminal() {
+            show(&args.plan, &planned, "would change")?;
+        }
+        let what = reach(&project, &planned);
+        // What is taken away is never taken away by a pipeline that nobody told to.
+        if n_removed(&planned) > 0 {
+            confirm(&what, false)?;
+        } else {
+            confirm_on_terminal(&what, false)?;
         }
     }
     // What was shown is what is done, or nothing is.
     if let (Some(versions), Some(fields)) = (planned.get("versions"), body.as_object_mut()) {
         fields.insert("versions".to_owned(), versions.clone());
     }
-    let applied = send(&client, &path, &body).await?;
+    let applied = client.post(&path, &body).await?;
     show(&args.plan, &applied, "changed")?;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn send(client: &Client, path: &str, body: &Value) -> anyhow::Result<Value> {
-    client.post(path, body).await
 }
 
 fn body_of(args: &PlanArgs) -> anyhow::Result<(String, Value)> {
@@ -184,23 +183,31 @@ fn n_changes(answer: &Value) -> usize {
     answer.get("changes").and_then(Value::as_array).map_or(0, Vec::len)
 }
 
-/// Asks on a terminal, naming the environments.
-fn is_confirmed(project: &str, planned: &Value) -> anyhow::Result<bool> {
+/// How many flags would be archived and segments deleted.
+fn n_removed(planned: &Value) -> usize {
+    let changes = planned.get("changes").and_then(Value::as_array).into_iter().flatten();
+    let op = |change: &&Value| change.get("op").and_then(Value::as_str).map(str::to_owned);
+    changes.filter(|change| !matches!(op(change).as_deref(), Some("create" | "update"))).count()
+}
+
+/// What would be done, naming the environments.
+fn reach(project: &str, planned: &Value) -> String {
     let changes = planned.get("changes").and_then(Value::as_array).into_iter().flatten();
     let mut envs: Vec<&str> =
         changes.filter_map(|change| change.get("environment").and_then(Value::as_str)).collect();
     envs.sort_unstable();
     envs.dedup();
     let place = if envs.is_empty() { String::new() } else { format!(" ({})", envs.join(", ")) };
-    print(&format!("Apply to the project {project}{place}? Type yes: "))?;
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("could not read the answer")?;
-    Ok(matches!(line.trim(), "yes" | "y"))
+    let removed = match n_removed(planned) {
+        0 => String::new(),
+        n => format!(", {n} of which take something away"),
+    };
+    format!("apply {} change(s){removed} to the project {project}{place}", n_changes(planned))
 }
 
 fn show(args: &PlanArgs, answer: &Value, verb: &str) -> anyhow::Result<()> {
     if !is_table(args.common.output) {
-        return print(&format!("{answer}\n"));
+        return print_value(args.common.output, answer);
     }
     let text = |value: &Value, name: &str| {
         value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()

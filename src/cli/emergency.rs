@@ -1,20 +1,23 @@
 //! `vexil kill` and `vexil restore`.
 
 use crate::cli::Common;
+use crate::cli::change::Wait;
+use crate::cli::change::unconfirmed;
 use crate::cli::client::Client;
+use crate::cli::confirm::confirm_on_terminal;
 use crate::cli::flag::flag_key;
 use crate::cli::output::print_rows;
 use crate::cli::target::Target;
+use crate::cli::target::keys_of;
 use crate::model::key::FlagKey;
 use anyhow::Context;
-use anyhow::bail;
 use clap::Args;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
-use std::io::BufRead;
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::io::Write;
 
@@ -59,12 +62,8 @@ struct How {
     /// Why; kept in the audit log
     #[arg(long)]
     comment: Option<String>,
-    /// Waits until every replica serves it, and fails if one has not said so in time
-    #[arg(long)]
-    wait: bool,
-    /// How long to wait for the replicas: 5s, 500ms, up to 30s
-    #[arg(long, requires = "wait", default_value = "5s")]
-    timeout: String,
+    #[command(flatten)]
+    wait: Wait,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -114,9 +113,8 @@ async fn emergency(
         query.push(if query.is_empty() { '?' } else { '&' });
         query.push_str(&part);
     };
-    if how.wait {
-        let timeout = utf8_percent_encode(&how.timeout, NON_ALPHANUMERIC);
-        add(format!("wait=applied&timeout={timeout}"));
+    if let Some(parameter) = how.wait.parameter() {
+        add(parameter);
     }
     if let Some(id) = kill {
         add(format!("kill={}", utf8_percent_encode(id, NON_ALPHANUMERIC)));
@@ -134,7 +132,8 @@ async fn emergency(
     // One flag is named on the line; a tag or an id may mean more than one thinks.
     let names_all = tags.is_empty() && kill.is_none();
     if !names_all && !yes && std::io::stdin().is_terminal() {
-        confirm(verb, tags, kill, how, &client).await?;
+        let what = reach(verb, tags, kill, how, &client).await?;
+        confirm_on_terminal(&what, yes)?;
     }
     let answer = client.post(&format!("{path}{query}"), &Value::Object(body)).await;
     let answer = answer.with_context(|| format!("could not {verb}"))?;
@@ -149,29 +148,29 @@ async fn emergency(
     unconfirmed(&answer)
 }
 
-/// Asks on the terminal whether the environment is the right one.
-async fn confirm(
+/// What would be done, with the environment and how many flags have the tags.
+async fn reach(
     verb: &str,
     tags: &[String],
     kill: Option<&str>,
     how: &How,
     client: &Client,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     let place = how.target.find(client).await?;
     let what = match kill {
         Some(id) => format!("what the kill {id} turned off"),
-        None => format!("all flags with the tag {}", tags.join(" or ")),
+        None => {
+            let mut keys = BTreeSet::new();
+            for tag in tags {
+                let filter = format!("tag:{tag}");
+                let filter = utf8_percent_encode(&filter, NON_ALPHANUMERIC);
+                let path = format!("{}/flags?fields=key&filter={filter}", place.path());
+                keys.extend(keys_of(&client.get(&path).await?));
+            }
+            format!("all {} flag(s) with the tag {}", keys.len(), tags.join(" or "))
+        }
     };
-    let (project, environment) = (place.project, place.environment);
-    let mut out = std::io::stderr();
-    let _ = write!(out, "{verb} {what} in {project}/{environment}? [y/N] ");
-    let _ = out.flush();
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("could not read the answer")?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => bail!("nothing was done"),
-    }
+    Ok(format!("{verb} {what} in {}/{}", place.project, place.environment))
 }
 
 /// A row for each flag of an answer, with what the answer says of all; those that were named stand in the order of their names.
@@ -198,13 +197,4 @@ fn rows(answer: &Value, named: &[FlagKey]) -> Vec<Value> {
     };
     rows.sort_by_key(place);
     rows
-}
-
-/// Fails if replicas have not confirmed; it is done all the same.
-fn unconfirmed(answer: &Value) -> anyhow::Result<()> {
-    let names = answer.get("unconfirmed").and_then(Value::as_array);
-    let Some(names) = names else { return Ok(()) };
-    let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
-    let names = names.join(", ");
-    bail!("it is done, but these replicas have not confirmed it: {names}")
 }

@@ -3,6 +3,7 @@
 //! Offline, everything happens in this process and nothing is sent anywhere.
 
 use crate::cli::Common;
+use crate::cli::cases;
 use crate::cli::flag::flag_key;
 use crate::cli::output::is_table;
 use crate::cli::output::print;
@@ -41,7 +42,7 @@ const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
     /// The flag
-    #[arg(required_unless_present = "batch")]
+    #[arg(required_unless_present_any = ["batch", "test"])]
     flag: Option<String>,
     /// The context as JSON, e.g. {"targetingKey":"user-1","plan":"gold"} or {"kind":"user","key":"user-1"}
     #[arg(long, default_value = "{}")]
@@ -52,6 +53,9 @@ pub(super) struct EvalArgs {
     /// Reads a {"flag":…,"context":…} from each line of this file, or of standard input (-), and writes a line for each
     #[arg(long, value_name = "FILE", requires = "ruleset", conflicts_with = "flag")]
     batch: Option<PathBuf>,
+    /// Evaluates the cases of this file of YAML or JSON, or of standard input (-), and fails if one is not as expected
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["flag", "context", "batch", "explain"])]
+    test: Option<PathBuf>,
     /// Tells step by step why
     #[arg(long)]
     explain: bool,
@@ -75,6 +79,10 @@ struct Answer<'a> {
 
 /// Evaluates one flag or many.
 pub(super) async fn run(args: EvalArgs) -> anyhow::Result<()> {
+    if let Some(test) = &args.test {
+        let ruleset = args.ruleset.as_deref().map(load).transpose()?;
+        return cases::run(test, ruleset.as_ref(), &args.target, &args.common).await;
+    }
     match (&args.ruleset, &args.batch, &args.flag) {
         (Some(ruleset), Some(batch), _) => {
             let ruleset = load(ruleset)?;
@@ -151,7 +159,7 @@ async fn online(flag: &str, args: &EvalArgs) -> anyhow::Result<()> {
     let query = args.target.query();
     if !args.explain {
         let path = format!("/ofrep/v1/evaluate/flags/{flag}{query}");
-        let answer = client.post(&path, &json!({"context": context})).await?;
+        let answer = client.ask(&path, &json!({"context": context})).await?;
         let columns = [
             ("FLAG", "/key"),
             ("VALUE", "/value"),
@@ -162,7 +170,7 @@ async fn online(flag: &str, args: &EvalArgs) -> anyhow::Result<()> {
     }
     let separator = if query.is_empty() { '?' } else { '&' };
     let path = format!("/api/v1/evaluate{query}{separator}explain=true");
-    let answer = client.post(&path, &json!({"contexts": [context], "flags": [flag]})).await?;
+    let answer = client.ask(&path, &json!({"contexts": [context], "flags": [flag]})).await?;
     let answer = answer.pointer("/results/0/0").context("the server explained nothing")?;
     print_rows(args.common.output, answer, COLUMNS)?;
     print_steps(args, answer)

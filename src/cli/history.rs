@@ -19,6 +19,6 @@ pub(super) struct AcceptArgs {
 pub(super) async fn accept(args: AcceptArgs) -> anyhow::Result<()> {
     let client = args.common.connection.client()?;
     let body = args.comment.map_or_else(|| json!({}), |comment| json!({"comment": comment}));
-    let answer = client.post("/api/v1/history/accept", &body).await?;
+    let answer = client.ask("/api/v1/history/accept", &body).await?;
     print_rows(args.common.output, &answer, &[("EPOCH", "/epoch"), ("LOST", "/lost")])
 }

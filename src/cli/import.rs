@@ -1,9 +1,11 @@
 //! `vexil import`: bringing over what another server has.
 
 use crate::cli::Common;
+use crate::cli::confirm::confirm_on_terminal;
 use crate::cli::output::is_table;
 use crate::cli::output::print;
 use crate::cli::output::print_rows;
+use crate::cli::output::print_value;
 use crate::cli::target::Target;
 use crate::http::IMPORT_BODY_BYTES_MAX;
 use anyhow::Context;
@@ -21,6 +23,9 @@ use std::path::PathBuf;
 #[derive(Debug, Subcommand)]
 pub(super) enum ImportCommand {
     /// Imports the flags and segments that LaunchDarkly serves to server-side SDKs
+    #[command(after_help = "Examples:
+  vexil import launchdarkly flags.json --dry-run
+  vexil import launchdarkly flags.json --replace --yes")]
     Launchdarkly(ImportArgs),
 }
 
@@ -35,6 +40,9 @@ pub(super) struct ImportArgs {
     /// Overwrites what is there and differs
     #[arg(long)]
     replace: bool,
+    /// Does not ask
+    #[arg(long, short = 'y')]
+    yes: bool,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -47,6 +55,12 @@ pub(super) async fn run(command: ImportCommand) -> anyhow::Result<()> {
     let file = read(&args.file)?;
     let client = args.common.connection.client()?;
     let place = args.target.find(&client).await?;
+    if !args.dry_run {
+        let what =
+            format!("import {} into {}/{}", args.file.display(), place.project, place.environment);
+        let how = if args.replace { ", overwriting what differs" } else { "" };
+        confirm_on_terminal(&format!("{what}{how}"), args.yes)?;
+    }
     let path = format!(
         "{}/import/launchdarkly?dryRun={}&replace={}",
         place.path(),
@@ -57,7 +71,7 @@ pub(super) async fn run(command: ImportCommand) -> anyhow::Result<()> {
     if is_table(args.common.output) {
         print_table(&args, &answer)?;
     } else {
-        print(&format!("{answer}\n"))?;
+        print_value(args.common.output, &answer)?;
     }
     let n_flags = n_keys(&answer, "flags", "refused");
     let n_segments = n_keys(&answer, "segments", "refused");

@@ -1,4 +1,4 @@
-//! Printing: a table for people, JSON for programs.
+//! Printing: a table for people, JSON or YAML for programs.
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -13,6 +13,8 @@ pub(super) enum OutputFormat {
     Table,
     /// For programs: the server's answer as it is.
     Json,
+    /// The same as YAML.
+    Yaml,
 }
 
 /// Writes text to standard output as it is.
@@ -26,6 +28,14 @@ pub(super) fn is_table(format: Option<OutputFormat>) -> bool {
     format.map_or_else(|| std::io::stdout().is_terminal(), |format| format == OutputFormat::Table)
 }
 
+/// Writes an answer to standard output as it is, as JSON unless YAML is asked for.
+pub(super) fn print_value(format: Option<OutputFormat>, value: &Value) -> anyhow::Result<()> {
+    match format {
+        Some(OutputFormat::Yaml) => print(&yaml_serde::to_string(value)?),
+        _ => print(&format!("{value}\n")),
+    }
+}
+
 /// Prints a list of objects, or one: a row each, with the given columns.
 ///
 /// A column is a heading and the JSON pointer of what stands under it.
@@ -35,7 +45,7 @@ pub(super) fn print_rows(
     columns: &[(&str, &str)],
 ) -> anyhow::Result<()> {
     if !is_table(format) {
-        return print(&format!("{answer}\n"));
+        return print_value(format, answer);
     }
     let rows = match answer.get("items").unwrap_or(answer) {
         Value::Array(items) => items.clone(),

@@ -15,6 +15,8 @@ use serde_json::json;
 #[derive(Debug, Subcommand)]
 pub(super) enum ScheduleCommand {
     /// Lists what is planned and what came of it
+    #[command(after_help = "Example:
+  vexil schedule list --flag checkout-v2 --state pending")]
     List {
         /// Only what changes this flag
         #[arg(long, value_parser = flag_key)]
@@ -28,8 +30,13 @@ pub(super) enum ScheduleCommand {
         common: Common,
     },
     /// Plans a change of a flag, or windows in which it is on
+    #[command(after_help = "Examples:
+  vexil schedule add checkout-v2 --on --at 2027-01-04T09:00 --time-zone Europe/Berlin
+  vexil schedule add checkout-v2 --days mon,fri --from 09:00 --to 17:00 --time-zone Europe/Berlin")]
     Add(AddArgs),
     /// Takes an entry back that is still to come
+    #[command(after_help = "Example:
+  vexil schedule cancel 01a207e1-41f0-7d2c-b7b1-0d1b6a5f9a7e")]
     Cancel {
         /// The entry's id, as `list` shows it
         id: uuid::Uuid,

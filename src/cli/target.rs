@@ -42,20 +42,14 @@ impl Target {
         if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
     }
 
+    /// The project that was named, if one was.
+    pub(super) fn project(&self) -> Option<&ProjectKey> {
+        self.project.as_ref()
+    }
+
     /// Finds the one project that is meant, among those that the token reaches.
     pub(super) async fn find_project(&self, client: &Client) -> anyhow::Result<String> {
-        if let Some(project) = &self.project {
-            return Ok(project.to_string());
-        }
-        let projects = keys(&client.get("/api/v1/projects").await?);
-        match projects.as_slice() {
-            [] => bail!("there is no project within the token's reach"),
-            [only] => Ok(only.clone()),
-            several => {
-                let names = several.join(", ");
-                bail!("several projects could be meant ({names}); name one with --project")
-            }
-        }
+        the_project(self.project.as_ref(), client).await
     }
 
     /// Finds the one environment that is meant, among those that the token reaches.
@@ -66,12 +60,12 @@ impl Target {
         }
         let projects = match &self.project {
             Some(project) => vec![project.to_string()],
-            None => keys(&client.get("/api/v1/projects").await?),
+            None => keys_of(&client.get("/api/v1/projects").await?),
         };
         let mut places = Vec::new();
         for project in projects {
             let path = format!("/api/v1/projects/{project}/environments");
-            for environment in keys(&client.get(&path).await?) {
+            for environment in keys_of(&client.get(&path).await?) {
                 if self.environment.as_ref().is_none_or(|wanted| wanted.as_str() == environment) {
                     places.push(Place { project: project.clone(), environment });
                 }
@@ -92,16 +86,36 @@ impl Target {
     }
 }
 
-fn keys(list: &Value) -> Vec<String> {
+/// The project that was named, or the one that the token reaches.
+pub(super) async fn the_project(
+    named: Option<&ProjectKey>,
+    client: &Client,
+) -> anyhow::Result<String> {
+    if let Some(project) = named {
+        return Ok(project.to_string());
+    }
+    let projects = keys_of(&client.get("/api/v1/projects").await?);
+    match projects.as_slice() {
+        [] => bail!("there is no project within the token's reach"),
+        [only] => Ok(only.clone()),
+        several => {
+            let names = several.join(", ");
+            bail!("several projects could be meant ({names}); name one with --project")
+        }
+    }
+}
+
+/// The keys of the items of a list.
+pub(super) fn keys_of(list: &Value) -> Vec<String> {
     let items = list.get("items").and_then(Value::as_array).into_iter().flatten();
     items.filter_map(|item| item.get("key")?.as_str().map(str::to_owned)).collect()
 }
 
 /// Keys go into paths, so they are checked before anything is sent.
-fn project_key(text: &str) -> Result<ProjectKey, String> {
+pub(super) fn project_key(text: &str) -> Result<ProjectKey, String> {
     ProjectKey::parse(text).ok_or_else(|| KEY_RULE.to_owned())
 }
 
-fn env_key(text: &str) -> Result<EnvKey, String> {
+pub(super) fn env_key(text: &str) -> Result<EnvKey, String> {
     EnvKey::parse(text).ok_or_else(|| KEY_RULE.to_owned())
 }

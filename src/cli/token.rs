@@ -1,6 +1,7 @@
 //! `vexil token`.
 
 use crate::cli::Common;
+use crate::cli::client::Client;
 use crate::cli::output::print;
 use crate::cli::output::print_rows;
 use crate::cli::target::Target;
@@ -11,6 +12,10 @@ use serde_json::json;
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Makes a token; it is shown only now
+    #[command(after_help = "Examples:
+  vexil token create backend
+  vexil token create 'on call' --kind admin --role editor
+  vexil token create pipeline --wide --role editor --project demo")]
     Create {
         /// For people
         name: String,
@@ -26,34 +31,53 @@ pub(super) enum TokenCommand {
         /// When it stops working, e.g. 2027-01-31T12:00:00Z
         #[arg(long)]
         expires_at: Option<String>,
+        /// Of the project that --project names, or without it of the installation, and not of one environment
+        #[arg(long)]
+        wide: bool,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         common: Common,
     },
     /// Lists tokens
+    #[command(after_help = "Examples:
+  vexil token list
+  vexil token list --wide")]
     List {
+        /// Of the project that --project names, or without it of the installation, and not of one environment
+        #[arg(long)]
+        wide: bool,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         common: Common,
     },
     /// Gives a token another secret; it is shown only now, and the one before works on for a while
+    #[command(after_help = "Example:
+  vexil token rotate 01a207e1-41f0-7d2c-b7b1-0d1b6a5f9a7e --overlap-secs 3600")]
     Rotate {
         /// The token's id, as `list` shows it
         id: uuid::Uuid,
         /// For how many seconds the secret before works on: 7 days, if it is left out
         #[arg(long)]
         overlap_secs: Option<u64>,
+        /// Of the project that --project names, or without it of the installation, and not of one environment
+        #[arg(long)]
+        wide: bool,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         common: Common,
     },
     /// Revokes a token; its streams end
+    #[command(after_help = "Example:
+  vexil token revoke 01a207e1-41f0-7d2c-b7b1-0d1b6a5f9a7e")]
     Revoke {
         /// The token's id, as `list` shows it
         id: uuid::Uuid,
+        /// Of the project that --project names, or without it of the installation, and not of one environment
+        #[arg(long)]
+        wide: bool,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
@@ -64,10 +88,17 @@ pub(super) enum TokenCommand {
 /// Does something with tokens.
 pub(super) async fn run(command: TokenCommand) -> anyhow::Result<()> {
     match command {
-        TokenCommand::Create { name, kind, role, holder, expires_at, target, common } => {
+        TokenCommand::Create { name, kind, role, holder, expires_at, wide, target, common } => {
             let client = common.connection.client()?;
-            let path = format!("{}/tokens", target.find(&client).await?.path());
+            let path = tokens(wide, &target, &client).await?;
             let mut body = json!({"name": name, "kind": kind});
+            if wide {
+                // Only tokens for administration are wider than one environment.
+                body = json!({"name": name});
+                if let (Some(project), Some(fields)) = (target.project(), body.as_object_mut()) {
+                    fields.insert("project".to_owned(), json!(project));
+                }
+            }
             if let Some(fields) = body.as_object_mut() {
                 let given = [("role", role), ("holder", holder), ("expiresAt", expires_at)];
                 for (name, text) in given {
@@ -78,9 +109,9 @@ pub(super) async fn run(command: TokenCommand) -> anyhow::Result<()> {
             let columns = [("TOKEN", "/token"), ("KIND", "/kind"), ("ID", "/id")];
             print_rows(common.output, &answer, &columns)
         }
-        TokenCommand::List { target, common } => {
+        TokenCommand::List { wide, target, common } => {
             let client = common.connection.client()?;
-            let path = format!("{}/tokens", target.find(&client).await?.path());
+            let path = tokens(wide, &target, &client).await?;
             let columns = [
                 ("ID", "/id"),
                 ("NAME", "/name"),
@@ -93,19 +124,27 @@ pub(super) async fn run(command: TokenCommand) -> anyhow::Result<()> {
             ];
             print_rows(common.output, &client.get(&path).await?, &columns)
         }
-        TokenCommand::Rotate { id, overlap_secs, target, common } => {
+        TokenCommand::Rotate { id, overlap_secs, wide, target, common } => {
             let client = common.connection.client()?;
-            let path = format!("{}/tokens/{id}/rotate", target.find(&client).await?.path());
+            let path = format!("{}/{id}/rotate", tokens(wide, &target, &client).await?);
             let body = overlap_secs.map_or_else(|| json!({}), |secs| json!({"overlapSecs": secs}));
             let columns =
                 [("TOKEN", "/token"), ("ID", "/id"), ("OLD UNTIL", "/previous/expiresAt")];
             print_rows(common.output, &client.post(&path, &body).await?, &columns)
         }
-        TokenCommand::Revoke { id, target, common } => {
+        TokenCommand::Revoke { id, wide, target, common } => {
             let client = common.connection.client()?;
-            let path = format!("{}/tokens/{id}", target.find(&client).await?.path());
+            let path = format!("{}/{id}", tokens(wide, &target, &client).await?);
             client.delete(&path).await?;
             print(&format!("revoked {id}\n"))
         }
     }
+}
+
+/// The path of the tokens of an environment, or of those that are wider.
+async fn tokens(is_wide: bool, target: &Target, client: &Client) -> anyhow::Result<String> {
+    if is_wide {
+        return Ok("/api/v1/tokens".to_owned());
+    }
+    Ok(format!("{}/tokens", target.find(client).await?.path()))
 }

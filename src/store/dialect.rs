@@ -46,7 +46,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a writer waits for the one before it.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The name of the SQLite file in the data directory.
-const SQLITE_FILE: &str = "vexil.db";
+pub(super) const SQLITE_FILE: &str = "vexil.db";
 
 impl Store {
     /// Prepares to use a PostgreSQL database, without connecting yet.

@@ -13,6 +13,8 @@ use crate::store::sql;
 use sha2::Digest;
 use sha2::Sha256;
 use sqlx::AssertSqlSafe;
+use sqlx::Postgres;
+use sqlx::Transaction;
 
 /// One step of the schema, the same on both databases.
 #[derive(Debug, Clone, Copy)]
@@ -74,48 +76,29 @@ impl Store {
             Self::Sqlite { .. } => self.begin_writing().await?,
         };
         if let Tx::Postgres(tx) = &mut tx {
-            let (version,) = sql!(POSTGRES_VERSION => (i32,)).fetch_one(&mut **tx).await?;
-            if version < POSTGRES_VERSION_MIN {
-                let detail = "PostgreSQL 14 or newer is needed".to_owned();
-                return Err(StoreError::Schema(detail));
-            }
+            check_postgres(tx).await?;
             sqlx::raw_sql(POSTGRES_LOCK).execute(&mut **tx).await?;
         }
         on_tx!(&mut tx, c => sqlx::raw_sql(CREATE_TABLE).execute(c).await.map(|_| ()))?;
         let applied: Vec<(i64, String)> = on_tx!(&mut tx, c => {
             sql!(APPLIED => (i64, String)).fetch_all(c).await
         })?;
-        let mut done = Vec::new();
-        for migration in MIGRATIONS {
-            let text = match &tx {
-                Tx::Postgres(_) => migration.postgres,
-                Tx::Sqlite(_) => migration.sqlite,
-            };
-            let checksum = hex::encode(Sha256::digest(text));
-            match applied.iter().find(|(number, _)| *number == migration.number) {
-                Some((_, recorded)) if *recorded == checksum => {}
-                Some(_) => return Err(changed(migration)),
-                None => {
-                    on_tx!(&mut tx, c => {
-                        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *c).await?;
-                        sql!(RECORD)
-                            .bind(migration.number)
-                            .bind(migration.name)
-                            .bind(&checksum)
-                            .execute(&mut *c)
-                            .await
-                            .map(|_| ())
-                    })?;
-                    done.push(*migration);
-                }
-            }
+        let done = missing(matches!(tx, Tx::Postgres(_)), &applied)?;
+        for migration in &done {
+            let text = migration.text(matches!(tx, Tx::Postgres(_)));
+            on_tx!(&mut tx, c => {
+                sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *c).await?;
+                sql!(RECORD)
+                    .bind(migration.number)
+                    .bind(migration.name)
+                    .bind(checksum(text))
+                    .execute(&mut *c)
+                    .await
+                    .map(|_| ())
+            })?;
         }
         if done.iter().any(|migration| migration.number == ACCOUNTABILITY) {
             tx.chain_audit().await?;
-        }
-        if applied.len() + done.len() > MIGRATIONS.len() {
-            let detail = "the database was written by a newer version of vexil; upgrade this one";
-            return Err(StoreError::Schema(detail.to_owned()));
         }
         if let Tx::Postgres(tx) = &mut tx {
             history::begin(tx).await?;
@@ -123,6 +106,48 @@ impl Store {
         tx.commit().await?;
         Ok(done)
     }
+}
+
+impl Migration {
+    fn text(&self, is_postgres: bool) -> &'static str {
+        if is_postgres { self.postgres } else { self.sqlite }
+    }
+}
+
+fn checksum(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
+}
+
+/// Fails if PostgreSQL is too old.
+pub(super) async fn check_postgres(
+    tx: &mut Transaction<'static, Postgres>,
+) -> Result<(), StoreError> {
+    let (version,) = sql!(POSTGRES_VERSION => (i32,)).fetch_one(&mut **tx).await?;
+    if version < POSTGRES_VERSION_MIN {
+        return Err(StoreError::Schema("PostgreSQL 14 or newer is needed".to_owned()));
+    }
+    Ok(())
+}
+
+/// The migrations that are not among those that were applied.
+pub(super) fn missing(
+    is_postgres: bool,
+    applied: &[(i64, String)],
+) -> Result<Vec<Migration>, StoreError> {
+    let mut missing = Vec::new();
+    for migration in MIGRATIONS {
+        let checksum = checksum(migration.text(is_postgres));
+        match applied.iter().find(|(number, _)| *number == migration.number) {
+            Some((_, recorded)) if *recorded == checksum => {}
+            Some(_) => return Err(changed(migration)),
+            None => missing.push(*migration),
+        }
+    }
+    if applied.len() + missing.len() > MIGRATIONS.len() {
+        let detail = "the database was written by a newer version of vexil; upgrade this one";
+        return Err(StoreError::Schema(detail.to_owned()));
+    }
+    Ok(missing)
 }
 
 fn changed(migration: &Migration) -> StoreError {

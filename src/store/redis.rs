@@ -93,6 +93,16 @@ impl Redis {
         self.ask(PUBLISH_TIMEOUT, async |c| command.query_async(c).await).await
     }
 
+    /// Asks whether it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if Redis does not answer in time.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let command = redis::cmd("PING");
+        self.ask(ANSWER_TIMEOUT, async |c| command.query_async::<String>(c).await).await.map(drop)
+    }
+
     /// Asks, but waits no longer than `timeout`.
     pub(super) async fn ask<T>(
         &self,

@@ -26,6 +26,7 @@ mod authorization;
 mod bad_requests;
 mod cache;
 mod changes;
+mod cli;
 mod client_side;
 mod code;
 mod command_line;

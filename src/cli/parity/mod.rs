@@ -210,7 +210,7 @@ async fn compare_batch(
         let (asked, others): (Vec<&CompiledFlag>, Vec<_>) =
             group.flags.iter().partition(|flag| is_key(flag.key.as_str()));
         let keys: Vec<&str> = asked.iter().map(|flag| flag.key.as_str()).collect();
-        let answer = client.post(&path, &json!({"contexts": contexts, "flags": keys})).await?;
+        let answer = client.ask(&path, &json!({"contexts": contexts, "flags": keys})).await?;
         report.version(answer.get("version").and_then(Value::as_i64));
         for (i, subject) in batch.iter().enumerate() {
             let row = answer.pointer(&format!("/results/{i}")).and_then(Value::as_array);

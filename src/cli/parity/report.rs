@@ -4,6 +4,7 @@ use crate::cli::output::OutputFormat;
 use crate::cli::output::is_table;
 use crate::cli::output::print;
 use crate::cli::output::print_rows;
+use crate::cli::output::print_value;
 use crate::eval::ReasonBody;
 use anyhow::Context as _;
 use serde::Serialize;
@@ -176,7 +177,7 @@ impl Report {
             "mismatches": self.mismatches,
         });
         if !is_table(format) {
-            return print(&format!("{answer}\n"));
+            return print_value(format, &answer);
         }
         if let Some(mismatches) = answer.get("mismatches").filter(|_| !self.mismatches.is_empty()) {
             print_rows(format, mismatches, &self.columns())?;

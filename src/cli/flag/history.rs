@@ -1,17 +1,22 @@
 //! `vexil flag history` and `vexil flag revert`.
 
+use super::CHANGE_COLUMNS;
+use super::flag_key;
 use crate::cli::Common;
-use crate::cli::flag::flag_key;
+use crate::cli::change::ChangeArgs;
+use crate::cli::change::insert_some;
+use crate::cli::change::print_change;
+use crate::cli::client::Conditions;
 use crate::cli::output::print_rows;
 use crate::cli::target::Target;
 use crate::model::key::FlagKey;
 use clap::Args;
-use serde_json::Value;
+use reqwest::Method;
 use serde_json::json;
 
 /// The flag whose versions are listed.
 #[derive(Debug, Args)]
-pub(super) struct HistoryArgs {
+pub(in crate::cli) struct HistoryArgs {
     /// The flag
     #[arg(value_parser = flag_key)]
     flag: FlagKey,
@@ -26,18 +31,17 @@ pub(super) struct HistoryArgs {
 
 /// The version that a flag goes back to, and why.
 #[derive(Debug, Args)]
-pub(super) struct RevertArgs {
+pub(in crate::cli) struct RevertArgs {
     /// The flag
     #[arg(value_parser = flag_key)]
     flag: FlagKey,
     /// The version, as `history` shows it
     version: u64,
-    /// Why; kept in the audit log
-    #[arg(long)]
-    comment: Option<String>,
-    /// Only says what would happen
-    #[arg(long)]
-    dry_run: bool,
+    /// Does nothing unless the flag is at this version
+    #[arg(long, value_name = "VERSION")]
+    if_match: Option<u64>,
+    #[command(flatten)]
+    change: ChangeArgs,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -45,7 +49,7 @@ pub(super) struct RevertArgs {
 }
 
 /// Lists the versions of a flag.
-pub(super) async fn history(args: HistoryArgs) -> anyhow::Result<()> {
+pub(in crate::cli) async fn history(args: HistoryArgs) -> anyhow::Result<()> {
     let client = args.common.connection.client()?;
     let path = args.target.find(&client).await?.path();
     let path = format!("{path}/flags/{}/history?limit={}", args.flag, args.limit);
@@ -63,16 +67,12 @@ pub(super) async fn history(args: HistoryArgs) -> anyhow::Result<()> {
 pub(super) async fn revert(args: RevertArgs) -> anyhow::Result<()> {
     let client = args.common.connection.client()?;
     let path = args.target.find(&client).await?.path();
-    let path = format!("{path}/flags/{}/revert?dryRun={}", args.flag, args.dry_run);
+    let path = format!("{path}/flags/{}/revert{}", args.flag, args.change.query());
     let mut body = json!({"version": args.version});
-    if let (Some(comment), Some(fields)) = (args.comment, body.as_object_mut()) {
-        fields.insert("comment".to_owned(), Value::String(comment));
+    if let Some(fields) = body.as_object_mut() {
+        insert_some(fields, "comment", args.change.comment.as_deref());
     }
-    let columns = [
-        ("FLAG", "/flag/key"),
-        ("ON", "/flag/on"),
-        ("VERSION", "/version"),
-        ("CHANGES", "/changes"),
-    ];
-    print_rows(args.common.output, &client.post(&path, &body).await?, &columns)
+    let conditions = Conditions { comment: None, if_match: args.if_match };
+    let answer = client.send(Method::POST, &path, Some(&body), &conditions).await?;
+    print_change(args.common.output, &answer, CHANGE_COLUMNS)
 }
