@@ -1,4 +1,4 @@
-// SDKs in a real browser: `browser.mjs classic|js-client|data-system|react-classic|react|ofrep-web|ofrep-react`.
+// SDKs in a real browser: `browser.mjs classic|js-client|data-system|ofrep-web`.
 //
 // The page comes from another origin than the server's, so everything is cross-origin. What every program does and how it is
 // run is in ../README.md; a page of `pages` puts its SDK into these words: `start`, `identify`, `detail`
@@ -18,8 +18,7 @@ const { chromium } = require('playwright-core');
 const IDENTIFIED_MAX = 25;
 
 const sdk = process.argv[2];
-// These report nothing.
-const isOfrep = sdk.startsWith('ofrep');
+const isOfrep = sdk === 'ofrep-web';
 const user = { kind: 'user', key: 'live-user', targetingKey: 'live-user', plan: 'gold' };
 
 /** A server of pages at an origin of its own. */
