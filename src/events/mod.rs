@@ -14,6 +14,7 @@ mod read;
 mod unit;
 
 pub use read::Counter;
+pub use read::Counting;
 pub use read::ReadError;
 pub use read::Report;
 
@@ -85,8 +86,8 @@ impl Events {
     /// # Errors
     ///
     /// It is not a JSON array.
-    pub fn read(&self, body: &[u8]) -> Result<Report, ReadError> {
-        let report = read::read(body, self.clock.now())?;
+    pub fn read(&self, body: &[u8], counting: Counting) -> Result<Report, ReadError> {
+        let report = read::read(body, counting, self.clock.now())?;
         self.metrics.events.invalid.inc_by(report.n_invalid);
         Ok(report)
     }

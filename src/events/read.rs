@@ -33,9 +33,21 @@ const NAME_CHARS_MAX: usize = 256;
 const BACK_MAX: SignedDuration = SignedDuration::from_hours(24);
 /// Evaluations in one counter; more cannot have happened between two flushes.
 const COUNT_MAX: u64 = 1_000_000_000;
+/// The word for the event of one evaluation.
+const FEATURE: &str = "feature";
 /// The words of SDKs for why a variation was served.
 const REASONS: &[&str] =
     &["OFF", "FALLTHROUGH", "TARGET_MATCH", "RULE_MATCH", "PREREQUISITE_FAILED", "ERROR"];
+
+/// How an SDK tells how often it has evaluated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Counting {
+    /// In summaries.
+    #[default]
+    InSummaries,
+    /// By one event for each evaluation, as PHP's, which keeps nothing between two requests.
+    OneByOne,
+}
 
 /// What the events say.
 #[derive(Debug, Default)]
@@ -85,6 +97,8 @@ struct RawEvent {
     reason: Option<RawReason>,
     metric_value: Option<f64>,
     sampling_ratio: Option<f64>,
+    track_events: Option<bool>,
+    exclude_from_summaries: Option<bool>,
     evaluation: Option<RawEvaluation>,
     end_date: Option<f64>,
     features: Option<BTreeMap<String, RawFeature>>,
@@ -124,8 +138,8 @@ struct RawCounter {
 /// # Errors
 ///
 /// It is not a JSON array.
-pub(super) fn read(body: &[u8], now: Timestamp) -> Result<Report, ReadError> {
-    struct Array(Timestamp);
+pub(super) fn read(body: &[u8], counting: Counting, now: Timestamp) -> Result<Report, ReadError> {
+    struct Array(Counting, Timestamp);
     impl<'de> Visitor<'de> for Array {
         type Value = Report;
 
@@ -138,7 +152,10 @@ pub(super) fn read(body: &[u8], now: Timestamp) -> Result<Report, ReadError> {
             // One after another, so that a list of a million nothings takes no memory.
             while let Some(text) = seq.next_element::<&RawValue>()? {
                 match serde_json::from_str::<RawEvent>(text.get()) {
-                    Ok(event) => report.add(event, self.0),
+                    Ok(event) if self.0 == Counting::OneByOne && event.kind == FEATURE => {
+                        report.count_one(event, self.1);
+                    }
+                    Ok(event) => report.add(event, self.1),
                     Err(_) => report.n_invalid += 1,
                 }
             }
@@ -146,7 +163,7 @@ pub(super) fn read(body: &[u8], now: Timestamp) -> Result<Report, ReadError> {
         }
     }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let report = deserializer.deserialize_seq(Array(now)).map_err(ReadError)?;
+    let report = deserializer.deserialize_seq(Array(counting, now)).map_err(ReadError)?;
     deserializer.end().map_err(ReadError)?;
     Ok(report)
 }
@@ -164,6 +181,27 @@ impl Report {
         match event {
             Some(event) if self.events.len() < ITEMS_MAX => self.events.push(event),
             _ => self.n_invalid += 1,
+        }
+    }
+
+    /// Counts an evaluation; it is kept as an event of its own only if that is asked for.
+    fn count_one(&mut self, raw: RawEvent, now: Timestamp) {
+        let flag = raw.key.0.clone().filter(|key| is_name(key));
+        if raw.exclude_from_summaries != Some(true) {
+            match flag {
+                Some(flag) if self.counters.len() < ITEMS_MAX => self.counters.push(Counter {
+                    flag,
+                    variation: index(raw.variation),
+                    version: whole(raw.version),
+                    n: 1,
+                }),
+                _ => self.n_invalid += 1,
+            }
+            let at = believed(raw.creation_date, now);
+            self.ended_at = Some(self.ended_at.map_or(at, |other| other.max(at)));
+        }
+        if raw.track_events == Some(true) {
+            self.add(raw, now);
         }
     }
 

@@ -18,11 +18,9 @@ use axum::response::Response;
 /// `REPORT` must be named: a star does not stand for it everywhere.
 const METHODS: HeaderValue = HeaderValue::from_static("GET,POST,REPORT,OPTIONS");
 /// `Authorization` must be named: a star never stands for it.
-const HEADERS: HeaderValue = HeaderValue::from_static(
-    "Accept-Encoding,Authorization,Cache-Control,Content-Encoding,Content-Length,Content-Type,If-None-Match,X-API-Key,\
+const HEADERS: &str = "Accept-Encoding,Authorization,Cache-Control,Content-Encoding,Content-Length,Content-Type,If-None-Match,X-API-Key,\
      X-LaunchDarkly-Event-Schema,X-LaunchDarkly-Payload-ID,X-LaunchDarkly-Tags,X-LaunchDarkly-User-Agent,\
-     X-LaunchDarkly-Wrapper,Vexil-Min-Version",
-);
+     X-LaunchDarkly-Wrapper,Vexil-Min-Version";
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Date,ETag,Retry-After,Vexil-Stale,Vexil-Version,x-ld-fd-fallback,x-ld-fd-fallback-ttl",
 );
@@ -33,7 +31,7 @@ const MAX_AGE_SECS: HeaderValue = HeaderValue::from_static("7200");
 pub(super) async fn allow_pages(request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match *request.method() {
-        Method::OPTIONS => preflight(),
+        Method::OPTIONS => preflight(request.headers()),
         _ => next.run(request).await,
     };
     open_to(origin, response.headers_mut());
@@ -47,10 +45,19 @@ fn open_to(origin: Option<HeaderValue>, headers: &mut HeaderMap) {
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
-fn preflight() -> Response {
+/// The headers that a page may send: those that are known, and whatever else it asks for, because no header gives it more than
+/// the token that it has. A page that traces its requests adds headers of its own to what an SDK sends.
+pub(crate) fn allowed_headers(known: &'static str, asked: &HeaderMap) -> HeaderValue {
+    let wanted = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+    let wanted = wanted.and_then(|wanted| wanted.to_str().ok()).filter(|wanted| !wanted.is_empty());
+    let all = wanted.and_then(|wanted| HeaderValue::try_from(format!("{known},{wanted}")).ok());
+    all.unwrap_or(HeaderValue::from_static(known))
+}
+
+fn preflight(asked: &HeaderMap) -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(HEADERS, asked)),
         (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECS),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()

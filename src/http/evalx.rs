@@ -83,7 +83,9 @@ const ROUTES: &[(&str, Side, Answer)] = &[
     ("/meval", Side::Mobile, Answer::Stream),
     ("/mping", Side::Mobile, Answer::Pings),
     ("/sdk/evalx/contexts/{context}", Side::Server, Answer::Values),
+    ("/sdk/evalx/users/{context}", Side::Server, Answer::Values),
     ("/sdk/evalx/context", Side::Server, Answer::Values),
+    ("/sdk/evalx/user", Side::Server, Answer::Values),
     ("/sdk/poll/eval/{context}", Side::Any, Answer::Transfer),
     ("/sdk/poll/eval", Side::Any, Answer::Transfer),
     ("/sdk/stream/eval/{context}", Side::Any, Answer::Transfers),
@@ -97,7 +99,8 @@ pub(super) fn routes() -> Router<DataState> {
         let handler = move |State(state): State<DataState>, request: Request| async move {
             respond(&state, side, answer, request).await
         };
-        routes = routes.route(path, any(handler));
+        // In base64's first alphabet a context may have slashes.
+        routes = routes.route(&path.replace("{context}", "{*context}"), any(handler));
     }
     routes.route_layer(from_fn(allow_pages))
 }

@@ -7,6 +7,8 @@ use crate::harness::Events;
 use crate::harness::Server;
 use crate::harness::eventually;
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::URL_SAFE;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Hmac;
 use hmac::KeyInit;
@@ -131,6 +133,48 @@ async fn a_preflight_needs_no_credential() {
     }
     let goals = plain(&browser, Method::GET, &format!("/sdk/goals/{}", browser.token)).await;
     assert_eq!(goals.expect(200), json!([]));
+}
+
+#[tokio::test]
+async fn contexts_in_paths_are_read_in_every_form_of_base64() {
+    let (_server, browser) = with_browser().await;
+    // `?>` and `~` make slashes and pluses of the first alphabet.
+    let context = r#"{"kind":"user","key":"a?>??>~~~>ü"}"#;
+    let plain_form = STANDARD.encode(context);
+    assert!(plain_form.contains('/'), "{plain_form}");
+    for encoded in [
+        plain_form.clone(),
+        plain_form.trim_end_matches('=').to_owned(),
+        plain_form.replace('/', "%2F").replace('+', "%2B").replace('=', "%3D"),
+        URL_SAFE.encode(context),
+        URL_SAFE_NO_PAD.encode(context),
+    ] {
+        let path =
+            format!("/sdk/evalx/{}/contexts/{encoded}?what=ever&withReasons=1", browser.token);
+        plain(&browser, Method::GET, &path).await.expect(200);
+        let path = format!("/sdk/evalx/{}/users/{encoded}", browser.token);
+        plain(&browser, Method::GET, &path).await.expect(200);
+        let path = format!("/sdk/poll/eval/{encoded}?auth={}", browser.token);
+        plain(&browser, Method::GET, &path).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_page_may_send_headers_of_its_own() {
+    let (_server, browser) = with_browser().await;
+    for path in ["/sdk/evalx/any/contexts/x", "/events/bulk/any", "/ofrep/v1/evaluate/flags"] {
+        let request = browser.http.request(Method::OPTIONS, format!("{}{path}", browser.url));
+        let request = request.header("Origin", "https://shop.example");
+        let request = request.header("Access-Control-Request-Headers", "traceparent,x-mine");
+        let answer = browser.send(request).await;
+        let allowed = answer.header("access-control-allow-headers").to_lowercase();
+        for header in ["traceparent", "x-mine", "authorization", "content-type"] {
+            assert!(allowed.split(',').any(|one| one == header), "{path}: {allowed}");
+        }
+    }
+    let preflight = plain(&browser, Method::OPTIONS, "/ofrep/v1/evaluate/flags").await;
+    // In secure mode, OFREP's clients send the signature in it.
+    assert!(preflight.header("access-control-allow-headers").contains("vexil-context-hash"));
 }
 
 #[tokio::test]

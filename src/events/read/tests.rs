@@ -9,7 +9,7 @@ fn now() -> Timestamp {
 }
 
 fn report(body: &Value) -> Report {
-    read(body.to_string().as_bytes(), now()).unwrap()
+    read(body.to_string().as_bytes(), Counting::InSummaries, now()).unwrap()
 }
 
 /// The units of a single event.
@@ -130,10 +130,10 @@ fn what_makes_no_sense_spoils_nothing_else() {
         {"kind": "custom", "key": "good", "contextKeys": {"user": "u"}},
     ]));
     assert_eq!((report.events.len(), report.n_invalid), (1, 8));
-    assert!(read(b"{\"kind\":\"custom\"}", now()).is_err());
-    assert!(read(b"[] []", now()).is_err());
-    assert!(read(b"[{", now()).is_err());
-    assert!(read(b"", now()).is_err());
+    assert!(read(b"{\"kind\":\"custom\"}", Counting::InSummaries, now()).is_err());
+    assert!(read(b"[] []", Counting::InSummaries, now()).is_err());
+    assert!(read(b"[{", Counting::InSummaries, now()).is_err());
+    assert!(read(b"", Counting::InSummaries, now()).is_err());
 }
 
 #[test]
@@ -148,4 +148,23 @@ fn clocks_of_clients_are_believed_within_a_day() {
     for (wrong, expected) in [(at + day, at), (at - 3 * day, at), (i64::MAX, at)] {
         assert_eq!(told(wrong).as_millisecond(), expected, "{wrong}");
     }
+}
+
+#[test]
+fn evaluations_that_are_told_one_by_one_are_counted() {
+    let at = now().as_millisecond();
+    let body = json!([
+        {"kind": "feature", "creationDate": at, "key": "f", "variation": 1, "version": 5, "userKey": "u"},
+        {"kind": "feature", "creationDate": at, "key": "f", "variation": 0, "version": 5, "userKey": "u", "trackEvents": true},
+        {"kind": "feature", "creationDate": at, "key": "f", "variation": 0, "userKey": "u", "excludeFromSummaries": true},
+        {"kind": "feature", "creationDate": at, "userKey": "u"},
+        {"kind": "custom", "creationDate": at, "key": "bought", "userKey": "u"},
+    ]);
+    let report = read(body.to_string().as_bytes(), Counting::OneByOne, now()).unwrap();
+    let counted: Vec<_> = report.counters.iter().map(|c| (&*c.flag, c.variation, c.n)).collect();
+    assert_eq!(counted, [("f", Some(1), 1), ("f", Some(0), 1)]);
+    let kept: Vec<_> = report.events.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!((kept, report.n_invalid), (vec!["feature", "custom"], 1));
+    let usual = read(body.to_string().as_bytes(), Counting::InSummaries, now()).unwrap();
+    assert!(usual.counters.is_empty());
 }

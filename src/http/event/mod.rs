@@ -8,6 +8,7 @@
 
 mod body;
 
+use crate::events::Counting;
 use crate::events::Reported;
 use crate::http::DataState;
 use crate::http::error::ApiError;
@@ -42,6 +43,8 @@ use std::sync::Arc;
 
 /// The header with the id of a payload, which stays when the payload is sent again.
 const PAYLOAD_ID: &str = "x-launchdarkly-payload-id";
+/// The header of an SDK that sends an event for each evaluation instead of summaries; PHP's does.
+const UNSUMMARIZED: &str = "x-launchdarkly-unsummarized";
 /// Characters of the text that is kept of a payload's id.
 const PAYLOAD_ID_CHARS: usize = 32;
 /// What a page gets for events that it packs into the address of an image: one transparent dot.
@@ -223,9 +226,13 @@ fn report(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<(), ApiError> {
+    let counting = match headers.contains_key(UNSUMMARIZED) {
+        true => Counting::OneByOne,
+        false => Counting::InSummaries,
+    };
     let report = state
         .events
-        .read(body)
+        .read(body, counting)
         .map_err(|error| ApiError::bad_request("json_syntax", error.to_string()))?;
     let ruleset = environment.ruleset();
     let mut reported =

@@ -4,6 +4,7 @@
 // HOT: memory only; no lock, no log.
 
 use crate::http::DataState;
+use crate::http::cors::allowed_headers;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
@@ -18,6 +19,7 @@ use crate::http::position::parse_position;
 use crate::model::change::Position;
 use axum::extract::Query;
 use axum::extract::Request;
+use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::Method;
 use axum::http::StatusCode;
@@ -100,7 +102,7 @@ async fn dispatch(
     data.limits.admit(at)?;
     match *request.method() {
         Method::POST => {}
-        Method::OPTIONS => return Ok(preflight()),
+        Method::OPTIONS => return Ok(preflight(request.headers())),
         _ => {
             return Ok(([(header::ALLOW, METHODS)], ApiError::method_not_allowed()).into_response());
         }
@@ -133,15 +135,15 @@ fn read_query(uri: &Uri) -> Result<(EnvironmentQuery, Option<Position>), ApiErro
 }
 
 /// The answer to a browser that asks what a page may send.
-fn preflight() -> Response {
+fn preflight(asked: &HeaderMap) -> Response {
     /// Seconds for which a browser may remember it.
     const MAX_AGE_SECS: HeaderValue = HeaderValue::from_static("7200");
     const ALLOWED: HeaderValue = HeaderValue::from_static("POST,GET,OPTIONS");
-    const HEADERS: HeaderValue =
-        HeaderValue::from_static("content-type,authorization,if-none-match,x-api-key");
+    const HEADERS: &str =
+        "content-type,authorization,if-none-match,x-api-key,vexil-context-hash,vexil-min-version";
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers(HEADERS, asked)),
         (header::ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECS),
         (header::ALLOW, METHODS),
     ];

@@ -79,6 +79,29 @@ async fn each_kind_of_sdk_reports_on_its_own_routes() {
 }
 
 #[tokio::test]
+async fn evaluations_that_php_reports_one_by_one_are_counted() {
+    let server = Server::start(Backend::Sqlite).await;
+    let backend = server.with_environment().await;
+    server.flag("f").await;
+    let of = |variation: u8| {
+        json!({"kind": "feature", "creationDate": 1, "key": "f", "variation": variation, "value": true,
+            "default": false, "version": 1, "context": {"kind": "user", "key": "u"}})
+    };
+    let events = json!([of(0), of(1), of(0)]).to_string();
+    let headers = [
+        ("Accept", "application/json"),
+        ("Content-Type", "application/json"),
+        ("User-Agent", "PHPClient/6.9.0"),
+        ("X-LaunchDarkly-Event-Schema", "4"),
+        ("X-LaunchDarkly-Unsummarized", "true"),
+    ];
+    assert_eq!(post(&backend, &headers, events.clone()).await, 202);
+    // Others report the same in summaries beside it.
+    assert_eq!(post(&backend, &[], events).await, 202);
+    counted(&server, "f", json!({"on": 2, "off": 1})).await;
+}
+
+#[tokio::test]
 async fn pages_of_other_origins_may_report() {
     let server = Server::start(Backend::Sqlite).await;
     server.with_environment().await;

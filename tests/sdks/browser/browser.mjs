@@ -4,11 +4,11 @@
 // run is in ../README.md; a page of `pages` puts its SDK into these words: `start`, `identify`, `detail`
 // and, where it reports events, `report`.
 
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import * as program from '../node/program.mjs';
+import { becomes, check, same, send, serves, shop, world } from '../node/program.mjs';
 
 const require = createRequire(`${process.env.SDKS_MODULES}/`);
 const { buildSync } = require('esbuild');
@@ -16,65 +16,10 @@ const { chromium } = require('playwright-core');
 
 // What a browser is asked to evaluate; the others of the world are compared over HTTP.
 const IDENTIFIED_MAX = 25;
-const PATIENCE_MS = 60_000;
 
 const sdk = process.argv[2];
 const isOfrep = sdk === 'ofrep-web';
-const world = JSON.parse(readFileSync(process.env.SDKS_WORLD, 'utf8'));
-const outageMs = Number(process.env.SDKS_OUTAGE_SECS) * 1000;
 const user = { kind: 'user', key: 'live-user', targetingKey: 'live-user', plan: 'gold' };
-let nChecks = 0;
-
-const canonical = (value) =>
-  JSON.stringify(value ?? null, (_, part) =>
-    part && typeof part === 'object' && !Array.isArray(part)
-      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : part,
-  );
-const same = (left, right) => canonical(left) === canonical(right);
-const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-function check(what, is, expected) {
-  if (!same(is, expected)) {
-    throw new Error(`${what}: ${JSON.stringify(is)} instead of ${JSON.stringify(expected)}`);
-  }
-  nChecks += 1;
-}
-
-async function becomes(what, ask, expected) {
-  const deadline = Date.now() + PATIENCE_MS;
-  let is = await ask();
-  while (!same(is, expected) && Date.now() < deadline) {
-    await rest(20);
-    is = await ask();
-  }
-  check(what, is, expected);
-}
-
-async function send(method, path, body) {
-  const answer = await fetch(world.url + path, {
-    method,
-    headers: { Authorization: `Bearer ${world.admin}`, 'Content-Type': 'application/json' },
-    body: body && JSON.stringify(body),
-  });
-  const text = await answer.text();
-  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
-  return text && JSON.parse(text);
-}
-const shop = '/api/v1/projects/shop';
-const production = `${shop}/environments/production`;
-const change = (flag, ...instructions) => send('PATCH', `${production}/flags/${flag}`, { instructions });
-const server = (what) => execFileSync(process.env.SDKS_SERVER, [what], { stdio: 'inherit' });
-
-/** Lets browsers see all flags, and returns a token of theirs. */
-async function openToBrowsers() {
-  const seen = { kind: 'turnOnClientSideAvailability', value: 'usingEnvironmentId' };
-  const live = ['boolean', 'rule', 'segment', 'gone', 'string', 'number', 'json'].map((name) => `live-${name}`);
-  for (const key of [...Object.keys(world.expected[0].flags), ...live]) {
-    await send('PATCH', `${shop}/flags/${key}`, { instructions: [seen] });
-  }
-  return (await send('POST', `${production}/tokens`, { name: 'browser', kind: 'client' })).token;
-}
 
 /** A server of pages at an origin of its own. */
 async function servePage() {
@@ -107,10 +52,10 @@ async function evaluates() {
 }
 
 /** All contexts over HTTP, and some by the SDK itself. */
-async function agrees(token) {
+async function agrees() {
   for (const [i, { context, flags }] of world.expected.entries()) {
     const encoded = Buffer.from(JSON.stringify(context)).toString('base64url');
-    const answer = await fetch(`${world.url}/sdk/evalx/${token}/contexts/${encoded}?withReasons=true`);
+    const answer = await fetch(`${world.url}/sdk/evalx/${given.token}/contexts/${encoded}?withReasons=true`);
     const values = await answer.json();
     for (const [key, [expected, reason, ruleIndex]] of Object.entries(flags)) {
       const { value, reason: given } = values[key];
@@ -119,7 +64,6 @@ async function agrees(token) {
     }
     if (i < IDENTIFIED_MAX) await agreesInPage(context, flags);
   }
-  nChecks += 1;
   await page.evaluate((context) => window.sdk.identify(context), user);
 }
 
@@ -134,71 +78,52 @@ async function agreesInPage(context, flags) {
 }
 
 async function follows() {
-  await change('live-boolean', { kind: 'updateFallthroughVariationOrRollout', variation: 'v0' });
+  await serves('live-boolean', 'v0');
   await becomes('another fallthrough', () => value('live-boolean', false), true);
   await send('POST', '/kill/live-boolean?project=shop&environment=production', {});
   await becomes('a kill', () => reason('live-boolean', false), 'OFF');
   await send('POST', '/restore/live-boolean?project=shop&environment=production', {});
   await becomes('a restore', () => value('live-boolean', false), true);
-  const clauses = [{ contextKind: 'user', attribute: 'plan', op: 'in', values: ['gold'] }];
-  await change('live-rule', { kind: 'addRule', clauses, variation: 'v0' });
+  await program.addRule();
   await becomes('a rule', () => reason('live-rule', true), 'RULE_MATCH');
   check('not in the segment', await reason('live-segment', true), 'FALLTHROUGH');
-  await send('PUT', `${production}/segments/live`, { key: 'live', included: ['live-user'] });
+  await program.enterSegment();
   await becomes('in the segment', () => reason('live-segment', true), 'RULE_MATCH');
   await send('DELETE', `${shop}/flags/live-gone`);
   await becomes('a flag that was deleted', () => reason('live-gone', true), 'FLAG_NOT_FOUND');
 }
 
 async function survives() {
-  server('kill');
-  const end = Date.now() + outageMs;
-  do {
-    check('values stay through an outage', await value('live-boolean', false), true);
-    await rest(200);
-  } while (Date.now() < end);
-  server('start');
-  await change('live-boolean', { kind: 'updateFallthroughVariationOrRollout', variation: 'v1' });
+  await program.outage('values stay through an outage', () => value('live-boolean', false), true);
+  await serves('live-boolean', 'v1');
   await becomes('catches up after an outage', () => value('live-boolean', true), false);
-  await change('live-boolean', { kind: 'updateFallthroughVariationOrRollout', variation: 'v0' });
+  await serves('live-boolean', 'v0');
   await becomes('follows after an outage', () => value('live-boolean', false), true);
 }
 
 /** A client of its own in the page, because the other one reports nothing. */
-async function reports(token) {
-  const counts = async (flag) => {
-    const { variations } = await send('GET', `${production}/flags/${flag}/usage`);
-    return Object.fromEntries(variations.map(({ variation, count }) => [variation, count]));
-  };
-  const dataSystem = sdk === 'data-system';
-  await page.evaluate((given) => window.sdk.report(given), { url: world.url, token, context: user, dataSystem });
-  await becomes('what was evaluated is counted', () => counts('live-string'), { v0: 7 });
-  await becomes('each variation is counted', () => counts('live-rule'), { v0: 5, v1: 4 });
-  const unknown = async () => (await send('GET', `${production}/unknown-flags`)).items.map(({ flag }) => flag);
-  await becomes('an unknown flag is told', async () => (await unknown()).includes('nobody-has-it'), true);
+async function reports() {
+  await page.evaluate((given) => window.sdk.report(given), given);
+  await program.checkCounts();
 }
 
-let status = 0;
 const pages = await servePage();
-try {
-  const token = await openToBrowsers();
+let given;
+
+async function opens() {
+  const token = await program.openToBrowsers();
+  given = { url: world.url, token, context: user, dataSystem: sdk === 'data-system' };
   browser = await chromium.launch({ executablePath: process.env.SDKS_CHROMIUM ?? '/usr/bin/chromium', args: quiet });
   page = await browser.newPage();
   page.on('console', (message) => console.error(message.text()));
   await page.goto(`http://localhost:${pages.address().port}/`);
-  const given = { url: world.url, token, context: user, dataSystem: sdk === 'data-system' };
   await page.evaluate((given) => window.sdk.start(given), given);
-  nChecks += 1;
-  await evaluates();
-  await agrees(token);
-  await follows();
-  await survives();
-  if (!isOfrep) await reports(token);
-  console.log(`passed ${nChecks}`);
-} catch (error) {
-  console.log(`failed ${error.message.split('\n')[0]}`);
-  status = 1;
+  check('started', await page.evaluate(() => typeof window.sdk), 'object');
 }
-await browser?.close();
-pages.close();
-process.exit(status);
+
+async function cleanUp() {
+  await browser?.close();
+  pages.close();
+}
+
+await program.run([opens, evaluates, agrees, follows, survives, ...(isOfrep ? [] : [reports])], cleanUp);

@@ -3,40 +3,14 @@
 // `provider` is the SDK with its provider for OFREP; `core` is the client of OFREP on which newer providers stand, alone. What
 // every program does and how it is run is in ../README.md.
 
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { isDeepStrictEqual } from 'node:util';
+import * as program from './program.mjs';
+import { becomes, change, check, same, send, serves, shop, world } from './program.mjs';
 
 const require = createRequire(`${process.env.SDKS_MODULES}/`);
 
-const PATIENCE_MS = 45_000;
-const world = JSON.parse(readFileSync(process.env.SDKS_WORLD, 'utf8'));
-const outageMs = Number(process.env.SDKS_OUTAGE_SECS) * 1000;
 const user = { targetingKey: 'live-user', plan: 'gold' };
 const headers = [['Authorization', `Bearer ${world.token}`]];
-let nChecks = 0;
-
-const rest = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-function check(what, is, expected) {
-  if (!isDeepStrictEqual(is, expected)) {
-    throw new Error(`${what}: ${JSON.stringify(is)} instead of ${JSON.stringify(expected)}`);
-  }
-  nChecks += 1;
-}
-
-async function send(method, path, body) {
-  const answer = await fetch(`${world.url}/api/v1/projects/shop${path}`, {
-    method,
-    headers: { Authorization: `Bearer ${world.admin}`, 'Content-Type': 'application/json' },
-    body: body && JSON.stringify(body),
-  });
-  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`);
-}
-const change = (flag, ...instructions) =>
-  send('PATCH', `/environments/production/flags/${flag}`, { instructions });
-const server = (what) => execFileSync(process.env.SDKS_SERVER, [what], { stdio: 'inherit' });
 
 /** The SDK, put into a function from a flag, a default and a context to what became of it. */
 async function connectProvider() {
@@ -77,71 +51,43 @@ async function evaluates() {
   check('wrong type', [await value('live-string', true), (await detail('live-string', true, user)).errorCode], [true, 'TYPE_MISMATCH']);
 }
 
-const WORDS = {
-  OFF: ['DEFAULT'],
-  FALLTHROUGH: ['STATIC', 'DEFAULT', 'SPLIT'],
-  RULE_MATCH: ['TARGETING_MATCH', 'SPLIT'],
-  TARGET_MATCH: ['TARGETING_MATCH'],
-  PREREQUISITE_FAILED: ['DEFAULT'],
-};
-
-async function agrees() {
-  const kinds = new Set();
-  for (const { context, flags } of world.expected) {
-    for (const [key, [expected, reason, ruleIndex]] of Object.entries(flags)) {
-      const found = await detail(key, expected, context);
-      const { metadata, flagMetadata = metadata } = found;
-      const is = [found.value, flagMetadata?.reason, flagMetadata?.ruleIndex ?? null];
-      const asked = [expected, reason, ruleIndex ?? null];
-      if (!isDeepStrictEqual(is, asked)) check(`${key} for ${JSON.stringify(context)}`, is, asked);
-      if (!WORDS[reason].includes(found.reason)) check(`why ${key} for ${JSON.stringify(context)}`, found.reason, WORDS[reason]);
-      kinds.add(reason);
-    }
-  }
-  check('every reason was among them', [...kinds].sort(), Object.keys(WORDS).sort());
-}
+const agrees = () =>
+  program.eachExpected(async (context, key, expected) => {
+    const [like, reason] = expected;
+    const found = await detail(key, like, context);
+    const { metadata, flagMetadata = metadata } = found;
+    const is = [found.value, flagMetadata?.reason, flagMetadata?.ruleIndex ?? null];
+    if (!same(is, expected)) check(`${key} for ${JSON.stringify(context)}`, is, expected);
+    const words = program.WORDS[reason];
+    if (!words.includes(found.reason)) check(`why ${key} for ${JSON.stringify(context)}`, found.reason, words);
+  });
 
 /** Each change is there as soon as it has been acknowledged. */
 async function follows() {
-  await change('live-boolean', { kind: 'updateFallthroughVariationOrRollout', variation: 'v0' });
+  await serves('live-boolean', 'v0');
   check('another fallthrough', await value('live-boolean', false), true);
-  const clauses = [{ contextKind: 'user', attribute: 'plan', op: 'in', values: ['gold'] }];
-  await change('live-rule', { kind: 'addRule', clauses, variation: 'v0' });
+  await program.addRule();
   const rule = await detail('live-rule', false, user);
   check('a rule', [rule.value, rule.reason], [true, 'TARGETING_MATCH']);
   await change('live-string', { kind: 'turnFlagOff' });
   check('off', (await detail('live-string', 'none', user)).reason, 'DEFAULT');
-  await send('PUT', '/environments/production/segments/live', { key: 'live', included: ['live-user'] });
+  await change('live-string', { kind: 'turnFlagOn' });
+  check('on', (await detail('live-string', 'none', user)).reason, 'STATIC');
+  await program.enterSegment();
   check('in the segment', (await detail('live-segment', false, user)).reason, 'TARGETING_MATCH');
-  await send('DELETE', '/flags/live-gone');
+  await send('DELETE', `${shop}/flags/live-gone`);
   check('a flag that was deleted', (await detail('live-gone', true, user)).errorCode, 'FLAG_NOT_FOUND');
 }
 
 async function survives() {
-  server('kill');
-  const end = Date.now() + outageMs;
-  do {
+  const given = async () => {
     const { value, reason, errorCode } = await detail('live-boolean', false, user);
-    check('the default and an error in an outage', [value, reason, errorCode], [false, 'ERROR', 'GENERAL']);
-    await rest(200);
-  } while (Date.now() < end);
-  server('start');
-  const deadline = Date.now() + PATIENCE_MS;
-  while (!(await value('live-boolean', false)) && Date.now() < deadline) await rest(20);
-  check('answers after an outage', await value('live-boolean', false), true);
-  await change('live-boolean', { kind: 'updateFallthroughVariationOrRollout', variation: 'v1' });
+    return [value, reason, errorCode];
+  };
+  await program.outage('the default and an error in an outage', given, [false, 'ERROR', 'GENERAL']);
+  await becomes('answers after an outage', () => value('live-boolean', false), true);
+  await serves('live-boolean', 'v1');
   check('follows after an outage', await value('live-boolean', true), false);
 }
 
-let status = 0;
-try {
-  await evaluates();
-  await agrees();
-  await follows();
-  await survives();
-  console.log(`passed ${nChecks}`);
-} catch (error) {
-  console.log(`failed ${error.message}`);
-  status = 1;
-}
-process.exit(status);
+await program.run([evaluates, agrees, follows, survives]);

@@ -136,7 +136,7 @@ def main():
     try:
         for part in (evaluates, agrees, follows, survives):
             part()
-        print(f"passed {n_checks}")
+        print(f"passed {n_checks} checks")
         return 0
     except Exception as error:  # whatever it is, it is told in one line
         print(f"failed {error}")

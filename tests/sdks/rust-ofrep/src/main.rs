@@ -224,7 +224,7 @@ async fn run() -> usize {
 async fn main() -> ExitCode {
     match tokio::spawn(run()).await {
         Ok(n_checks) => {
-            println!("passed {n_checks}");
+            println!("passed {n_checks} checks");
             ExitCode::SUCCESS
         }
         Err(error) => {

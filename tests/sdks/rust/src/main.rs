@@ -144,6 +144,11 @@ impl World {
                 kinds.insert(kind.as_str().unwrap().to_owned());
             }
         }
+        for edge in self.world["edges"].as_array().unwrap().clone() {
+            let context: Context = serde_json::from_value(edge["context"].clone()).unwrap();
+            let found = self.detail(edge["key"].as_str().unwrap(), &context);
+            self.check("at the edge of a slice", &found[0], &edge["value"]);
+        }
         let all = ["FALLTHROUGH", "OFF", "PREREQUISITE_FAILED", "RULE_MATCH", "TARGET_MATCH"];
         self.check("every reason was among them", &json!(kinds), &json!(all));
     }
@@ -243,7 +248,7 @@ async fn run() -> usize {
 async fn main() -> ExitCode {
     match tokio::spawn(run()).await {
         Ok(n_checks) => {
-            println!("passed {n_checks}");
+            println!("passed {n_checks} checks");
             ExitCode::SUCCESS
         }
         Err(error) => {
