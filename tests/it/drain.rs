@@ -9,6 +9,9 @@ use crate::harness::PATIENCE;
 use crate::harness::RawStream;
 use crate::harness::Server;
 use crate::harness::eventually;
+use crate::lab::is_full;
+use crate::lab::kept;
+use crate::lab::size;
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -22,6 +25,20 @@ use tokio::time::Instant;
 
 /// A drain that would last far longer than a test.
 const LONG: &[&str] = &["--drain-secs", "600"];
+
+/// Clients that evaluate.
+const CLIENTS: u32 = 8;
+/// From one evaluation of a client to the next, so that all together make a thousand each second.
+const EVALUATION_INTERVAL: Duration = Duration::from_millis(8);
+/// Streams with one token; it may have a few more.
+const STREAMS_PER_TOKEN: usize = 900;
+
+/// Lets this process have as many descriptors as the system allows: it holds the other ends of all streams.
+fn more_descriptors() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+}
 
 /// A load balancer as applications have it: takes turns between replicas that said last that they are ready.
 struct Balancer {
@@ -43,14 +60,16 @@ impl Balancer {
         }
     }
 
-    async fn evaluate(&self) {
+    /// Asks so often, however long an answer takes.
+    async fn evaluate(&self, interval: Duration) {
+        let mut ticks = tokio::time::interval(interval);
         for turn in 0.. {
+            ticks.tick().await;
             if self.is_over.load(Ordering::Relaxed) {
                 return;
             }
             let (client, is_ready) = &self.replicas[turn % self.replicas.len()];
             if !is_ready.load(Ordering::Relaxed) {
-                tokio::task::yield_now().await;
                 continue;
             }
             let request = client.request(reqwest::Method::POST, "/ofrep/v1/evaluate/flags/f");
@@ -65,20 +84,30 @@ impl Balancer {
     }
 }
 
+/// C15.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_end_evenly_and_no_evaluation_fails() {
-    const STREAMS: usize = 200;
-    let drain_time = Duration::from_secs(4);
+    let began = Instant::now();
+    let n_streams = size(200, 5_000);
+    more_descriptors();
+    let drain_secs = if is_full() { 20 } else { 4 };
+    let drain_time = Duration::from_secs(drain_secs);
+    let interval = if is_full() { EVALUATION_INTERVAL } else { EVALUATION_INTERVAL * 4 };
     let database = Database::create().await;
     let (folder, other_folder) = (Folder::new(), Folder::new());
-    let args = ["--drain-secs", "4"];
+    let drain_secs = drain_secs.to_string();
+    let args = ["--drain-secs", &drain_secs];
     let mut leaving = Server::start_on(folder.path(), Some(&database.url), &args).await;
     let client = leaving.with_environment().await;
     leaving.flag_on("f").await;
     let staying = Server::start_on(other_folder.path(), Some(&database.url), &[]).await;
     let mut streams = Vec::new();
-    for _ in 0..STREAMS {
-        streams.push(RawStream::open(&client).await);
+    let mut holder = client.clone();
+    for i in 0..n_streams {
+        if i % STREAMS_PER_TOKEN == 0 {
+            holder = leaving.token("server", None).await;
+        }
+        streams.push(RawStream::open(&holder).await);
     }
     let replicas =
         [leaving.admin.with_token(&client.token), staying.admin.with_token(&client.token)];
@@ -90,9 +119,9 @@ async fn streams_end_evenly_and_no_evaluation_fails() {
     });
     let asking = Arc::clone(&balancer);
     let mut tasks = vec![tokio::spawn(async move { asking.ask_readiness().await })];
-    for _ in 0..4 {
+    for _ in 0..CLIENTS {
         let balancer = Arc::clone(&balancer);
-        tasks.push(tokio::spawn(async move { balancer.evaluate().await }));
+        tasks.push(tokio::spawn(async move { balancer.evaluate(interval).await }));
     }
 
     let started = Instant::now();
@@ -123,9 +152,10 @@ async fn streams_end_evenly_and_no_evaluation_fails() {
         let after = ending.await.unwrap();
         halves[usize::from(after > drain_time.mul_f64(0.45))] += 1;
     }
-    assert!(halves.iter().all(|n| *n > STREAMS / 4), "streams ended evenly: {halves:?}");
+    assert!(halves.iter().all(|n| *n > n_streams / 4), "streams ended evenly: {halves:?}");
     assert!(leaving.ended().await);
-    assert!(started.elapsed() < drain_time + Duration::from_secs(6), "{:?}", started.elapsed());
+    let ended_after = started.elapsed();
+    assert!(ended_after < drain_time + Duration::from_secs(6), "{ended_after:?}");
     let n_answered = balancer.n_answered.load(Ordering::Relaxed);
     eventually("evaluations go on at the other replica", || async {
         balancer.n_answered.load(Ordering::Relaxed) > n_answered + 100
@@ -137,6 +167,18 @@ async fn streams_end_evenly_and_no_evaluation_fails() {
     }
     let failed = balancer.failed.lock().unwrap();
     assert!(failed.is_empty(), "{} of {n_answered} failed: {}", failed.len(), failed[0]);
+    kept(
+        "a replica that is told to stop fails no evaluation",
+        &format!(
+            "SIGTERM with {n_streams} streams, {CLIENTS} clients that take turns between two replicas and ask every {} ms each",
+            interval.as_millis()
+        ),
+        began,
+        &format!(
+            "0 of {n_answered} evaluations failed; ended after {:.1} s",
+            ended_after.as_secs_f64()
+        ),
+    );
 }
 
 #[tokio::test]

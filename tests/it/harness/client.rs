@@ -30,6 +30,13 @@ impl Answer {
         self.body
     }
 
+    /// The text of an answer that must be 200.
+    #[track_caller]
+    pub fn expect_text(self) -> String {
+        assert_eq!(self.status, 200, "{}", self.text);
+        self.text
+    }
+
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }

@@ -56,12 +56,12 @@ impl Database {
         connection.close().await.unwrap();
         value
     }
+}
 
-    /// The port and the name of the database, for PgBouncer.
-    fn port_and_name(&self) -> (&str, &str) {
-        let (start, name) = self.url.rsplit_once('/').unwrap();
-        (start.rsplit_once(':').unwrap().1, name)
-    }
+/// The port and the name of a database, for PgBouncer.
+fn port_and_name(url: &str) -> (&str, &str) {
+    let (start, name) = url.rsplit_once('/').unwrap();
+    (start.rsplit_once(':').unwrap().1, name)
 }
 
 async fn run_sql(url: &str, sql: &str) {
@@ -79,9 +79,20 @@ pub async fn run_sql_fails(url: &str, sql: &str) -> String {
     result.unwrap_err().to_string()
 }
 
+/// Ports that are given to servers: below every system's range for outgoing connections, so that a port stays free while its
+/// server is down. Those of `scripts/test` lie above.
+const PORTS: std::ops::Range<u16> = 10_240..19_990;
+
 /// A port that nobody uses now.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let span = f64::from(PORTS.end - PORTS.start);
+    let any = || {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below span")]
+        let offset = (Ids.jitter() * span) as u16;
+        PORTS.start + offset
+    };
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(any).take(1_000).find(is_free).expect("a free port")
 }
 
 /// A program that may not run as root: it runs as the user that `scripts/test` has chosen.
@@ -148,15 +159,26 @@ impl Postgres {
 
     /// Starts it again on the same port.
     pub async fn resume(&mut self) {
-        let process = as_servant(self.bin.join("postgres"), self.folder.path())
+        self.process = Some(self.spawn());
+        eventually("PostgreSQL listens", || {
+            // What a crash has left may be in its way for a moment.
+            if self.process.as_mut().unwrap().try_wait().unwrap().is_some() {
+                self.process = Some(self.spawn());
+            }
+            let port = self.port;
+            async move { TcpStream::connect(("127.0.0.1", port)).await.is_ok() }
+        })
+        .await;
+    }
+
+    fn spawn(&self) -> Child {
+        as_servant(self.bin.join("postgres"), self.folder.path())
             .arg("-D")
             .arg(self.folder.path().join("data"))
             .args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""])
             .stderr(Stdio::null())
             .spawn()
-            .unwrap();
-        self.process = Some(process);
-        wait_for_port(self.port).await;
+            .unwrap()
     }
 
     /// Starts it on the same port as a standby, which can be read and not written.
@@ -183,6 +205,39 @@ impl Postgres {
         .await;
     }
 
+    /// Kills every one of its processes with SIGKILL, so that none can finish anything.
+    #[cfg(target_os = "linux")]
+    pub async fn kill(&mut self) {
+        let mut process = self.process.take().unwrap();
+        let pid = process.id().unwrap();
+        let signal = async |name: &str, pids: &[u32]| {
+            let pids = pids.iter().map(u32::to_string);
+            Command::new("kill").arg(name).args(pids).stderr(Stdio::null()).status().await.unwrap();
+        };
+        // While it is stopped it starts no others.
+        signal("-STOP", &[pid]).await;
+        let mut all = children(pid);
+        all.push(pid);
+        signal("-KILL", &all).await;
+        process.wait().await.unwrap();
+        // Its shared memory is free again when the last of them is gone.
+        eventually("all of its processes are gone", || {
+            let lives = all.iter().any(|pid| is_alive(*pid));
+            async move { !lives }
+        })
+        .await;
+    }
+
+    /// Stops or continues every one of its processes, by the name of a signal.
+    #[cfg(target_os = "linux")]
+    pub async fn signal(&self, name: &str) {
+        let pid = self.process.as_ref().unwrap().id().unwrap();
+        let mut all = children(pid);
+        all.insert(0, pid);
+        let pids = all.iter().map(u32::to_string);
+        Command::new("kill").arg(format!("-{name}")).args(pids).status().await.unwrap();
+    }
+
     /// Ends it at once, as a crash does.
     pub async fn stop(&mut self) {
         let mut process = self.process.take().unwrap();
@@ -191,6 +246,27 @@ impl Postgres {
         Command::new("kill").args(["-QUIT", &pid]).status().await.unwrap();
         process.wait().await.unwrap();
     }
+}
+
+/// The state and the parent of a process, as Linux tells.
+#[cfg(target_os = "linux")]
+fn state_and_parent(pid: u32) -> Option<(String, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+#[cfg(target_os = "linux")]
+fn children(of: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| state_and_parent(*pid).is_some_and(|(_, parent)| parent == of)).collect()
+}
+
+/// Whether a process is there and has not ended.
+#[cfg(target_os = "linux")]
+fn is_alive(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
 }
 
 /// A PgBouncer in transaction mode before a database.
@@ -203,7 +279,12 @@ pub struct PgBouncer {
 
 impl PgBouncer {
     pub async fn start(database: &Database) -> Self {
-        let (postgres_port, name) = database.port_and_name();
+        Self::start_to(&database.url).await
+    }
+
+    /// Before the database of this URL.
+    pub async fn start_to(url: &str) -> Self {
+        let (postgres_port, name) = port_and_name(url);
         let folder = servant_folder().await;
         let port = free_port();
         let users = folder.path().join("users.txt");

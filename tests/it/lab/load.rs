@@ -5,8 +5,10 @@
 //! answer at a version has exactly the changes up to that version.
 
 use crate::harness::Client;
+use crate::harness::eventually;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -56,6 +58,33 @@ pub struct Record {
 impl Record {
     pub fn complain(&self, violation: String) {
         self.violations.lock().unwrap().push(violation);
+    }
+
+    /// Waits until another change is acknowledged.
+    pub async fn acknowledges(&self) {
+        let n = || self.acknowledged.lock().unwrap().len();
+        let before = n();
+        eventually("a change is acknowledged", || {
+            let is_more = n() > before;
+            async move { is_more }
+        })
+        .await;
+    }
+
+    /// Asks a server for every change that was acknowledged.
+    pub async fn lost_nothing(&self, client: &Client) {
+        let acknowledged = self.acknowledged.lock().unwrap().clone();
+        for chunk in acknowledged.chunks(500) {
+            let contexts: Vec<_> =
+                chunk.iter().map(|(n, _)| json!({"targetingKey": format!("w{n}")})).collect();
+            let flags: BTreeSet<_> = chunk.iter().map(|(n, _)| flag_of(*n)).collect();
+            let body = json!({"contexts": contexts, "flags": flags});
+            let answer = client.post("/api/v1/evaluate", body).await.expect(200);
+            for ((n, version), row) in chunk.iter().zip(answer["results"].as_array().unwrap()) {
+                let has_it = row.as_array().unwrap().iter().any(|value| *value == true);
+                assert!(has_it, "{} lost change {n} of version {version}", client.url);
+            }
+        }
     }
 
     fn any(&self) -> Option<(u64, i64)> {

@@ -8,8 +8,13 @@
 //! 5. *honest*: a replica that cannot confirm says so (looked at in `kept`, which waits long enough for it).
 //!
 //! `scripts/test` breaks everything shortly; `scripts/fault-lab` does it for long and writes `docs/reliability.md`.
+//! `scenario` has the faults that last, `promise` what is promised in numbers, `crash` kills, `pooler` a PgBouncer in between.
 
-mod load;
+mod applied;
+mod crash;
+pub mod load;
+mod pooler;
+mod promise;
 mod proxy;
 mod scenario;
 
@@ -40,6 +45,55 @@ pub fn scale() -> u32 {
     std::env::var("VEXIL_LAB_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// How many times: few in tests, in the lab as many as is promised, or as somebody wants.
+pub fn size(small: usize, promised: usize) -> usize {
+    let wanted = std::env::var("VEXIL_LAB_SIZE").ok().and_then(|text| text.parse().ok());
+    let usual = if is_full() { promised } else { small * usize::try_from(scale()).unwrap() };
+    wanted.unwrap_or(usual)
+}
+
+/// Whether what is promised is to be shown at its full size.
+pub fn is_full() -> bool {
+    std::env::var("VEXIL_LAB_FULL").is_ok()
+}
+
+/// Writes down that a promise was kept, if somebody asks for it.
+pub fn kept(promise: &str, what: &str, started: Instant, found: &str) {
+    let seconds = started.elapsed().as_secs();
+    note(&json!({"promise": promise, "what": what, "seconds": seconds, "found": found}));
+}
+
+fn note(line: &serde_json::Value) {
+    println!("{line}");
+    if let Ok(path) = std::env::var("VEXIL_LAB_REPORT") {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+}
+
+/// Numbers that look random and are the same in each run.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) % n
+    }
+
+    /// A moment of up to so many milliseconds.
+    pub async fn pause(&mut self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(self.below(ms))).await;
+    }
+}
+
 /// A private Redis that can be stopped and started.
 pub struct RedisServer {
     port: u16,
@@ -67,11 +121,52 @@ impl RedisServer {
         self.process.take().unwrap().kill().await.unwrap();
     }
 
-    pub async fn run(&self, command: &str) {
+    async fn connect(&self) -> Option<redis::aio::MultiplexedConnection> {
         let url = format!("redis://127.0.0.1:{}", self.port);
-        let client = redis::Client::open(url).unwrap();
-        if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
-            let _: Result<(), _> = redis::cmd(command).query_async(&mut connection).await;
+        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.ok()
+    }
+
+    pub async fn answers(&self) -> bool {
+        self.connect().await.is_some()
+    }
+
+    /// All keys with what they hold, as Redis writes it; without leases, which end long before a copy is put back.
+    pub async fn dump(&self) -> Vec<(String, Vec<u8>)> {
+        let mut connection = self.connect().await.unwrap();
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+        let mut all = Vec::new();
+        for key in keys.into_iter().filter(|key| !key.ends_with("er")) {
+            let value = redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
+            all.push((key, value));
+        }
+        all
+    }
+
+    /// Puts back what was dumped, for as long as Redis keeps it anyway.
+    pub async fn restore(&self, all: &[(String, Vec<u8>)]) {
+        let mut connection = self.connect().await.unwrap();
+        for (key, value) in all {
+            let mut command = redis::cmd("RESTORE");
+            command.arg(key).arg(30_000).arg(value).arg("REPLACE");
+            command.query_async::<()>(&mut connection).await.unwrap();
+        }
+    }
+
+    /// The version of the ruleset that is cached, if one is.
+    pub async fn cached_version(&self) -> Option<i64> {
+        let mut connection = self.connect().await.unwrap();
+        let keys: Vec<String> =
+            redis::cmd("KEYS").arg("vexil:*:ruleset:*").query_async(&mut connection).await.unwrap();
+        let key = keys.iter().find(|key| !key.ends_with("er"))?;
+        redis::cmd("HGET").arg(key).arg("v").query_async(&mut connection).await.unwrap()
+    }
+
+    pub async fn run(&self, command: &str) {
+        let words: Vec<&str> = command.split(' ').collect();
+        if let Some(mut connection) = self.connect().await {
+            let mut command = redis::cmd(words[0]);
+            let _: Result<(), _> = command.arg(&words[1..]).query_async(&mut connection).await;
         }
     }
 }
@@ -106,8 +201,12 @@ impl Replica {
         let _ = std::fs::remove_dir_all(self.folder.path().join("snapshot"));
     }
 
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
     pub fn admin(&self) -> &Client {
-        &self.server.as_ref().unwrap().admin
+        &self.server().admin
     }
 }
 
@@ -121,11 +220,17 @@ pub struct Lab {
     tasks: Vec<JoinHandle<()>>,
     name: &'static str,
     started: Instant,
+    n_writers: usize,
 }
 
 impl Lab {
     /// Starts everything, and the load on it.
     pub async fn start(name: &'static str) -> Self {
+        Self::start_with(name, N_WRITERS).await
+    }
+
+    /// As [`Lab::start`], with so many writers.
+    pub async fn start_with(name: &'static str, n_writers: usize) -> Self {
         let postgres = Postgres::start().await;
         let port = crate::harness::free_port();
         let redis = RedisServer::start(port);
@@ -145,13 +250,7 @@ impl Lab {
             replica.start().await;
             replicas.push(replica);
         }
-        let server = replicas[0].server.as_ref().unwrap();
-        let token = server.with_environment().await.token;
-        for i in 0..load::N_FLAGS {
-            server.flag_on(&format!("lab-{i}")).await;
-            let off = json!([{"kind": "updateFallthroughVariationOrRollout", "variation": "off"}]);
-            server.admin.change(&format!("lab-{i}"), off).await.expect(200);
-        }
+        let token = with_flags(replicas[0].server()).await;
         let record = Arc::new(Record::default());
         let mut lab = Self {
             postgres,
@@ -162,6 +261,7 @@ impl Lab {
             tasks: Vec::new(),
             name,
             started: Instant::now(),
+            n_writers,
         };
         lab.converge().await;
         lab.write_again();
@@ -175,7 +275,7 @@ impl Lab {
 
     /// Starts the writers, or starts them again after they were told to end.
     pub fn write_again(&mut self) {
-        for i in 0..N_WRITERS {
+        for i in 0..self.n_writers {
             let place = self.replicas[i % N_REPLICAS].place.subscribe();
             self.tasks.push(tokio::spawn(load::write(Arc::clone(&self.record), place)));
         }
@@ -183,13 +283,7 @@ impl Lab {
 
     /// Waits until another change is acknowledged.
     pub async fn acknowledges(&self) {
-        let n = || self.record.acknowledged.lock().unwrap().len();
-        let before = n();
-        eventually("a change is acknowledged", || {
-            let is_more = n() > before;
-            async move { is_more }
-        })
-        .await;
+        self.record.acknowledges().await;
     }
 
     /// Lets what is broken be broken for a while.
@@ -235,26 +329,8 @@ impl Lab {
         self.converge().await;
         let recovery = recovered.elapsed();
         let acknowledged = self.record.acknowledged.lock().unwrap().clone();
-        for (i, replica) in self.replicas.iter().enumerate() {
-            let contexts = acknowledged.chunks(500).map(|chunk| {
-                let contexts: Vec<_> =
-                    chunk.iter().map(|(n, _)| json!({"targetingKey": format!("w{n}")})).collect();
-                let flags: std::collections::BTreeSet<_> =
-                    chunk.iter().map(|(n, _)| load::flag_of(*n)).collect();
-                (chunk, json!({"contexts": contexts, "flags": flags}))
-            });
-            for (chunk, body) in contexts {
-                let client = replica.admin().with_token(&self.token);
-                let answer = client.post("/api/v1/evaluate", body).await.expect(200);
-                for ((n, version), row) in chunk.iter().zip(answer["results"].as_array().unwrap()) {
-                    let has_it = row.as_array().unwrap().iter().any(|value| *value == true);
-                    assert!(
-                        has_it,
-                        "{}: replica {i} lost change {n} of version {version}",
-                        self.name
-                    );
-                }
-            }
+        for replica in &self.replicas {
+            self.record.lost_nothing(&replica.admin().with_token(&self.token)).await;
         }
         let violations = self.record.violations.lock().unwrap().clone();
         assert!(violations.is_empty(), "{}: {violations:#?}", self.name);
@@ -281,12 +357,17 @@ impl Lab {
             "evaluations": latencies.len(), "p50Micros": at(0.5), "p99Micros": at(0.99),
             "maxMicros": at(1.0), "agreeMs": u64::try_from(recovery.as_millis()).unwrap(),
         });
-        println!("{line}");
-        if let Ok(path) = std::env::var("VEXIL_LAB_REPORT") {
-            use std::io::Write;
-            let mut file =
-                std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
-            writeln!(file, "{line}").unwrap();
-        }
+        note(&line);
     }
+}
+
+/// Makes the environment and the flags that the writers change, and returns a backend's token.
+async fn with_flags(server: &Server) -> String {
+    let token = server.with_environment().await.token;
+    for i in 0..load::N_FLAGS {
+        server.flag_on(&format!("lab-{i}")).await;
+        let off = json!([{"kind": "updateFallthroughVariationOrRollout", "variation": "off"}]);
+        server.admin.change(&format!("lab-{i}"), off).await.expect(200);
+    }
+    token
 }

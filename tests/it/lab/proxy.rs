@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU16;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub struct Proxy {
     pub port: u16,
+    to: Arc<AtomicU16>,
     fault: Arc<watch::Sender<Fault>>,
 }
 
@@ -45,14 +47,21 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let fault = Arc::new(watch::Sender::new(Fault::Pass));
-        let proxy = Self { port, fault: Arc::clone(&fault) };
+        let to = Arc::new(AtomicU16::new(to));
+        let proxy = Self { port, to: Arc::clone(&to), fault: Arc::clone(&fault) };
         tokio::spawn(async move {
             loop {
                 let Ok((client, _)) = listener.accept().await else { continue };
+                let to = to.load(Ordering::Relaxed);
                 tokio::spawn(carry(client, to, fault.subscribe()));
             }
         });
         proxy
+    }
+
+    /// Leads connections that come from now on to another port.
+    pub fn lead_to(&self, port: u16) {
+        self.to.store(port, Ordering::Relaxed);
     }
 
     /// Breaks, or mends, all connections that are there and that come.
