@@ -191,12 +191,12 @@ impl Loader {
                 Ok(Found::Refused) => return None,
                 Ok(Found::Nothing) => {}
                 Err(error) => {
-                    debug!(%error, "cannot read from Redis");
+                    self.failed(&error);
                     return None;
                 }
             }
-            let has_lease =
-                shared.cache.take_lease(environment.id, Lease::Read).await.unwrap_or(true);
+            let lease = shared.cache.take_lease(environment.id, Lease::Read).await;
+            let has_lease = lease.inspect_err(|error| self.failed(error)).unwrap_or(true);
             if has_lease || waited_since.elapsed() > LEASE_WAIT_MAX {
                 return None;
             }
@@ -255,8 +255,18 @@ impl Loader {
             // One replica is enough to leave it there.
             Ok(false) => !shared.cache.take_lease(env, Lease::Write).await.unwrap_or(false),
             Err(StoreError::Corrupt { .. }) => false,
-            Ok(true) | Err(_) => true,
+            Ok(true) => true,
+            Err(error) => {
+                self.failed(&error);
+                true
+            }
         }
+    }
+
+    /// Redis is not waited for: what it does not give in time is read from the store, or left for the next time.
+    fn failed(&self, error: &StoreError) {
+        self.metrics.cache_errors.inc();
+        debug!(%error, "the cache in Redis did not answer");
     }
 
     /// Leaves an image in the cache.
@@ -268,7 +278,7 @@ impl Loader {
         match put.await {
             Ok(true) => {}
             Ok(false) => debug!(env.id = image.id, "what lies in Redis is newer"),
-            Err(error) => debug!(%error, "cannot write to Redis"),
+            Err(error) => self.failed(&error),
         }
     }
 

@@ -150,6 +150,8 @@ pub struct Metrics {
     pub loads: LoadCounters,
     /// Images in Redis and files that were refused.
     pub images_refused: Counter,
+    /// Requests to the cache in Redis that failed or were not answered in time.
+    pub cache_errors: Counter,
     /// Environments of which what changed cannot be read.
     pub environments_quarantined: Gauge,
     /// Whether the database has lost what replicas have served.
@@ -180,6 +182,7 @@ impl Default for Metrics {
             changes: Counter::default(),
             loads: LoadCounters::default(),
             images_refused: Counter::default(),
+            cache_errors: Counter::default(),
             environments_quarantined: Gauge::default(),
             history_regressed: Gauge::default(),
             snapshot_errors: Counter::default(),
@@ -242,6 +245,11 @@ impl Metrics {
             "images_refused",
             "Rulesets in Redis and in files that were refused",
             self.images_refused.clone(),
+        );
+        registry.register(
+            "cache_errors",
+            "Requests to the cache in Redis that failed or were not answered in time",
+            self.cache_errors.clone(),
         );
         registry.register(
             "environments_quarantined",

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 
 /// Routes that answer without a token.
-const OPEN: &[&str] = &["/livez", "/readyz", "/health", "/openapi.yaml"];
+const OPEN: &[&str] = &["/livez", "/readyz", "/health", "/openapi.yaml", "/docs"];
 /// What routes begin with that browsers call with a client token in the path.
 const IN_PATH: &[&str] =
     &["/eval/", "/ping/", "/sdk/goals/", "/sdk/evalx/production/", "/sdk/evalx/{environment}"];

@@ -24,9 +24,15 @@ const CACHE_TTL: Duration = Duration::from_secs(35);
 
 /// How many rulesets a replica has read as a whole, from PostgreSQL and from Redis.
 async fn loads(admin: &Client) -> [u64; 2] {
+    let loads = ["store", "cache"];
+    metrics(admin, loads.map(|source| format!("vexil_ruleset_loads_total{{source=\"{source}\"}}")))
+        .await
+}
+
+async fn metrics<const N: usize>(admin: &Client, names: [String; N]) -> [u64; N] {
     let text = admin.get("/metrics").await.expect_text();
-    ["store", "cache"].map(|source| {
-        let name = format!("vexil_ruleset_loads_total{{source=\"{source}\"}} ");
+    names.map(|name| {
+        let name = format!("{name} ");
         let figure = text.lines().find_map(|line| line.strip_prefix(&name));
         figure.map_or(0, |figure| figure.parse().unwrap())
     })
@@ -166,12 +172,16 @@ async fn replicas_that_start_together_read_postgres_once() {
         let folder = Folder::new();
         let server = Server::start_on(folder.path(), Some(&lab.postgres.url), &args).await;
         let figures = loads(&server.admin).await;
-        (figures, server, folder)
+        let [errors] = metrics(&server.admin, ["vexil_cache_errors_total".to_owned()]).await;
+        (figures, errors, server, folder)
     };
     let all = futures_util::future::join_all((0..n_replicas).map(|_| start())).await;
     let from_store: u64 = all.iter().map(|(figures, ..)| figures[0]).sum();
     let from_cache: u64 = all.iter().map(|(figures, ..)| figures[1]).sum();
-    assert_eq!((from_store, from_cache), (1, n_replicas as u64 - 1));
+    // Whoever Redis does not answer within 50 ms reads for itself, which a busy machine may bring about.
+    let n_errors: u64 = all.iter().map(|(_, errors, ..)| errors).sum();
+    assert_eq!(from_store + from_cache, n_replicas as u64);
+    assert!((1..=1 + n_errors).contains(&from_store), "{from_store} with {n_errors} errors");
     drop(all);
     for replica in &mut lab.replicas {
         replica.start().await;
