@@ -311,3 +311,23 @@ async fn triggers_that_are_called_at_once_do_what_is_left_to_do() {
         assert_eq!(n_done, 1, "{done:?}");
     }
 }
+
+#[tokio::test]
+async fn flags_that_have_all_their_versions_are_killed_and_keep_the_latest() {
+    use sqlx::Connection;
+    use sqlx::Executor;
+    let n = size("VEXIL_TEST_KILLED", 50);
+    let server = Server::start(Backend::Postgres).await;
+    tagged(&server, n).await;
+    let mut behind = sqlx::PgConnection::connect(server.database_url()).await.unwrap();
+    let earlier = "insert into flag_version (environment_id, flag_key, version, body)
+        select environment_id, flag_key, -v, body from flag_config, generate_series(1, 250) v";
+    behind.execute(earlier).await.unwrap();
+    let began = std::time::Instant::now();
+    let killed = server.admin.post("/kill?tag=experimental", json!({})).await.expect(200);
+    println!("{n} flags of 250 versions killed in {:?}", began.elapsed());
+    assert_eq!(killed["flags"].as_array().unwrap().len(), n);
+    let kept = "select count(*) from flag_version where flag_key = 'f7'";
+    let kept: i64 = sqlx::query_scalar(kept).fetch_one(&mut behind).await.unwrap();
+    assert_eq!(kept, 200);
+}
