@@ -104,7 +104,7 @@ impl DefinitionChange<'_> {
             instruction,
             DefinitionInstruction::Restore
                 | DefinitionInstruction::Archive { .. }
-                | DefinitionInstruction::Delete { .. }
+                | DefinitionInstruction::Delete
         );
         if self.flag.archived && !is_lifecycle {
             let detail = "the flag is archived; restore it first by `restoreFlag`";
@@ -128,7 +128,7 @@ impl DefinitionChange<'_> {
                 self.flag.archived = false;
                 "restored the flag from the archive".to_owned()
             }
-            DefinitionInstruction::Delete { .. } => {
+            DefinitionInstruction::Delete => {
                 self.delete(path);
                 "deleted the flag".to_owned()
             }
@@ -260,7 +260,7 @@ fn edit(
         | DefinitionInstruction::RemoveVariation(_)
         | DefinitionInstruction::Archive { .. }
         | DefinitionInstruction::Restore
-        | DefinitionInstruction::Delete { .. } => String::new(),
+        | DefinitionInstruction::Delete => String::new(),
     }
 }
 

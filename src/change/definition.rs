@@ -74,10 +74,7 @@ pub enum DefinitionInstruction {
     /// Takes it back.
     Restore,
     /// Deletes the flag for good; its key stays taken.
-    Delete {
-        /// Whether that is done to a flag that is still evaluated.
-        ignores_usage: bool,
-    },
+    Delete,
 }
 
 /// What is changed of a list of texts.
@@ -185,10 +182,7 @@ pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<Definition
                 DefinitionInstruction::Archive { ignores_usage }
             }
             "restoreFlag" => DefinitionInstruction::Restore,
-            "deleteFlag" => {
-                let ignores_usage = fields.flag("ignoreUsage").unwrap_or(false);
-                DefinitionInstruction::Delete { ignores_usage }
-            }
+            "deleteFlag" => DefinitionInstruction::Delete,
             _ => {
                 if !fields.has("value") {
                     fields.missing("value");

@@ -155,7 +155,7 @@ impl Part {
             Self::Config { .. } => "flag.change",
             Self::Definition { instructions, .. } => {
                 let last = instructions.last();
-                let is_deleted = matches!(last, Some(DefinitionInstruction::Delete { .. }));
+                let is_deleted = matches!(last, Some(DefinitionInstruction::Delete));
                 if is_deleted { "flag.delete" } else { "flag.update" }
             }
             Self::Segment { .. } => "segment.update",

@@ -7,6 +7,7 @@ use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Served;
+use crate::control::emergency::takes_over;
 use crate::model::change::EnvId;
 use crate::model::change::Kill;
 use crate::model::key::EnvKey;
@@ -71,7 +72,7 @@ struct Scene {
 }
 
 impl Control {
-    /// Kills flags, all or none; those that are killed already stay as they are.
+    /// Kills flags, all or none; those that are killed already stay as they are, but a trigger's kills are taken over.
     ///
     /// # Errors
     ///
@@ -92,12 +93,15 @@ impl Control {
             let id = self.ids.next();
             for key in keys {
                 let Some(flag) = flags.get_mut(&key) else { continue };
-                if flag.killed.is_some() && !flag.config.on {
-                    already.push(key);
-                    continue;
-                }
                 let by = author.actor.name.clone();
-                let was_on = flag.config.on;
+                let was_on = match &flag.killed {
+                    Some(kill) if !flag.config.on && !takes_over(&by, kill) => {
+                        already.push(key);
+                        continue;
+                    }
+                    Some(kill) if !flag.config.on => kill.was_on,
+                    _ => flag.config.on,
+                };
                 flag.config.on = false;
                 flag.killed = Some(Kill { id: id.clone(), at: now, by, version, was_on });
                 killed.push((key, was_on));

@@ -10,7 +10,6 @@ use crate::control::change_set::ChangeSet;
 use crate::control::change_set::Part;
 use crate::control::change_set::PartChanged;
 use crate::control::project::initial_salt;
-use crate::control::recent_use;
 use crate::model::change::EnvId;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::EnvKey;
@@ -114,13 +113,12 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// There is no such flag; `in_use` if it is a prerequisite of another; `recently_used` unless `ignores_usage`.
+    /// There is no such flag; `in_use` if it is a prerequisite of another.
     pub async fn delete_flag(
         &self,
         author: &Author,
         project: &ProjectKey,
         key: &FlagKey,
-        ignores_usage: bool,
     ) -> Result<(), ControlError> {
         within_timeout(async {
             let now = self.clock.now();
@@ -143,9 +141,6 @@ impl Control {
                     return Err(ControlError::conflict("in_use", detail));
                 }
                 tx.delete_config(env.id, key, env.version, now).await?;
-            }
-            if !ignores_usage {
-                recent_use::refuse(&mut tx, project, key, now).await?;
             }
             let changes = vec![format!("deleted the flag `{key}`")];
             self.complete(tx, author, "flag.delete", project, key, None, changes, &touched, now)

@@ -1,4 +1,4 @@
-//! What keeps flags that are still evaluated from being archived or deleted by mistake.
+//! What keeps flags that are still evaluated from being archived by mistake; who deletes one means it.
 //!
 //! Counts are written every few seconds, so what was evaluated just now may not be known yet.
 

@@ -222,7 +222,9 @@ impl Control {
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
             let environment = find_environment(&mut tx, project, env).await?;
-            tx.lock_environment(environment.id).await?;
+            if !tx.lock_environment(environment.id).await? {
+                return Err(ControlError::not_found("environment", env));
+            }
             let found = tx.scheduled(environment.id, id).await?;
             let mut entry = found.ok_or_else(|| ControlError::not_found("schedule", id))?;
             let state = ScheduleState::Cancelled;

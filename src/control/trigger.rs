@@ -7,7 +7,6 @@ use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Provenance;
 use crate::control::Served;
-use crate::control::flag_config::Locked;
 use crate::control::read::find_environment;
 use crate::model::change::Actor;
 use crate::model::key::EnvKey;
@@ -17,6 +16,7 @@ use crate::model::limit::TRIGGERS_MAX;
 use crate::model::token::Digest;
 use crate::model::trigger::Alert;
 use crate::model::trigger::TriggerAction;
+use crate::model::trigger::actor_name;
 use crate::store::TriggerRecord;
 use crate::store::within_timeout;
 
@@ -80,7 +80,9 @@ impl Control {
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
             let environment = find_environment(&mut tx, project, env_key).await?;
-            tx.lock_environment(environment.id).await?;
+            if !tx.lock_environment(environment.id).await? {
+                return Err(ControlError::not_found("environment", env_key));
+            }
             if tx.flag(project, environment.id, key).await?.is_none() {
                 return Err(ControlError::not_found("flag", key));
             }
@@ -136,7 +138,9 @@ impl Control {
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
             let environment = find_environment(&mut tx, project, env_key).await?;
-            tx.lock_environment(environment.id).await?;
+            if !tx.lock_environment(environment.id).await? {
+                return Err(ControlError::not_found("environment", env_key));
+            }
             if !tx.revoke_trigger(environment.id, key, id, now).await? {
                 return Err(ControlError::not_found("trigger", id));
             }
@@ -168,57 +172,50 @@ impl Control {
         alert: Alert,
         (request_id, address): (String, Option<String>),
     ) -> Result<Fired, ControlError> {
-        let found =
-            within_timeout(async { Ok(self.store.read().await?.trigger(digest).await?) }).await;
-        let found: Result<_, ControlError> = found;
-        let trigger = found?.ok_or_else(|| ControlError::not_found("trigger", "…"))?;
-        let name = format!("trigger `{}` {}", trigger.name, trigger.id);
-        let actor = Actor { id: trigger.id.clone(), name: name.clone(), holder: None };
-        let comment = Some(format!("called by the trigger `{}`", trigger.name));
-        let provenance = Provenance { address, ..Provenance::default() };
-        let author = Author { actor, request_id, comment, provenance };
-        let TriggerRecord { project, env, flag, .. } = &trigger;
-        let done = match (trigger.action, alert) {
-            (TriggerAction::Kill, Alert::Firing | Alert::Unknown) => {
-                let is_killed = self.is_killed_by(project, env, flag, None).await?;
-                if !is_killed {
-                    self.kill_flag(&author, project, env, flag).await?;
-                }
-                (!is_killed).then_some(TriggerAction::Kill)
-            }
-            (TriggerAction::Kill, Alert::Resolved) => {
-                let is_own = trigger.restores_when_resolved
-                    && self.is_killed_by(project, env, flag, Some(&name)).await?;
-                if is_own {
-                    self.restore_flag(&author, project, env, flag).await?;
-                }
-                is_own.then_some(TriggerAction::Restore)
-            }
-            (TriggerAction::Restore, Alert::Resolved | Alert::Unknown) => {
-                let is_killed = self.is_killed_by(project, env, flag, None).await?;
-                if is_killed {
-                    self.restore_flag(&author, project, env, flag).await?;
-                }
-                is_killed.then_some(TriggerAction::Restore)
-            }
-            (TriggerAction::Restore, Alert::Firing) => None,
-        };
-        Ok(Fired { trigger, done })
-    }
-
-    /// Whether a flag is killed, by whoever or by the one with this name.
-    async fn is_killed_by(
-        &self,
-        project: &ProjectKey,
-        env: &EnvKey,
-        flag: &FlagKey,
-        by: Option<&str>,
-    ) -> Result<bool, ControlError> {
         within_timeout(async {
-            let Locked { flag, .. } = self.lock_flag(project, env, flag).await?;
-            let kill = flag.killed.filter(|_| !flag.config.on);
-            Ok(kill.is_some_and(|kill| by.is_none_or(|by| kill.by == by)))
+            let missing = || ControlError::not_found("trigger", "…");
+            let trigger = self.store.read().await?.trigger(digest).await?.ok_or_else(missing)?;
+            let TriggerRecord { project, env, flag, .. } = &trigger;
+            let mut locked = self.lock_flag(project, env, flag).await?;
+            // Under the lock nobody revokes it any more.
+            if locked.tx.trigger(digest).await?.is_none() {
+                return Err(missing());
+            }
+            let name = actor_name(&trigger.name, &trigger.id);
+            let kill = locked.flag.killed.as_ref().filter(|_| !locked.flag.config.on);
+            let done = to_do(&trigger, alert, kill.map(|kill| kill.by == name));
+            let actor = Actor { id: trigger.id.clone(), name, holder: None };
+            let comment = Some(format!("called by the trigger `{}`", trigger.name));
+            let provenance = Provenance { address, ..Provenance::default() };
+            let author = Author { actor, request_id, comment, provenance };
+            match done {
+                Some(TriggerAction::Kill) => {
+                    self.kill_locked(&author, (project, env), locked).await?;
+                }
+                Some(TriggerAction::Restore) => {
+                    self.restore_locked(&author, (project, env), locked).await?;
+                }
+                None => {}
+            }
+            Ok(Fired { trigger, done })
         })
         .await
+    }
+}
+
+/// What a trigger does when it is called; `is_own` says whether the flag is killed, and if so, whether by this trigger.
+fn to_do(trigger: &TriggerRecord, alert: Alert, is_own: Option<bool>) -> Option<TriggerAction> {
+    match (trigger.action, alert) {
+        (TriggerAction::Kill, Alert::Firing | Alert::Unknown) => {
+            is_own.is_none().then_some(TriggerAction::Kill)
+        }
+        (TriggerAction::Kill, Alert::Resolved) => {
+            let is_meant = trigger.restores_when_resolved && is_own == Some(true);
+            is_meant.then_some(TriggerAction::Restore)
+        }
+        (TriggerAction::Restore, Alert::Resolved | Alert::Unknown) => {
+            is_own.is_some().then_some(TriggerAction::Restore)
+        }
+        (TriggerAction::Restore, Alert::Firing) => None,
     }
 }

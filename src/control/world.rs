@@ -161,8 +161,9 @@ impl<'a> World<'a> {
         }
         let mut environments = Vec::new();
         for record in tx.environments().await? {
-            if record.project == *project && (is_wide || wanted.contains(&record.key)) {
-                tx.lock_environment(record.id).await?;
+            let is_meant = is_wide || wanted.contains(&record.key);
+            // One that was deleted since it was read is not there.
+            if record.project == *project && is_meant && tx.lock_environment(record.id).await? {
                 environments.push(Locked {
                     id: record.id,
                     key: record.key,

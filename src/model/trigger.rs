@@ -14,6 +14,19 @@ pub enum TriggerAction {
     Restore,
 }
 
+/// How the names of triggers begin where they act.
+const NAME_START: &str = "trigger `";
+
+/// The name of a trigger as that of somebody who acts; the id makes it unique.
+pub fn actor_name(name: &str, id: &str) -> String {
+    format!("{NAME_START}{name}` {id}")
+}
+
+/// Whether this is the name of a trigger and not of a person.
+pub fn is_actor_name(name: &str) -> bool {
+    name.starts_with(NAME_START)
+}
+
 /// The words for the actions, as they appear in JSON.
 pub const TRIGGER_ACTIONS: &[(&str, TriggerAction)] =
     &[("kill", TriggerAction::Kill), ("restore", TriggerAction::Restore)];

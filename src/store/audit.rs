@@ -119,16 +119,15 @@ macro_rules! select_audit {
 /// An empty text stands for "any": ids and keys are never empty, and both databases compare texts alike. How they compare
 /// times, and texts whatever the case of their letters, differs.
 macro_rules! list_audit {
-    ($like:literal, $since:literal, $until:literal) => {
+    ($flag:literal, $like:literal, $since:literal, $until:literal) => {
         select_audit!(
             "where ($1 = '' or project_key = $1) and ($2 = '' or environment_key = $2)
                 and ($3 = '' or id < $3)
                 and ($4 = '' or actor like $4 escape '\\' or actor like $5 escape '\\')
                 and ($6 = '' or action = $6 or action like $7 escape '\\')
-                and ($8 = '' or (subject = $8 and action like 'flag%')
-                    or exists (select 1 from change_log l
-                        where l.audit_id = audit.id and l.flags like $9 escape '\\'))
-                and ($10 = '' or changes ",
+                and ",
+            $flag,
+            " and ($10 = '' or changes ",
             $like,
             " $10 escape '\\' or coalesce(comment, '') ",
             $like,
@@ -145,12 +144,32 @@ macro_rules! list_audit {
         )
     };
 }
-const AUDIT_POSTGRES: &str =
-    list_audit!("ilike", "($11 is null or at >= $11)", "($12 is null or at < $12)");
-const AUDIT_SQLITE: &str = list_audit!(
-    "like",
-    "($11 is null or julianday(at) >= julianday($11))",
-    "($12 is null or julianday(at) < julianday($12))"
+/// Entries about one flag have a text of their own: behind an `or`, PostgreSQL uses no index for them.
+macro_rules! list_audit_postgres {
+    ($flag:literal) => {
+        list_audit!($flag, "ilike", "($11 is null or at >= $11)", "($12 is null or at < $12)")
+    };
+}
+macro_rules! list_audit_sqlite {
+    ($flag:literal) => {
+        list_audit!(
+            $flag,
+            "like",
+            "($11 is null or julianday(at) >= julianday($11))",
+            "($12 is null or julianday(at) < julianday($12))"
+        )
+    };
+}
+const AUDIT_POSTGRES: &str = list_audit_postgres!("$8 = '' and $9 = ''");
+const AUDIT_SQLITE: &str = list_audit_sqlite!("$8 = '' and $9 = ''");
+const AUDIT_OF_FLAG_POSTGRES: &str = list_audit_postgres!(
+    "id in (select a.id from audit a where a.subject = $8 and a.action like 'flag%'
+        union all select l.audit_id from change_log l where l.flags::jsonb @> $9::jsonb)"
+);
+const AUDIT_OF_FLAG_SQLITE: &str = list_audit_sqlite!(
+    "id in (select a.id from audit a where a.subject = $8 and a.action like 'flag%'
+        union all select l.audit_id from change_log l
+            where instr(l.flags, substr($9, 2, length($9) - 2)) > 0)"
 );
 const CHAINED: &str = select_audit!("where seq > $1 order by seq limit $2");
 const UNCHAINED: &str = select_audit!("where seq is null and id > $1 order by id limit $2");
@@ -240,11 +259,13 @@ impl Tx {
             filter.actor.as_ref().map(|actor| format!("{{\"id\":%,\"name\":{}%", as_json(actor)));
         let begins = filter.action.as_ref().filter(|action| action.ends_with('.'));
         let begins = pattern(begins.map(|action| format!("{}%", like(action))));
-        let flags = pattern(filter.flag.as_ref().map(|flag| format!("%{}%", as_json(flag))));
+        let flags = filter.flag.as_ref().map(|flag| write_body(&[flag])).transpose()?;
         let contains = filter.text.as_ref().map(|text| format!("%{}%", like(text)));
-        let sql = match self {
-            Self::Postgres(_) => AUDIT_POSTGRES,
-            Self::Sqlite(_) => AUDIT_SQLITE,
+        let sql = match (&self, flags.is_some()) {
+            (Self::Postgres(_), false) => AUDIT_POSTGRES,
+            (Self::Postgres(_), true) => AUDIT_OF_FLAG_POSTGRES,
+            (Self::Sqlite(_), false) => AUDIT_SQLITE,
+            (Self::Sqlite(_), true) => AUDIT_OF_FLAG_SQLITE,
         };
         let rows = on_tx!(self, c => {
             sql!(sql => AuditRow)
@@ -256,7 +277,7 @@ impl Tx {
                 .bind(text(&filter.action))
                 .bind(begins)
                 .bind(text(&filter.flag))
-                .bind(flags)
+                .bind(pattern(flags))
                 .bind(pattern(contains))
                 .bind(filter.since.map(ToSqlx::to_sqlx))
                 .bind(filter.until.map(ToSqlx::to_sqlx))

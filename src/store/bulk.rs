@@ -60,18 +60,17 @@ impl Tx {
         rows.into_iter().map(read).collect()
     }
 
-    /// Locks an environment, if there is one, without counting a change.
+    /// Locks an environment without counting a change; returns `false` if there is none any more.
     ///
     /// Several are locked in the order of their numbers.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] if somebody else holds the lock for too long.
-    pub async fn lock_environment(&mut self, env: EnvId) -> Result<(), StoreError> {
-        on_tx!(self, c => {
-            sql!(LOCK_ENVIRONMENT).bind(env).execute(c).await.map(|_| ())
-        })?;
-        Ok(())
+    pub async fn lock_environment(&mut self, env: EnvId) -> Result<bool, StoreError> {
+        let n_rows =
+            on_tx!(self, c => sql!(LOCK_ENVIRONMENT).bind(env).execute(c).await?.rows_affected());
+        Ok(n_rows == 1)
     }
 
     /// Creates definitions, whose keys must be new and different.

@@ -48,6 +48,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(8, "schedule", "0008_schedule.sql"),
     migration!(9, "managed", "0009_managed.sql"),
     migration!(10, "secure_mode", "0010_secure_mode.sql"),
+    migration!(11, "scale", "0011_scale.sql"),
 ];
 /// The migration after which the audit entries that are there are chained.
 const ACCOUNTABILITY: i64 = 6;

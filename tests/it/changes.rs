@@ -3,6 +3,7 @@
 use crate::harness::Backend;
 use crate::harness::Client;
 use crate::harness::Server;
+use crate::harness::eventually;
 use serde_json::Value;
 use serde_json::json;
 
@@ -295,4 +296,38 @@ async fn lists_of_flags_come_in_pages_that_filters_and_orders_shape() {
     assert_eq!(keys(format!("{list}?filter=state:on")).await.0, "a");
     let sparse = admin.get(&format!("{list}?filter=state:off&fields=key,on")).await.expect(200);
     assert_eq!(sparse["items"], json!([{"key": "b", "on": false}, {"key": "c", "on": false}]));
+}
+
+#[tokio::test]
+async fn a_definition_changes_though_one_of_its_environments_is_deleted_meanwhile() {
+    use sqlx::Connection;
+    use sqlx::Executor;
+    let server = Server::start(Backend::Postgres).await;
+    server.with_environment().await;
+    server.admin.post(ENVIRONMENTS, json!({"key": "staging"})).await.expect(201);
+    server.flag("f").await;
+    let mut holder = sqlx::PgConnection::connect(server.database_url()).await.unwrap();
+    let hold = "begin; update environment set version = version where key = 'staging'";
+    holder.execute(hold).await.unwrap();
+    let waiting = async |n: i64| {
+        let found = async || {
+            let mut asking = sqlx::PgConnection::connect(server.database_url()).await.unwrap();
+            let sql = "select count(*) from pg_stat_activity
+                where datname = current_database() and wait_event_type = 'Lock'";
+            sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut asking).await.unwrap() == n
+        };
+        eventually("they wait for the lock", found).await;
+    };
+    let admin = server.admin.clone();
+    let deletion =
+        tokio::spawn(async move { admin.delete(&format!("{ENVIRONMENTS}/staging")).await });
+    waiting(1).await;
+    let admin = server.admin.clone();
+    let body = json!({"instructions": [{"kind": "archiveFlag"}]});
+    let change =
+        tokio::spawn(async move { admin.patch("/api/v1/projects/shop/flags/f", body).await });
+    waiting(2).await;
+    holder.execute("commit").await.unwrap();
+    deletion.await.unwrap().expect(204);
+    assert_eq!(change.await.unwrap().expect(200)["flag"]["archived"], true);
 }

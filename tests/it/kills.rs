@@ -5,6 +5,7 @@ use crate::harness::Client;
 use crate::harness::Server;
 use crate::harness::command;
 use crate::harness::size;
+use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::json;
 
@@ -246,4 +247,87 @@ async fn a_trigger_kills_without_a_token_and_undoes_its_own_kill_only() {
         let wrong = server.admin.post(triggers, json!({"name": "x", "action": "explode"})).await;
         assert_eq!(wrong.expect(422)["code"], "unknown_value");
     }
+}
+
+const TRIGGERS: &str = "/api/v1/projects/shop/environments/production/flags/f/triggers";
+
+/// Makes a trigger of the flag `f` and returns its path.
+async fn trigger(server: &Server, action: &str) -> String {
+    let body = json!({"name": "errors", "action": action, "restoreWhenResolved": action == "kill"});
+    server.admin.post(TRIGGERS, body).await.expect(201)["url"].as_str().unwrap().to_owned()
+}
+
+/// Calls a trigger, of whose calls at most two in a second are answered.
+async fn call(server: &Server, url: &str, status: &str) -> Value {
+    let nobody = server.admin.with_token("");
+    loop {
+        let answer = nobody.post(url, json!({"version": "4", "status": status})).await;
+        if answer.status != 429 {
+            return answer.expect(200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_person_takes_over_what_a_trigger_has_killed() {
+    for (backend, kill) in [
+        (Backend::Sqlite, "/kill/f"),
+        (Backend::Sqlite, "/kill?flag=f"),
+        (Backend::Postgres, "/kill/f"),
+        (Backend::Postgres, "/kill?flag=f"),
+    ] {
+        let server = Server::start(backend).await;
+        let client = server.with_environment().await;
+        server.flag_on("f").await;
+        let url = trigger(&server, "kill").await;
+        assert_eq!(call(&server, &url, "firing").await["done"], "kill");
+        let first = server.admin.post(kill, json!({})).await.expect(200);
+        let again = server.admin.post(kill, json!({})).await.expect(200);
+        assert_eq!(first["version"], again["version"], "only the first one changes something");
+        let entry = server.admin.get(AUDIT).await.expect(200)["items"][0].clone();
+        assert_eq!(entry["actor"]["name"], "VEXIL_ADMIN_TOKEN", "{entry}");
+        assert_eq!(call(&server, &url, "resolved").await["done"], Value::Null, "{kill}");
+        assert_eq!(client.value("f", json!({})).await, false);
+        assert_eq!(call(&server, &url, "firing").await["done"], Value::Null);
+        assert_eq!(server.admin.post("/restore/f", json!({})).await.expect(200)["on"], true);
+        assert_eq!(client.value("f", json!({})).await, true);
+    }
+}
+
+#[tokio::test]
+async fn triggers_that_are_called_at_once_do_what_is_left_to_do() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        server.flag_on("f").await;
+        let mut urls = Vec::new();
+        for _ in 0..8 {
+            urls.push(trigger(&server, "restore").await);
+        }
+        server.admin.post("/kill/f", json!({})).await.expect(200);
+        let calls = urls.iter().map(|url| call(&server, url, "resolved"));
+        let done = join_all(calls).await;
+        let n_done = done.iter().filter(|answer| answer["done"] == "restore").count();
+        assert_eq!(n_done, 1, "{done:?}");
+    }
+}
+
+#[tokio::test]
+async fn flags_that_have_all_their_versions_are_killed_and_keep_the_latest() {
+    use sqlx::Connection;
+    use sqlx::Executor;
+    let n = size("VEXIL_TEST_KILLED", 50);
+    let server = Server::start(Backend::Postgres).await;
+    tagged(&server, n).await;
+    let mut behind = sqlx::PgConnection::connect(server.database_url()).await.unwrap();
+    let earlier = "insert into flag_version (environment_id, flag_key, version, body)
+        select environment_id, flag_key, -v, body from flag_config, generate_series(1, 250) v";
+    behind.execute(earlier).await.unwrap();
+    let began = std::time::Instant::now();
+    let killed = server.admin.post("/kill?tag=experimental", json!({})).await.expect(200);
+    println!("{n} flags of 250 versions killed in {:?}", began.elapsed());
+    assert_eq!(killed["flags"].as_array().unwrap().len(), n);
+    let kept = "select count(*) from flag_version where flag_key = 'f7'";
+    let kept: i64 = sqlx::query_scalar(kept).fetch_one(&mut behind).await.unwrap();
+    assert_eq!(kept, 200);
 }

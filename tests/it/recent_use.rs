@@ -1,4 +1,4 @@
-//! Flags that are still evaluated are neither archived nor deleted by mistake.
+//! Flags that are still evaluated are not archived by mistake; who deletes one means it.
 
 use crate::harness::Backend;
 use crate::harness::Server;
@@ -29,7 +29,7 @@ async fn evaluated(server: &Server, flags: &[&str]) {
 async fn what_was_evaluated_in_the_last_week_is_not_put_away_unless_it_is_said() {
     for backend in [Backend::Sqlite, Backend::Postgres] {
         let server = Server::start(backend).await;
-        evaluated(&server, &["f", "g", "h"]).await;
+        evaluated(&server, &["f", "g", "h", "i"]).await;
         server.flag("idle").await;
         let admin = &server.admin;
         let path = format!("{FLAGS}/f");
@@ -41,17 +41,15 @@ async fn what_was_evaluated_in_the_last_week_is_not_put_away_unless_it_is_said()
         let many = json!({"changes": [{"flag": "f", "instructions": [{"kind": "archiveFlag"}]}]});
         admin.post("/api/v1/projects/shop/changes", many).await.expect(409);
         admin.patch(&format!("{path}?dryRun=true"), archive(false)).await.expect(409);
-        assert_eq!(admin.delete(&path).await.expect(409)["code"], "recently_used");
         assert_eq!(admin.get(&path).await.expect(200)["archived"], false, "nothing was done");
         admin.patch(&path, archive(true)).await.expect(200);
-        // Code that still asks for it would get its own default from then on.
-        admin.delete(&path).await.expect(409);
-        assert_eq!(admin.delete(&format!("{path}?ignoreusage=true")).await.status, 400);
-        admin.delete(&format!("{path}?ignoreUsage=true")).await.expect(204);
+        // Whoever deletes a flag by its key means it.
+        assert_eq!(admin.delete(&format!("{path}?ignoreUsage=true")).await.status, 400);
+        admin.delete(&path).await.expect(204);
         let delete = json!({"instructions": [{"kind": "deleteFlag"}]});
-        admin.patch(&format!("{FLAGS}/g"), delete).await.expect(409);
-        let delete = json!({"instructions": [{"kind": "deleteFlag", "ignoreUsage": true}]});
         admin.patch(&format!("{FLAGS}/g"), delete).await.expect(200);
+        let both = json!({"instructions": [{"kind": "archiveFlag"}, {"kind": "deleteFlag"}]});
+        admin.patch(&format!("{FLAGS}/i"), both).await.expect(200);
         let idle = json!({"instructions": [{"kind": "archiveFlag"}, {"kind": "deleteFlag"}]});
         admin.patch(&format!("{FLAGS}/idle"), idle).await.expect(200);
         let wrong = json!({"instructions": [{"kind": "archiveFlag", "ignoreUsage": "yes"}]});

@@ -26,14 +26,14 @@ impl World<'_> {
                 instruction,
                 DefinitionInstruction::RemoveVariation(_)
                     | DefinitionInstruction::Archive { .. }
-                    | DefinitionInstruction::Delete { .. }
+                    | DefinitionInstruction::Delete
             )
         });
-        let needs_idle = instructions.iter().any(|instruction| match instruction {
-            DefinitionInstruction::Archive { ignores_usage } => !old.archived && !ignores_usage,
-            DefinitionInstruction::Delete { ignores_usage } => !ignores_usage,
-            _ => false,
-        });
+        // Whoever deletes a flag by its key means it.
+        let is_deleting = instructions.contains(&DefinitionInstruction::Delete);
+        let needs_idle = !is_deleting
+            && !old.archived
+            && instructions.contains(&DefinitionInstruction::Archive { ignores_usage: false });
         let uses = if needs_uses { self.uses(key).await? } else { Uses::default() };
         let defined = apply_to_definition(&old, &uses, instructions)?;
         if needs_idle {

@@ -161,21 +161,29 @@ fn read_parts(fields: &mut Fields<'_>) -> Vec<Part> {
     if !fields.has("changes") {
         fields.missing("changes");
     }
-    if has_too_many_patterns(fields, "changes") {
-        fields.take("changes");
-        return Vec::new();
-    }
-    let listed = fields.peek("changes").and_then(Value::as_array).into_iter().flatten();
-    let lists = listed.filter_map(|change| change.get("instructions").and_then(Value::as_array));
-    if lists.map(Vec::len).sum::<usize>() > CHANGES_INSTRUCTIONS_MAX {
-        let detail = format!("must have at most {CHANGES_INSTRUCTIONS_MAX} instructions together");
-        fields.refuse("changes", "too_many", detail);
-        fields.take("changes");
+    if has_too_much(fields) {
         return Vec::new();
     }
     fields.list("changes", CHANGES_MAX, |item, path, problems| {
         object(item, path, problems, read_part).flatten()
     })
+}
+
+/// Refuses and takes the field `changes` if it has more than is read one by one.
+pub(super) fn has_too_much(fields: &mut Fields<'_>) -> bool {
+    if has_too_many_patterns(fields, "changes") {
+        fields.take("changes");
+        return true;
+    }
+    let listed = fields.peek("changes").and_then(Value::as_array).into_iter().flatten();
+    let lists = listed.filter_map(|change| change.get("instructions").and_then(Value::as_array));
+    let is_over = lists.map(Vec::len).sum::<usize>() > CHANGES_INSTRUCTIONS_MAX;
+    if is_over {
+        let detail = format!("must have at most {CHANGES_INSTRUCTIONS_MAX} instructions together");
+        fields.refuse("changes", "too_many", detail);
+        fields.take("changes");
+    }
+    is_over
 }
 
 fn read_part(fields: &mut Fields<'_>) -> Option<Part> {

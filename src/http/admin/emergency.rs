@@ -61,7 +61,8 @@ pub(crate) struct RestoredBody {
 /// Kills a flag: everyone gets its off variation until it is restored or turned on.
 ///
 /// Needs no body. A token of one environment says which is meant; others add `?project=…&environment=…` unless only one
-/// environment has the flag. Killing a killed flag succeeds and changes nothing.
+/// environment has the flag. Killing a killed flag succeeds and changes nothing,
+/// but a kill of a trigger becomes that of the caller, and the end of the alert does not undo it any more.
 #[utoipa::path(post, path = "/kill/{flag}", tag = "emergencies",
     params(("flag" = String, Path),
         ("project" = Option<String>, Query, description = "Needed only if several environments have the flag."),

@@ -32,7 +32,6 @@ use crate::model::key::ProjectKey;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -88,14 +87,6 @@ pub(crate) struct DefinitionList {
     /// The `cursor` of the next page, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
-}
-
-/// What a deletion does not mind.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-pub(crate) struct DeleteQuery {
-    /// That the flag is still evaluated.
-    ignore_usage: bool,
 }
 
 /// Lists the flags of a project; those that are archived only if the filter asks for a state.
@@ -186,17 +177,16 @@ pub(crate) async fn update_flag(
 
 /// Deletes a flag everywhere; its key is never given to another flag.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}/flags/{flag}", tag = "flags",
-    params(("project" = String, Path), ("flag" = String, Path),
-        ("ignoreUsage" = Option<bool>, Query, description = "Deletes it even if it was evaluated in the last week.")),
+    params(("project" = String, Path), ("flag" = String, Path)),
     responses((status = 204, description = "It is gone."),
-        (status = 409, description = "It is a prerequisite of another flag, or was evaluated in the last week.", body = crate::http::error::ProblemBody)))]
+        (status = 409, description = "It is a prerequisite of another flag.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn delete_flag(
     State(state): State<AdminState>,
     caller: Authorized<ChangeFlag>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
-    Params(query): Params<DeleteQuery>,
+    _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
     let author = caller.author(None);
-    state.control.delete_flag(&author, &project, &key, query.ignore_usage).await?;
+    state.control.delete_flag(&author, &project, &key).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -213,8 +213,13 @@ pub(crate) async fn update_environment_flag(
     let change = ConfigChange { instructions, raw, if_version, is_dry_run: query.dry_run };
     let author = caller.author(comment);
     let changed = state.control.change_config(&author, &project, &env, &key, change).await?;
+    Ok(changed_flag(changed))
+}
+
+/// Answers with a flag that was changed, and its `ETag`.
+pub(crate) fn changed_flag(changed: ConfigChanged) -> impl IntoResponse {
     let etag = [(header::ETAG, etag_of(changed.flag.version))];
-    Ok((etag, Json(FlagChanged::new(changed))))
+    (etag, Json(FlagChanged::new(changed)))
 }
 
 pub(crate) fn etag_of(version: i64) -> String {

@@ -1,13 +1,12 @@
 //! Earlier versions of a flag in an environment, and going back to one.
 
-use crate::control::ConfigChanged;
 use crate::control::RevertRequest;
 use crate::http::AdminState;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::FlagChanged;
 use crate::http::admin::flag_config::PatchQuery;
-use crate::http::admin::flag_config::etag_of;
+use crate::http::admin::flag_config::changed_flag;
 use crate::http::admin::flag_config::read_if_match;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ChangeConfig;
@@ -23,7 +22,6 @@ use crate::store::FlagVersion;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::http::header;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -163,8 +161,6 @@ pub(crate) async fn revert_flag(
     })?;
     let request = RevertRequest { version, if_version, is_dry_run: query.dry_run };
     let author = caller.author(comment);
-    let changed: ConfigChanged =
-        state.control.revert_flag(&author, (&project, &env), &key, request).await?;
-    let etag = [(header::ETAG, etag_of(changed.flag.version))];
-    Ok((etag, Json(FlagChanged::new(changed))))
+    let changed = state.control.revert_flag(&author, (&project, &env), &key, request).await?;
+    Ok(changed_flag(changed))
 }

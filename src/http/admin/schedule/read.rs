@@ -3,16 +3,15 @@
 use crate::change::Instruction;
 use crate::change::decode_instructions;
 use crate::change::decode_segment_instructions;
-use crate::change::has_too_many_patterns;
 use crate::control::Part;
 use crate::control::ScheduleRequest;
 use crate::control::When;
+use crate::http::admin::change::has_too_much;
 use crate::model::decode::Fields;
 use crate::model::decode::object;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
-use crate::model::limit::CHANGES_INSTRUCTIONS_MAX;
 use crate::model::limit::CHANGES_MAX;
 use crate::model::limit::NAME_CHARS_MAX;
 use crate::model::limit::SCHEDULE_LATE_SECS_MAX;
@@ -74,14 +73,7 @@ pub(super) fn request(fields: &mut Fields<'_>, env: &EnvKey) -> Option<ScheduleR
 }
 
 fn changes(fields: &mut Fields<'_>, env: &EnvKey) -> Vec<(Part, Value)> {
-    if has_too_many_patterns(fields, "changes") {
-        return Vec::new();
-    }
-    let listed = fields.peek("changes").and_then(Value::as_array).into_iter().flatten();
-    let lists = listed.filter_map(|change| change.get("instructions").and_then(Value::as_array));
-    if lists.map(Vec::len).sum::<usize>() > CHANGES_INSTRUCTIONS_MAX {
-        let detail = format!("must have at most {CHANGES_INSTRUCTIONS_MAX} instructions together");
-        fields.refuse("changes", "too_many", detail);
+    if has_too_much(fields) {
         return Vec::new();
     }
     let changes = fields.list("changes", CHANGES_MAX, |item, path, problems| {
