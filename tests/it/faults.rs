@@ -303,6 +303,6 @@ async fn rings_without_number_and_without_cause_do_no_harm() {
     };
     tokio::select! {
         () = changing => {}
-        () = ringing => {}
+        _ = ringing => {}
     }
 }
