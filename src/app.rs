@@ -438,3 +438,30 @@ fn configured_tokens(config: &Config) -> Vec<(Digest, Grant)> {
     let token = config.admin_token.iter();
     token.map(|token| (auth::digest(token.expose_secret()), grant())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_or_ends_early_stops_the_process() {
+        let panicking = async { panic!("on purpose") };
+        for task in [panicking.boxed(), std::future::ready(()).boxed()] {
+            let tasks = TaskTracker::new();
+            let [stop, failed] = std::array::from_fn(|_| CancellationToken::new());
+            spawn(&tasks, "test", &stop, &failed, task);
+            failed.cancelled().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_may_end_when_the_process_stops() {
+        let tasks = TaskTracker::new();
+        let [stop, failed] = std::array::from_fn(|_| CancellationToken::new());
+        stop.cancel();
+        spawn(&tasks, "test", &stop, &failed, async {});
+        tasks.close();
+        tasks.wait().await;
+        assert!(!failed.is_cancelled());
+    }
+}

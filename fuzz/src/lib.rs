@@ -1,14 +1,46 @@
 //! What the fuzz targets share, on top of the server's own sources.
 //!
 //! The rooms `model` and `eval` use no others, so they are compiled here without the rest of the server, in a minute and not in
-//! many.
+//! many. Of other rooms there are single files, and in `snapshot` and `store` stand-ins for the types that these name.
 
 #![allow(dead_code, unused_imports, reason = "what only other rooms use is not used here")]
 
+#[path = "../../src/clock.rs"]
+pub mod clock;
 #[path = "../../src/eval/mod.rs"]
 pub mod eval;
+pub mod http;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
+pub mod snapshot;
+#[path = "../../src/auth/token.rs"]
+pub mod token;
+
+/// What is stored of flags and segments, as the room `store` has it.
+pub mod store {
+    use crate::model::key::FlagKey;
+    use crate::model::key::SegmentKey;
+
+    #[derive(Debug, PartialEq, Eq)]
+    pub struct ChangedFlag {
+        pub key: FlagKey,
+        pub version: i64,
+        pub text: Option<FlagText>,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct FlagText {
+        pub definition: Box<str>,
+        pub config: Box<str>,
+    }
+
+    #[derive(Debug, PartialEq, Eq)]
+    pub struct ChangedSegment {
+        pub key: SegmentKey,
+        pub version: i64,
+        pub text: Option<Box<str>>,
+    }
+}
 
 use eval::Ruleset;
 use eval::Told;

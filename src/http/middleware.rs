@@ -153,3 +153,25 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
     error!(panic = message.unwrap_or_default(), "a handler panicked");
     ApiError::internal().into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_500_without_its_cause() {
+        let metrics = Metrics::default();
+        let request = Request::builder().header("x-request-id", "mine").body(Body::empty());
+        let observed = Observed::new(&request.unwrap());
+        let answering = async { panic!("a secret") };
+        let response = observed.finish(answering, &metrics, ApiError::write_problem, "/").await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-request-id"]),
+            (500, &HeaderValue::from_static("mine"))
+        );
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains("mine") && !text.contains("secret"), "{text}");
+    }
+}

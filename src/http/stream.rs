@@ -2,7 +2,7 @@
 //!
 //! A change is rendered once and shared by all streams, and a stream that sleeps is a position and a seat: it has neither a
 //! queue nor a timer nor a task of its own. `body` is one stream, `channel` what those of one environment share, `hub` the
-//! task that wakes them, `admission` who may open one, `drain` how they end when the process stops. In which words changes are
+//! task that wakes them, `admission` who may open one, `start` where it begins, `drain` how they end when the process stops. In which words changes are
 //! told is in `format`: the streams of LaunchDarkly's SDKs (`http/launchdarkly`) are the same streams in other words.
 
 mod admission;
@@ -17,6 +17,7 @@ mod frame;
 mod hub;
 mod launchdarkly;
 mod spread;
+mod start;
 mod watch;
 
 pub(crate) use admission::Holder;
@@ -29,9 +30,9 @@ pub(crate) use data_system::place;
 pub(crate) use data_system::up_to_date;
 pub use drain::Phase;
 pub(crate) use format::Format;
-pub(crate) use format::Start;
 pub(crate) use frame::ChangeData;
 pub use hub::Streams;
+pub(crate) use start::Start;
 pub(crate) use watch::Speech;
 pub(crate) use watch::Watch;
 
@@ -49,8 +50,8 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use body::StreamBody;
-use body::start_after;
 use serde::Deserialize;
+use start::start_after;
 use std::sync::Arc;
 
 /// The headers of every stream, so that no proxy keeps it, packs it, or waits for more of it.

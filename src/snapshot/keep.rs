@@ -223,3 +223,86 @@ pub(super) fn read_kept(
     let directory = Directory::new(position, loaded, stored.chain(configured.iter().cloned()));
     Some(Kept { installation, directory: Arc::new(directory) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::key::EnvKey;
+    use crate::model::key::FlagKey;
+    use crate::model::key::ProjectKey;
+    use crate::snapshot::Update;
+    use crate::store::ChangedFlag;
+    use crate::store::FlagText;
+    use std::fs;
+    use std::path::Path;
+
+    const ENV: EnvId = 1;
+
+    /// What an environment keeps at a version, and the directory that names it.
+    fn generation(version: i64) -> [(String, Vec<u8>); 2] {
+        let environment = Environment::new(ENV, ProjectKey::stored("p"), EnvKey::stored("e"));
+        let flag = |key: &str| {
+            let definition = r#"{"key":"f","name":"f","kind":"boolean","variations":
+                [{"key":"on","value":true},{"key":"off","value":false}],
+                "defaults":{"onVariation":"on","offVariation":"off"}}"#;
+            let config = format!("{{\"on\":false,\"salt\":\"{version}\"}}");
+            let text = FlagText { definition: definition.into(), config: config.into() };
+            Arc::new(ChangedFlag { key: FlagKey::stored(key), version, text: Some(text) })
+        };
+        let to = Position { epoch: 1, version };
+        let flags = vec![flag("a"), flag("b")];
+        environment.install(&Update { to, flags, ..Update::default() });
+        let text = environment.image().text();
+        let directory = Directory::new(to, vec![Arc::new(environment)], Vec::new());
+        let names = DirectoryImage::of("here", &directory, &[]).seal(&FILE_KEY);
+        [(file_of(ENV), seal(&FILE_KEY, &text)), (DIRECTORY_FILE.to_owned(), names)]
+    }
+
+    /// The versions of the directory, of the environment and of its flags.
+    fn versions(folder: &Folder) -> Option<(i64, i64, Vec<i64>)> {
+        let kept = read_kept(folder, &[], &[], &Metrics::default())?;
+        let environment = kept.directory.environment(ENV).unwrap();
+        let flags = environment.image().flags.values().map(|flag| flag.version).collect();
+        Some((kept.directory.position.version, environment.position().version, flags))
+    }
+
+    fn put(path: &Path, name: &str, older: &[u8], newer: &[u8]) {
+        fs::write(path.join(format!("{name}.old")), older).unwrap();
+        fs::write(path.join(name), newer).unwrap();
+    }
+
+    /// Every byte of a file is damaged, and it is cut off everywhere; in turn, all bits are damaged. That every other value of a
+    /// byte is noticed is shown in `image`.
+    #[test]
+    fn any_damage_leaves_the_generation_before_or_nothing_and_never_a_mixture() {
+        let path = std::env::temp_dir().join(format!("vexil-{}", Ids.next()));
+        fs::create_dir_all(&path).unwrap();
+        let folder = Folder::new(path.clone());
+        let (older, newer) = (generation(1), generation(2));
+        let put_all = || {
+            for ((name, older), (_, newer)) in older.iter().zip(&newer) {
+                put(&path, name, older, newer);
+            }
+        };
+        put_all();
+        assert_eq!(versions(&folder), Some((2, 2, vec![2, 2])));
+        for (n, (name, good)) in newer.iter().enumerate() {
+            for i in 0..good.len() {
+                let mut changed = good.clone();
+                // No letter becomes the same one of the other case.
+                changed[i] ^= [1, 2, 4, 8, 16, 64, 128][i % 7];
+                for bad in [&changed[..], &good[..i]] {
+                    put(&path, name, &older[n].1, bad);
+                    let wanted = if n == 0 { (2, 1, vec![1, 1]) } else { (1, 2, vec![2, 2]) };
+                    assert_eq!(versions(&folder), Some(wanted), "{name}, byte {i}");
+                    put(&path, name, bad, bad);
+                    let wanted = (n == 0).then_some((2, 0, Vec::new()));
+                    assert_eq!(versions(&folder), wanted, "{name}, byte {i}, both");
+                }
+            }
+            put_all();
+        }
+        assert_eq!(versions(&folder), Some((2, 2, vec![2, 2])));
+        fs::remove_dir_all(&path).unwrap();
+    }
+}

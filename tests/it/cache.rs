@@ -7,7 +7,15 @@ use crate::harness::Server;
 use crate::harness::eventually;
 use crate::harness::redis_url;
 use redis::AsyncCommands;
+use secrecy::SecretString;
 use serde_json::json;
+use std::sync::Arc;
+use tokio::sync::Barrier;
+use vexil::clock::Ids;
+use vexil::model::change::Position;
+use vexil::store::CACHE_TTL;
+use vexil::store::Cache;
+use vexil::store::Redis;
 
 /// A figure from the metrics of a server; 0 if it is not there.
 async fn figure(admin: &Client, name: &str) -> u64 {
@@ -120,4 +128,63 @@ async fn replicas_that_start_together_read_the_database_once() {
     };
     let (a, b, c, d) = tokio::join!(start(), start(), start(), start());
     assert_eq!(a + b + c + d, 1, "{a} {b} {c} {d}");
+}
+
+/// Puts an image, whose bytes are its position, and tries again while Redis is too slow to answer.
+async fn put(cache: &Cache, epoch: i64, version: i64) -> bool {
+    let at = Position { epoch, version };
+    loop {
+        let image = format!("{epoch}-{version}");
+        if let Ok(is_put) = cache.put(1, at, CACHE_TTL, image.as_bytes(), false).await {
+            return is_put;
+        }
+    }
+}
+
+async fn lies_there(cache: &Cache) -> String {
+    loop {
+        if let Ok(image) = cache.read(1, 0).await {
+            return String::from_utf8(image.unwrap()).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_many_writers_the_highest_position_stays() {
+    let redis = Redis::new(&SecretString::from(redis_url())).unwrap();
+    let cache = Cache::new(redis.clone(), Ids.next());
+    for (epoch, version, is_put) in [
+        (1, 10, true),
+        (1, 9, false),
+        (1, 11, true),
+        (0, 999, false),
+        (2, 1, true),
+        (1, 12, false),
+        (2, 9, true),
+        (2, 10, true),
+    ] {
+        assert_eq!(put(&cache, epoch, version).await, is_put, "{epoch}-{version}");
+    }
+    assert_eq!(lies_there(&cache).await, "2-10");
+
+    const WRITERS: i64 = 16;
+    const EACH: i64 = 25;
+    let cache = Cache::new(redis, Ids.next());
+    let together = Arc::new(Barrier::new(usize::try_from(WRITERS).unwrap()));
+    let writers = (0..WRITERS).map(|writer| {
+        let (cache, together) = (cache.clone(), Arc::clone(&together));
+        tokio::spawn(async move {
+            together.wait().await;
+            for n in 0..EACH {
+                // Each number once, in an order of each writer's own: 7 and 25 have no common factor.
+                let version = (n * 7 + writer) % EACH * WRITERS + writer;
+                put(&cache, version / 200, version).await;
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let highest = WRITERS * EACH - 1;
+    assert_eq!(lies_there(&cache).await, format!("{}-{highest}", highest / 200));
 }

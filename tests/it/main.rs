@@ -40,6 +40,8 @@ mod emergencies;
 mod evaluate_many;
 mod evaluation;
 mod events;
+#[cfg(target_os = "linux")]
+mod faults;
 mod flags;
 mod history;
 #[cfg(target_os = "linux")]

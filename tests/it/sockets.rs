@@ -39,6 +39,10 @@ const HTTP2_CONTINUATION: u8 = 9;
 /// Source: RFC 9113, section 7.
 const ENHANCE_YOUR_CALM: u32 = 11;
 
+/// Passes so many bytes of a packet on. Source: `linux/bpf_common.h`, `BPF_RET | BPF_K`.
+#[cfg(target_os = "linux")]
+const BPF_RETURN: u16 = 0x06;
+
 /// Times that do not pass.
 pub fn patient() -> Sockets {
     Sockets {
@@ -339,6 +343,19 @@ async fn an_http2_head_without_end_ends_the_connection() {
 async fn an_answer_that_nobody_reads_is_given_up() {
     let server = start(Sockets { unacknowledged_timeout: SHORT, ..patient() }).await;
     let _stalled = server.send(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    timeout(PATIENCE, server.given_up.notified()).await.expect("the answer goes on");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_peer_that_is_silently_gone_is_given_up() {
+    let server = start(Sockets { unacknowledged_timeout: SHORT, ..patient() }).await;
+    let mut gone = server.send(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut piece = vec![0; 64 * 1024];
+    gone.read_exact(&mut piece).await.unwrap();
+    // From now on nothing that is sent to it arrives, and so nothing is acknowledged: neither an end nor a reset is seen.
+    let drop_all = socket2::SockFilter::new(BPF_RETURN, 0, 0, 0);
+    socket2::SockRef::from(&gone).attach_filter(&[drop_all]).unwrap();
     timeout(PATIENCE, server.given_up.notified()).await.expect("the answer goes on");
 }
 

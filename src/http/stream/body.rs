@@ -5,17 +5,16 @@
 //! one. Who wakes it is in `hub`.
 // HOT: tens of thousands are open at once, so every field counts.
 
-use crate::http::position::parse_position;
 use crate::http::stream::admission::Holder;
 use crate::http::stream::channel::END_DRAIN;
 use crate::http::stream::channel::END_ENVIRONMENT;
 use crate::http::stream::channel::END_TOKEN;
 use crate::http::stream::drain::RETRY_AFTER_GOODBYE_MS;
 use crate::http::stream::format::Format;
-use crate::http::stream::format::Start;
 use crate::http::stream::frame;
 use crate::http::stream::hub::Place;
 use crate::http::stream::hub::Streams;
+use crate::http::stream::start::Start;
 use crate::model::change::Position;
 use crate::model::token::TokenKind;
 use bytes::Bytes;
@@ -129,17 +128,6 @@ impl StreamBody {
             return self.format.goodbye(self.streams.spread.pick(&RETRY_AFTER_GOODBYE_MS));
         }
         None
-    }
-}
-
-/// Where a client begins that says that it has seen `last_event_id`.
-pub(super) fn start_after(last_event_id: Option<&str>, current: Position) -> Start {
-    match last_event_id.filter(|id| !id.is_empty()) {
-        None => Start::After(current),
-        Some(id) => match parse_position(id).filter(|position| *position <= current) {
-            Some(position) => Start::After(position),
-            None => Start::WithAll,
-        },
     }
 }
 

@@ -7,6 +7,7 @@ use crate::http::stream::content::Content;
 use crate::http::stream::data_system;
 use crate::http::stream::frame;
 use crate::http::stream::launchdarkly;
+use crate::http::stream::start::Start;
 use crate::model::change::Position;
 use crate::snapshot::Environment;
 use crate::snapshot::Missed;
@@ -29,15 +30,6 @@ pub(crate) enum Format {
     DataSystem,
     /// The same events as the one body that answers a poll.
     DataSystemPoll,
-}
-
-/// Where a stream begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// With what comes after this position.
-    After(Position),
-    /// With everything that there is.
-    WithAll,
 }
 
 /// What was rendered.

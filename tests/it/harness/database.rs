@@ -193,6 +193,50 @@ impl Postgres {
         self.resume().await;
     }
 
+    /// Takes a copy of all of it while it runs: a standby that follows it, or a backup that nobody has started yet.
+    pub async fn copy(&self, follows: bool) -> Self {
+        let folder = servant_folder().await;
+        let mut copying = as_servant(self.bin.join("pg_basebackup"), folder.path());
+        copying.args(["-U", "vexil", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        copying.args(["-c", "fast", "-X", "stream", "-D"]).arg(folder.path().join("data"));
+        if follows {
+            copying.arg("-R");
+        }
+        assert!(copying.status().await.unwrap().success());
+        let port = free_port();
+        let url = format!("postgres://vexil@127.0.0.1:{port}/postgres");
+        let mut copy = Self { url, folder, bin: self.bin.clone(), port, process: None };
+        if follows {
+            copy.resume().await;
+        }
+        copy
+    }
+
+    /// Takes the address of another one, which has been stopped.
+    pub fn succeed(&mut self, other: &Self) {
+        assert!(self.process.is_none() && other.process.is_none());
+        (self.port, self.url) = (other.port, other.url.clone());
+    }
+
+    /// Writes down all that is in it with `pg_dump`, and reads it into another one.
+    pub async fn dump_into(&self, other: &Self) {
+        let file = self.folder.path().join("dump.sql");
+        let mut dump = as_servant(self.bin.join("pg_dump"), self.folder.path());
+        dump.args(["-d", &self.url, "-f"]).arg(&file);
+        assert!(dump.status().await.unwrap().success());
+        let mut read = as_servant(self.bin.join("psql"), self.folder.path());
+        read.args(["-q", "-v", "ON_ERROR_STOP=1", "-d", &other.url, "-f"]).arg(&file);
+        assert!(read.stdout(Stdio::null()).status().await.unwrap().success());
+    }
+
+    /// Whether a question is answered with yes.
+    pub async fn says(&self, question: &'static str) -> bool {
+        use sqlx::Connection;
+        let Ok(mut connection) = sqlx::PgConnection::connect(&self.url).await else { return false };
+        let answer = sqlx::query_as::<_, (bool,)>(question).fetch_one(&mut connection).await;
+        answer.is_ok_and(|(yes,)| yes)
+    }
+
     /// Starts it as a standby and promotes it, which begins another timeline.
     pub async fn promote(&mut self) {
         self.resume_as_standby().await;

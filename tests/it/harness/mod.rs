@@ -1,6 +1,8 @@
 //! What the tests stand on: real servers, real databases, and clients that speak to them.
 
 mod client;
+#[cfg(target_os = "linux")]
+mod clock;
 mod database;
 mod raw_stream;
 mod server;
@@ -8,6 +10,8 @@ mod sse;
 
 pub use client::Answer;
 pub use client::Client;
+#[cfg(target_os = "linux")]
+pub use clock::ShiftedClock;
 pub use database::Database;
 pub use database::PgBouncer;
 pub use database::Postgres;
@@ -17,6 +21,8 @@ pub use database::run_sql_fails;
 pub use raw_stream::RawStream;
 pub use server::Server;
 pub use server::command;
+#[cfg(target_os = "linux")]
+pub use server::command_with_file_kib;
 pub use server::command_with_files;
 pub use sse::Events;
 

@@ -36,8 +36,19 @@ pub fn command() -> Command {
 
 /// The program with at most so many open files.
 pub fn command_with_files(n: u32) -> Command {
+    command_after(&format!("ulimit -n {n}"))
+}
+
+/// The program, whose files end at so many KiB, as on a disk that is full.
+pub fn command_with_file_kib(n: u32) -> Command {
+    // The unit is 512 bytes. Source: POSIX, `ulimit`.
+    command_after(&format!("trap '' XFSZ && ulimit -f {}", n * 2))
+}
+
+/// The program, after a shell has done something that the program inherits.
+fn command_after(script: &str) -> Command {
     let mut command = Command::new("sh");
-    let script = format!("ulimit -n {n} && exec \"$0\" \"$@\"");
+    let script = format!("{script} && exec \"$0\" \"$@\"");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_vexil")]);
     clean(command)
 }
