@@ -220,8 +220,10 @@ fn command(entry: &Entry<'_>, example: Option<&Value>) -> String {
     if operation.get("requestBody").is_some() {
         line.push_str(" \\\n  -H 'Content-Type: application/json'");
         let body = example.map_or("{}".to_owned(), Value::to_string);
+        line.push_str(" \\\n  -d '");
         // A quotation mark in a quoted text ends the text, is escaped, and begins another one.
-        let _ = write!(line, " \\\n  -d '{}'", body.replace('\'', "'\\''"));
+        line.push_str(&body.replace('\'', "'\\''"));
+        line.push('\'');
     }
     line
 }

@@ -65,6 +65,9 @@ enum Answer {
     Transfers,
 }
 
+/// The methods of all routes; what a page asks with `OPTIONS` is answered before.
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "REPORT"];
+
 /// All routes. A context that is not in the path is the body of a `REPORT`, which no API document can name.
 const ROUTES: &[(&str, Side, Answer)] = &[
     ("/sdk/evalx/{environment}/contexts/{context}", Side::Browser, Answer::Values),
@@ -111,6 +114,10 @@ async fn respond(
     answer: Answer,
     request: Request,
 ) -> Result<Response, ApiError> {
+    if !METHODS.contains(&request.method().as_str()) {
+        let allow = [(header::ALLOW, METHODS.join(","))];
+        return Ok((allow, ApiError::method_not_allowed()).into_response());
+    }
     let needs_context = !matches!(answer, Answer::Pings | Answer::Goals);
     let mut asked = Asked::read(state, side, needs_context, request).await?;
     let told = Told::default();

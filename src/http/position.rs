@@ -22,12 +22,16 @@ const MIN_VERSION: HeaderName = HeaderName::from_static("vexil-min-version");
 const STALE: HeaderName = HeaderName::from_static("vexil-stale");
 /// How long a request waits for the position that it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Epochs by which no replica is behind: each is made by an operator who accepts that history was lost.
+const EPOCHS_AHEAD_MAX: i64 = 8;
+/// Versions by which no replica is behind.
+const VERSIONS_AHEAD_MAX: i64 = 1_000_000;
 
 /// Waits until what the request asks for is served, and checks that it may still be.
 ///
 /// # Errors
 ///
-/// 400 if `Vexil-Min-Version` is not a position, 503 if it is not reached in time, if nothing of the environment is loaded, or
+/// 400 if `Vexil-Min-Version` is not a position or one that nobody can have been given, 503 if it is not reached in time, if nothing of the environment is loaded, or
 /// if the store has not confirmed it for longer than the environment allows.
 pub(crate) async fn settle(
     headers: &HeaderMap,
@@ -59,12 +63,22 @@ async fn wait_for(
         let detail = "Vexil-Min-Version must be what Vexil-Version was: <epoch>-<version>";
         return Err(ApiError::bad_request("invalid_version", detail));
     };
+    if is_made_up(wanted, environment.position()) {
+        let detail = "Vexil-Min-Version is no position that this environment can have reached";
+        return Err(ApiError::bad_request("invalid_version", detail));
+    }
     if reach(wanted, snapshots, environment).await {
         return Ok(());
     }
     let at = render_position(environment.position());
     let detail = format!("this replica is at {at} and has not reached what was asked for");
     Err(ApiError::unavailable("behind", detail))
+}
+
+/// Whether a position is so far ahead of what is served that no answer can have had it.
+fn is_made_up(wanted: Position, at: Position) -> bool {
+    wanted.epoch > at.epoch.saturating_add(EPOCHS_AHEAD_MAX)
+        || wanted.version > at.version.saturating_add(VERSIONS_AHEAD_MAX)
 }
 
 /// Waits for a position, but not for long; returns whether it is served.
@@ -96,4 +110,20 @@ pub(crate) fn mark(headers: &mut HeaderMap, position: Position, unconfirmed_ms: 
 pub(crate) fn unconfirmed_ms(snapshots: &Snapshots) -> Option<u64> {
     let unconfirmed = snapshots.freshness().unconfirmed_for()?;
     Some(u64::try_from(unconfirmed.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_that_no_replica_can_be_behind_is_made_up() {
+        let at = Position { epoch: 1, version: 40 };
+        for (epoch, version) in [(0, 0), (1, 40), (1, 41), (1, 900_000), (2, 1), (9, 900_000)] {
+            assert!(!is_made_up(Position { epoch, version }, at), "{epoch}-{version}");
+        }
+        for (epoch, version) in [(1, 1_000_041), (10, 1), (i64::MAX, i64::MAX)] {
+            assert!(is_made_up(Position { epoch, version }, at), "{epoch}-{version}");
+        }
+    }
 }

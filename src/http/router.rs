@@ -39,7 +39,9 @@ pub(super) fn router(data: DataState, admin: AdminState) -> Router {
     // What was asked to be done once is confirmed as often as it is asked.
     let admin_routes = admin_routes
         .route_layer(from_fn_with_state(admin.clone(), once))
-        .route_layer(from_fn_with_state(admin, confirm));
+        .route_layer(from_fn_with_state(admin, confirm))
+        // Behind the layers: what no route does is refused as such, whatever its key and its query.
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed());
     routes
         .merge(admin_routes)
         .merge(event_routes)

@@ -10,6 +10,7 @@ use crate::http::position::mark;
 use crate::http::position::unconfirmed_ms;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
+use crate::snapshot::Environment;
 use axum::body::Body;
 use axum::extract::Query;
 use axum::extract::RawPathParams;
@@ -26,6 +27,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use serde_json::Map;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many replicas serve what was written.
@@ -83,9 +85,7 @@ pub(crate) async fn confirm(
     if let (Some(project), Some(env)) = (&project, &env) {
         let snapshots = &state.control.snapshots;
         let directory = snapshots.directory();
-        let is_it = |each: &&std::sync::Arc<crate::snapshot::Environment>| {
-            each.project == *project && each.key == *env
-        };
+        let is_it = |each: &&Arc<Environment>| each.project == *project && each.key == *env;
         if let Some(environment) = directory.environments().iter().find(is_it) {
             mark(response.headers_mut(), environment.position(), unconfirmed_ms(snapshots));
         }

@@ -64,7 +64,7 @@ pub(crate) struct VariationUsageBody {
     /// How often on each day on which it was.
     days: Vec<DayBody>,
     /// How often at each version of the flag.
-    versions: Vec<VersionBody>,
+    versions: Vec<VersionUsageBody>,
 }
 
 /// How often on one day.
@@ -77,7 +77,7 @@ pub(crate) struct DayBody {
 
 /// How often at one version.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct VersionBody {
+pub(crate) struct VersionUsageBody {
     /// The environment's version at which the flag had last changed; 0 if the SDK did not say.
     version: i64,
     count: i64,
@@ -96,7 +96,7 @@ impl From<FlagUsage> for FlagUsageBody {
             *versions.entry(record.version).or_default() += record.n;
         }
         let day = |(day, count): (Date, i64)| DayBody { day: day.to_string(), count };
-        let version = |(version, count)| VersionBody { version, count };
+        let version = |(version, count)| VersionUsageBody { version, count };
         let body =
             |(index, (days, versions)): (Option<i64>, (ByDay, ByVersion))| VariationUsageBody {
                 variation: index.and_then(|index| key_of(definition.as_ref(), index)),

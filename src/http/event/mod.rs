@@ -72,7 +72,7 @@ pub(crate) fn other_routes() -> Router<DataState> {
 #[utoipa::path(post, path = "/bulk", tag = "events",
     params(("X-LaunchDarkly-Payload-ID" = Option<String>, Header, description = "Identifies the payload when it is sent again."),
         ("Content-Encoding" = Option<String>, Header, description = "`gzip`, or none.")),
-    request_body(content = Vec<Object>, description = "Events of LaunchDarkly's schemas 3 and 4: `summary`, `index`, `identify`, `feature`, `debug`, `custom`, `click`, `pageview` and `migration_op`."),
+    request_body(content = Vec<serde_json::Value>, description = "Events of LaunchDarkly's schemas 3 and 4: `summary`, `index`, `identify`, `feature`, `debug`, `custom`, `click`, `pageview` and `migration_op`."),
     responses((status = 202, description = "They were taken."),
         (status = 401, description = "The token is not accepted, or not of a server.", body = crate::http::error::ProblemBody),
         (status = 413, description = "The body is larger than 8 MiB when unpacked.", body = crate::http::error::ProblemBody)))]
@@ -86,7 +86,7 @@ pub(crate) async fn take_server_events(
 /// Takes the events of a mobile SDK; otherwise as `/bulk`.
 #[utoipa::path(post, path = "/mobile/events/bulk", tag = "events",
     params(("X-LaunchDarkly-Payload-ID" = Option<String>, Header, description = "Identifies the payload when it is sent again.")),
-    request_body(content = Vec<Object>, description = "As of `/bulk`."),
+    request_body(content = Vec<serde_json::Value>, description = "As of `/bulk`."),
     responses((status = 202, description = "They were taken.")))]
 pub(crate) async fn take_mobile_events(
     State(state): State<DataState>,
@@ -99,7 +99,7 @@ pub(crate) async fn take_mobile_events(
 #[utoipa::path(post, path = "/events/bulk/{token}", tag = "events",
     params(("token" = String, Path, description = "A client token, `vxc_…`."),
         ("X-LaunchDarkly-Payload-ID" = Option<String>, Header, description = "Identifies the payload when it is sent again.")),
-    request_body(content = Vec<Object>, description = "As of `/bulk`."),
+    request_body(content = Vec<serde_json::Value>, description = "As of `/bulk`."),
     responses((status = 202, description = "They were taken.")))]
 pub(crate) async fn take_client_events(
     State(state): State<DataState>,

@@ -71,12 +71,15 @@ fn name(operation: &mut Map<String, Value>, method: &str, path: &str) -> String 
     id
 }
 
-/// Merges objects field by field and replaces all else.
+/// Merges objects field by field, removes what the patch has as `null`, and replaces all else (RFC 7396).
 fn merge(target: &mut Value, patch: &Value) {
     match (target, patch) {
         (Value::Object(target), Value::Object(patch)) => {
             for (key, value) in patch {
-                merge(target.entry(key.clone()).or_insert(Value::Null), value);
+                match value {
+                    Value::Null => drop(target.remove(key)),
+                    value => merge(target.entry(key.clone()).or_insert(Value::Null), value),
+                }
             }
         }
         (target, patch) => *target = patch.clone(),
