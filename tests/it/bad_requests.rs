@@ -473,3 +473,34 @@ async fn all_problems_are_told_at_once() {
     let problem = server.admin.patch(&format!("{ENV}/flags/f"), body).await.expect(422);
     assert_eq!(problem["errors"].as_array().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn a_method_that_a_route_lacks_is_refused_whatever_else_the_request_has() {
+    let server = Server::start(Backend::Sqlite).await;
+    let backend = server.with_environment().await;
+    for path in ["/api/v1/projects", "/api/v1/tokens"] {
+        let request = server.admin.request(Method::PUT, &format!("{path}?wait=soon"));
+        let answer = server.admin.send(request.header("Idempotency-Key", "same").body("{}")).await;
+        assert_eq!(answer.status, 405, "{path}: {}", answer.text);
+        assert!(answer.header("allow").contains("POST"), "{path}: {}", answer.header("allow"));
+        assert_eq!(answer.body["code"], "method_not_allowed");
+    }
+    for method in [Method::TRACE, Method::DELETE] {
+        let answer = backend.send(backend.request(method, "/sdk/evalx/contexts/0")).await;
+        assert_eq!(answer.status, 405, "{}", answer.text);
+        assert_eq!(answer.header("allow"), "GET,HEAD,POST,REPORT");
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_nobody_was_given_is_refused_at_once() {
+    let server = Server::start(Backend::Sqlite).await;
+    let backend = server.with_environment().await;
+    server.flag("f").await;
+    for version in ["1-900000000000", "999999999-1", "x", "01-1"] {
+        let request = backend.request(Method::POST, "/ofrep/v1/evaluate/flags");
+        let request = request.header("Vexil-Min-Version", version);
+        let answer = backend.send(request.json(&json!({"context": {"targetingKey": "a"}}))).await;
+        assert_eq!(answer.status, 400, "{version}: {}", answer.text);
+    }
+}
