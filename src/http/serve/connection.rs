@@ -177,12 +177,16 @@ where
         }
         response
     });
-    let connection = http1::Builder::new()
-        .timer(HeadTimer(pace))
-        .header_read_timeout(sockets.idle_timeout)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .serve_connection(io, TowerToHyperService::new(service));
-    let mut connection = std::pin::pin!(connection);
+    // Boxed, because hyper keeps room for an answer's future as long as the connection lasts.
+    let service = TowerToHyperService::new(service.map_future(Box::pin));
+    // Boxed, because the task would keep room for it twice, here and where it is pinned; tens of thousands are open at once.
+    let mut connection = Box::pin(
+        http1::Builder::new()
+            .timer(HeadTimer(pace))
+            .header_read_timeout(sockets.idle_timeout)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .serve_connection(io, service),
+    );
     tokio::select! {
         result = connection.as_mut() => return Ok(result?),
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
@@ -203,7 +207,7 @@ where
 {
     // Boxed, because the task of a request keeps room for its handler as long as its answer is sent.
     let service = TowerToHyperService::new(service.map_future(Box::pin));
-    let mut connection = std::pin::pin!(http2().serve_connection(io, service));
+    let mut connection = Box::pin(http2().serve_connection(io, service));
     tokio::select! {
         result = connection.as_mut() => return Ok(result?),
         () = tokio::time::sleep(age) => {}
