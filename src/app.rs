@@ -143,10 +143,11 @@ impl App {
         let of_redis = redis.clone().map(|redis| Doorbell::Redis(Box::new(redis)));
         let doorbells = of_store.into_iter().chain(of_redis).collect();
         let limits = Arc::new(Limits::new(limit_settings(config), &metrics));
-        let sockets = Sockets { tls: tls.map(Arc::new), ..Sockets::within_descriptors() };
+        let mut sockets = Sockets { tls: tls.map(Arc::new), ..Sockets::within_descriptors() };
         let allowed = || capacity::streams(sockets.connections_max);
         let streams_max = config.streams_max.unwrap_or_else(allowed);
         let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
+        sockets.leaving = streams.leaving();
         let recorder = Recorder::new(&store, &snapshots, &metrics, config.event_retention_days);
         let signer = Arc::new(head_signer(config)?);
         let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids, signer };

@@ -69,6 +69,8 @@ pub struct Sockets {
     pub handshake_timeout: Duration,
     /// The certificate; without one, connections are not encrypted.
     pub tls: Option<Arc<Tls>>,
+    /// Cancelled when the process takes leave: clients of HTTP/2 are then asked to use other connections.
+    pub leaving: CancellationToken,
 }
 
 impl Default for Sockets {
@@ -82,6 +84,7 @@ impl Default for Sockets {
             unacknowledged_timeout: UNACKNOWLEDGED_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             tls: None,
+            leaving: CancellationToken::new(),
         }
     }
 }

@@ -274,6 +274,23 @@ async fn an_old_http2_connection_is_told_to_go_away() {
 }
 
 #[tokio::test]
+async fn an_http2_connection_is_told_to_go_away_when_the_process_takes_leave() {
+    let leaving = CancellationToken::new();
+    let server = start(Sockets { leaving: leaving.clone(), ..patient() }).await;
+    let mut socket = server.send(&[http2_start(), http2_request(1)].concat()).await;
+    let mut sent = Vec::new();
+    while !frames(&sent).iter().any(|(kind, _)| *kind == HTTP2_HEADERS) {
+        timeout(PATIENCE, socket.read_buf(&mut sent)).await.unwrap().unwrap();
+    }
+    assert!(!frames(&sent).iter().any(|(kind, _)| *kind == HTTP2_GOAWAY), "too early");
+    leaving.cancel();
+    let sent = read_to_goodbye(&mut socket).await;
+    let frames = frames(&sent);
+    let goodbye = frames.iter().find(|(kind, _)| *kind == HTTP2_GOAWAY).expect("no GOAWAY").1;
+    assert_eq!(goodbye[4..8], [0; 4], "not for an error");
+}
+
+#[tokio::test]
 async fn rapid_resets_end_an_http2_connection() {
     let server = start(patient()).await;
     let mut attack = http2_start();

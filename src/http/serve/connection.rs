@@ -167,7 +167,7 @@ where
     let io = TokioIo::new(Paced::new(io, start, Arc::clone(&pace)));
     if start.is_http2() {
         // Boxed, so that connections of HTTP/1, of which there are more, do not keep room for it.
-        return Box::pin(serve_http2(io, service, age, stop)).await;
+        return Box::pin(serve_http2(io, service, sockets, age, stop)).await;
     }
     // The connection closes after an answer, not between two: a request that is on its way then would be lost.
     let paced = Arc::clone(&pace);
@@ -197,6 +197,7 @@ where
 async fn serve_http2<IO, S>(
     io: TokioIo<Paced<IO>>,
     service: S,
+    sockets: &Sockets,
     age: Duration,
     stop: CancellationToken,
 ) -> Result<(), AnyError>
@@ -211,8 +212,10 @@ where
     tokio::select! {
         result = connection.as_mut() => return Ok(result?),
         () = tokio::time::sleep(age) => {}
+        () = sockets.leaving.cancelled() => {}
         () = stop.cancelled() => {}
     }
+    // Streams that are open go on; for others, the client makes another connection.
     connection.as_mut().graceful_shutdown();
     Ok(connection.await?)
 }

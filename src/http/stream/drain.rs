@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 
 /// Milliseconds after which a client that was told goodbye should connect again, to another replica.
 pub(super) const RETRY_AFTER_GOODBYE_MS: RangeInclusive<u32> = 500..=3_000;
@@ -44,6 +45,16 @@ impl Streams {
         }
     }
 
+    /// Is cancelled when connections are to be closed behind their answers.
+    pub fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
+    }
+
+    fn leave(&self) {
+        self.phase.store(2, Ordering::Release);
+        self.leaving.cancel();
+    }
+
     /// Whether streams may be opened.
     pub(super) fn is_serving(&self) -> bool {
         self.phase() == Phase::Serving
@@ -64,7 +75,7 @@ impl Streams {
             }
             let elapsed = begun.elapsed();
             if elapsed >= time.mul_f64(LEAVING_AFTER) {
-                self.phase.store(2, Ordering::Release);
+                self.leave();
             }
             let n_closed = share(seats.len(), elapsed, time.mul_f64(STREAMS_CLOSED_AFTER));
             let n_due = n_closed.saturating_sub(seats.len() - waiting.len());
@@ -74,7 +85,7 @@ impl Streams {
 
     /// Closes all streams now, and opens none from here on.
     pub fn close_all(&self) {
-        self.phase.store(2, Ordering::Release);
+        self.leave();
         for seat in self.all_seats() {
             seat.wake(END_DRAIN);
         }

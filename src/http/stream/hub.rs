@@ -55,6 +55,8 @@ pub struct Streams {
     pub(super) spread: Spread,
     /// In which phase of its life the process is; see `drain`.
     pub(super) phase: AtomicU8,
+    /// Cancelled when that is [`Phase::Leaving`](crate::http::Phase::Leaving).
+    pub(super) leaving: CancellationToken,
     admission: Admission,
     channels: Mutex<HashMap<EnvId, Arc<Channel>>>,
     /// Channels that nobody watches yet.
@@ -92,6 +94,7 @@ impl Streams {
             metrics,
             spread: Spread::default(),
             phase: AtomicU8::default(),
+            leaving: CancellationToken::new(),
             admission: Admission::new(streams_max),
             channels: Mutex::default(),
             unwatched: Mutex::default(),
