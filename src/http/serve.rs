@@ -5,6 +5,7 @@
 //! `connection`; how long a request's head may take, in `pace`; what is encrypted, in `tls`.
 
 mod connection;
+mod gather;
 mod pace;
 mod tls;
 

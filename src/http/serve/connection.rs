@@ -1,10 +1,11 @@
 //! One connection: which protocol it speaks, within which bounds, and how it ends.
 //!
-//! The bounds on time that hyper does not keep are in `pace`.
+//! The bounds on time that hyper does not keep are in `pace`; how the streams of HTTP/2 share a write, in `gather`.
 
 use crate::clock::Ids;
 use crate::http::serve::Sockets;
 use crate::http::serve::Tls;
+use crate::http::serve::gather::Gathered;
 use crate::http::serve::pace::HeadTimer;
 use crate::http::serve::pace::Pace;
 use crate::http::serve::pace::Paced;
@@ -210,14 +211,14 @@ where
     let service = TowerToHyperService::new(service.map_future(Box::pin));
     let mut connection = Box::pin(http2().serve_connection(io, service));
     tokio::select! {
-        result = connection.as_mut() => return Ok(result?),
+        result = Gathered::new(connection.as_mut()) => return Ok(result?),
         () = tokio::time::sleep(age) => {}
         () = sockets.leaving.cancelled() => {}
         () = stop.cancelled() => {}
     }
     // Streams that are open go on; for others, the client makes another connection.
     connection.as_mut().graceful_shutdown();
-    Ok(connection.await?)
+    Ok(Gathered::new(connection.as_mut()).await?)
 }
 
 fn http2() -> http2::Builder<TokioExecutor> {

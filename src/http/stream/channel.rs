@@ -23,6 +23,9 @@ use tokio::sync::Notify;
 
 /// Rows in which an environment's streams sit; one row after the other is sent its heartbeat.
 pub(super) const ROWS: usize = 20;
+/// Streams that come one after the other and sit in one row: those of one HTTP/2 connection are then woken together, and
+/// share a write.
+const SEATS_TOGETHER: usize = 64;
 /// Blocks that are kept for streams which ask for the same; streams that were awake before a change all do.
 const SHARED_MAX: usize = 4;
 
@@ -78,7 +81,8 @@ pub(super) struct Channel {
     /// Told when the environment is gone.
     pub(super) gone: Notify,
     rows: [Mutex<Vec<Arc<Seat>>>; ROWS],
-    next_row: AtomicUsize,
+    /// Streams that have come so far.
+    n_come: AtomicUsize,
     /// Up to where streams send; behind the environment's own position for a moment, so that bursts become one event.
     announced: Mutex<Position>,
     /// What is shared, for each format.
@@ -113,15 +117,15 @@ impl Channel {
             environment,
             gone: Notify::new(),
             rows: std::array::from_fn(|_| Mutex::default()),
-            next_row: AtomicUsize::new(0),
+            n_come: AtomicUsize::new(0),
             shared: std::array::from_fn(|_| Mutex::default()),
             preparing: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Gives a stream a seat; streams are spread evenly over the rows.
+    /// Gives a stream a seat; very many streams are spread evenly over the rows.
     pub(super) fn sit(&self, token: Digest) -> Arc<Seat> {
-        let row = self.next_row.fetch_add(1, Ordering::Relaxed) % ROWS;
+        let row = self.n_come.fetch_add(1, Ordering::Relaxed) / SEATS_TOGETHER % ROWS;
         let mut seats = self.row(row);
         let seat = Arc::new(Seat {
             token,
@@ -319,8 +323,11 @@ mod tests {
     #[test]
     fn seats_are_spread_and_given_back() {
         let channel = channel();
-        let seats: Vec<_> = (0..ROWS * 3).map(|_| channel.sit([0; 32])).collect();
-        assert!((0..ROWS).all(|row| channel.seats(row).len() == 3));
+        let n = ROWS * SEATS_TOGETHER;
+        let mut seats: Vec<_> = (0..SEATS_TOGETHER).map(|_| channel.sit([0; 32])).collect();
+        assert_eq!(channel.seats(0).len(), SEATS_TOGETHER, "those of one connection together");
+        seats.extend((SEATS_TOGETHER..n).map(|_| channel.sit([0; 32])));
+        assert!((0..ROWS).all(|row| channel.seats(row).len() == SEATS_TOGETHER));
         for seat in seats.iter().step_by(2).chain(seats.iter().skip(1).step_by(2)) {
             channel.leave(seat);
         }
