@@ -64,9 +64,9 @@ pub struct Options {
     /// Clients of a hundred that are cut off halfway
     #[arg(long, default_value_t = 0)]
     killed: usize,
-    /// Kills the server halfway: all clients go to another, which has a quarter as many already
+    /// Kills the server: all clients go to another, which has this many already
     #[arg(long)]
-    failover: bool,
+    failover: Option<usize>,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -84,7 +84,10 @@ const STREAMS_PER_TOKEN: usize = 900;
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
-    let figures = if options.failover { fail_over(&options).await } else { hold(&options).await };
+    let figures = match options.failover {
+        Some(n_staying) => fail_over(&options, n_staying).await,
+        None => hold(&options).await,
+    };
     println!("{figures}");
 }
 
@@ -132,9 +135,8 @@ async fn hold(options: &Options) -> Value {
 }
 
 /// Kills a server with all its streams, whose clients go to another one, and sees what that does to the streams there.
-async fn fail_over(options: &Options) -> Value {
+async fn fail_over(options: &Options, n_staying: usize) -> Value {
     let first = Server::start(&options.vexil, None).await;
-    let n_staying = options.streams / 4;
     let tokens = first.prepare((options.streams + n_staying).div_ceil(STREAMS_PER_TOKEN)).await;
     // The same data, so that tokens and positions mean the same; only the second server makes changes from here on.
     let folder = first.stop().await;

@@ -40,42 +40,42 @@ impl<F: Future> Future for Gathered<'_, F> {
 #[cfg(test)]
 mod tests {
     use super::Gathered;
-    use std::cell::RefCell;
+    use std::cell::Cell;
+    use std::future::Future;
     use std::future::poll_fn;
     use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::Relaxed;
+    use std::task::Context;
     use std::task::Poll;
-    use tokio::sync::Notify;
+    use std::task::Wake;
 
-    /// Two streams that wake a connection, one after the other; returns what the connection found whenever it was polled.
-    #[tokio::test]
-    async fn what_is_ready_is_written_at_once() {
-        let (n_ready, wake) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-        let found = RefCell::new(Vec::new());
-        let connection = pin!(async {
-            loop {
-                let mut woken = pin!(wake.notified());
-                let n = poll_fn(|cx| match woken.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(n_ready.load(Relaxed)),
-                    Poll::Pending => Poll::Pending,
-                });
-                let n = n.await;
-                found.borrow_mut().push(n);
-                if n == 2 {
-                    return;
-                }
-            }
-        });
-        for _ in 0..2 {
-            let (n_ready, wake) = (Arc::clone(&n_ready), Arc::clone(&wake));
-            tokio::spawn(async move {
-                n_ready.fetch_add(1, Relaxed);
-                wake.notify_one();
-            });
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
         }
-        Gathered::new(connection).await;
-        assert_eq!(*found.borrow(), [2]);
+    }
+
+    #[test]
+    fn a_connection_that_is_woken_goes_once_to_the_end_of_the_queue() {
+        let wakes = Arc::new(Wakes::default());
+        let (n_polled, waker) = (Cell::new(0), Arc::clone(&wakes).into());
+        let connection = pin!(poll_fn(|_| {
+            n_polled.set(n_polled.get() + 1);
+            if n_polled.get() == 2 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        let mut gathered = pin!(Gathered::new(connection));
+        let mut poll = || {
+            let is_ready = gathered.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+            (is_ready, n_polled.get(), wakes.0.load(Relaxed))
+        };
+        assert_eq!(poll(), (false, 0, 1), "it asks to be polled again, and others run before");
+        assert_eq!(poll(), (false, 1, 1), "then it works, and does not ask without need");
+        assert_eq!(poll(), (false, 1, 2));
+        assert_eq!(poll(), (true, 2, 2));
     }
 }
