@@ -144,9 +144,9 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
     while bytes.len() >= 9 {
         let n_bytes =
             usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);
-        let end = (9 + n_bytes).min(bytes.len());
-        found.push((bytes[3], &bytes[9..end]));
-        bytes = &bytes[end..];
+        let Some(payload) = bytes.get(9..9 + n_bytes) else { break };
+        found.push((bytes[3], payload));
+        bytes = &bytes[9 + n_bytes..];
     }
     found
 }
@@ -164,13 +164,18 @@ pub async fn ask_http2(socket: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
 /// Reads until the server says GOAWAY or closes the connection.
 async fn read_to_goodbye(socket: &mut TcpStream) -> Vec<u8> {
     let mut sent = Vec::new();
-    while !frames(&sent).iter().any(|(kind, _)| *kind == HTTP2_GOAWAY) {
-        let read = timeout(PATIENCE, socket.read_buf(&mut sent)).await;
+    read_to_frame(socket, HTTP2_GOAWAY, &mut sent).await;
+    sent
+}
+
+/// Reads until there is a frame of this kind, or no more.
+async fn read_to_frame(socket: &mut TcpStream, wanted: u8, sent: &mut Vec<u8>) {
+    while !frames(sent).iter().any(|(kind, _)| *kind == wanted) {
+        let read = timeout(PATIENCE, socket.read_buf(sent)).await;
         if matches!(read.expect("the connection stays open"), Ok(0) | Err(_)) {
             break;
         }
     }
-    sent
 }
 
 #[tokio::test]
@@ -279,12 +284,10 @@ async fn an_http2_connection_is_told_to_go_away_when_the_process_takes_leave() {
     let server = start(Sockets { leaving: leaving.clone(), ..patient() }).await;
     let mut socket = server.send(&[http2_start(), http2_request(1)].concat()).await;
     let mut sent = Vec::new();
-    while !frames(&sent).iter().any(|(kind, _)| *kind == HTTP2_HEADERS) {
-        timeout(PATIENCE, socket.read_buf(&mut sent)).await.unwrap().unwrap();
-    }
+    read_to_frame(&mut socket, HTTP2_HEADERS, &mut sent).await;
     assert!(!frames(&sent).iter().any(|(kind, _)| *kind == HTTP2_GOAWAY), "too early");
     leaving.cancel();
-    let sent = read_to_goodbye(&mut socket).await;
+    read_to_frame(&mut socket, HTTP2_GOAWAY, &mut sent).await;
     let frames = frames(&sent);
     let goodbye = frames.iter().find(|(kind, _)| *kind == HTTP2_GOAWAY).expect("no GOAWAY").1;
     assert_eq!(goodbye[4..8], [0; 4], "not for an error");
