@@ -1,7 +1,7 @@
 //! Completes the API document with what the routes do not say where they are: bounds of parameters, the answers that all routes
 //! of a kind can give, and examples.
 //!
-//! What is added is data, in `overlay.yaml`; which operation gets what is decided here.
+//! What is added is data, in `overlay.yaml` and, for what is answered, in `answers.json`; which operation gets what is decided here.
 
 use anyhow::Context as _;
 use serde_json::Map;
@@ -9,6 +9,8 @@ use serde_json::Value;
 use serde_json::json;
 
 const OVERLAY: &str = include_str!("overlay.yaml");
+/// What a server answered to the examples, by operation; a test asks again.
+const ANSWERS: &str = include_str!("answers.json");
 /// The routes whose errors have OFREP's shape.
 const OFREP: &str = "/ofrep/v1/evaluate/";
 const PROBLEM: &str = "application/problem+json";
@@ -23,6 +25,7 @@ const METHODS: &[&str] = &["get", "put", "post", "delete", "patch"];
 /// The overlay cannot be read, or speaks of what the document lacks; a test rules both out.
 pub(super) fn complete(document: &mut Value) -> anyhow::Result<()> {
     let overlay: Value = yaml_serde::from_str(OVERLAY)?;
+    let mut examples: Map<String, Value> = serde_json::from_str(ANSWERS)?;
     for (name, patch) in fields(&overlay, "/schemas") {
         let schema = document.pointer_mut(&format!("/components/schemas/{name}"));
         merge(schema.with_context(|| format!("there is no schema {name}"))?, patch);
@@ -39,10 +42,11 @@ pub(super) fn complete(document: &mut Value) -> anyhow::Result<()> {
                 let own = overlay.pointer(&format!("/operations/{id}")).unwrap_or(&Value::Null);
                 bound_parameters(operation, &overlay, own);
                 complete_body(operation, own);
-                complete_answers(operation, path, own);
+                complete_answers(operation, path, examples.remove(&id));
             }
         }
     }
+    unused.extend(examples.keys());
     anyhow::ensure!(unused.is_empty(), "there are no operations {unused:?}");
     if let (Some(components), Some(responses)) =
         (object_mut(document, "/components"), overlay.pointer("/responses"))
@@ -118,7 +122,7 @@ fn complete_body(operation: &mut Map<String, Value>, own: &Value) {
     }
 }
 
-fn complete_answers(operation: &mut Map<String, Value>, path: &str, own: &Value) {
+fn complete_answers(operation: &mut Map<String, Value>, path: &str, example: Option<Value>) {
     let codes = codes(operation, path);
     let is_confirmed = has_parameter(operation, "wait");
     let has_position = path.contains("{environment}")
@@ -146,16 +150,12 @@ fn complete_answers(operation: &mut Map<String, Value>, path: &str, own: &Value)
         };
         if code.starts_with(['2', '3']) {
             complete_success(answer, code, path, is_confirmed);
-            if code.starts_with('2')
-                && code != "202"
-                && let Some(example) = own.get("answer")
+            if ["200", "201"].contains(&code.as_str())
+                && let Some(example) = &example
+                && let Some(content) = answer.get_mut("content").and_then(|all| all.get_mut(JSON))
+                && let Some(content) = content.as_object_mut()
             {
-                let contents = answer.get_mut("content").and_then(Value::as_object_mut);
-                for content in contents.into_iter().flat_map(Map::values_mut) {
-                    if let Some(content) = content.as_object_mut() {
-                        content.insert("example".to_owned(), example.clone());
-                    }
-                }
+                content.insert("example".to_owned(), example.clone());
             }
             let mut headers = json!({"X-Request-Id": header("The id of the request.")});
             if has_position {
