@@ -176,6 +176,8 @@ impl Postgres {
             .arg("-D")
             .arg(self.folder.path().join("data"))
             .args(["-p", &self.port.to_string(), "-h", "127.0.0.1", "-k", ""])
+            // Twenty replicas that start at once need more than the usual hundred.
+            .args(["-c", "max_connections=300"])
             .stderr(Stdio::null())
             .spawn()
             .unwrap()
