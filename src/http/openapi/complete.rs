@@ -42,7 +42,7 @@ pub(super) fn complete(document: &mut Value) -> anyhow::Result<()> {
                 let own = overlay.pointer(&format!("/operations/{id}")).unwrap_or(&Value::Null);
                 bound_parameters(operation, &overlay, own);
                 complete_body(operation, own);
-                complete_answers(operation, path, examples.remove(&id));
+                complete_answers(operation, path, examples.remove(&id).as_ref());
             }
         }
     }
@@ -122,7 +122,7 @@ fn complete_body(operation: &mut Map<String, Value>, own: &Value) {
     }
 }
 
-fn complete_answers(operation: &mut Map<String, Value>, path: &str, example: Option<Value>) {
+fn complete_answers(operation: &mut Map<String, Value>, path: &str, example: Option<&Value>) {
     let codes = codes(operation, path);
     let is_confirmed = has_parameter(operation, "wait");
     let has_position = path.contains("{environment}")
@@ -151,7 +151,7 @@ fn complete_answers(operation: &mut Map<String, Value>, path: &str, example: Opt
         if code.starts_with(['2', '3']) {
             complete_success(answer, code, path, is_confirmed);
             if ["200", "201"].contains(&code.as_str())
-                && let Some(example) = &example
+                && let Some(example) = example
                 && let Some(content) = answer.get_mut("content").and_then(|all| all.get_mut(JSON))
                 && let Some(content) = content.as_object_mut()
             {
