@@ -22,7 +22,7 @@ use crate::model::rule::USER_KIND;
 use serde_json::Value;
 
 /// Lists of targets that one instruction may give: one for each variation and kind.
-const TARGET_LISTS_MAX: usize = 1_000;
+pub(super) const TARGET_LISTS_MAX: usize = 1_000;
 
 type Read = fn(&mut Fields<'_>) -> Option<Instruction>;
 

@@ -4,6 +4,7 @@
 //! is added by `complete`.
 
 mod complete;
+mod instruction;
 
 use crate::http::error::ProblemBody;
 use crate::http::ofrep;
