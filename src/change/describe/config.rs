@@ -43,6 +43,8 @@ const KEYS: &[Field] = &[required(
 const FLAG: &[Field] = &[required("key", Holds::Key, "The other flag.")];
 const ONLY_OF: &[Field] = &[optional("variation", NAME, "Only those of this variation.")];
 
+const KIND_ONLY: &[Field] = &[optional("contextKind", KIND, "Only those of this kind.")];
+
 const RULE: &Shape = &Shape {
     name: "NewRule",
     meaning: "A rule; with the id of one that is there, it goes on from that one.",
@@ -53,6 +55,12 @@ const TARGETS: &Shape = &Shape {
     name: "NewTargets",
     meaning: "Contexts that get a variation by their keys.",
     fields: &[VARIATION, KEYS, CONTEXT_KIND],
+    choice: Choice::None,
+};
+const USER_TARGETS: &Shape = &Shape {
+    name: "NewUserTargets",
+    meaning: "Users who get a variation by their keys.",
+    fields: &[VARIATION, KEYS],
     choice: Choice::None,
 };
 const PREREQUISITE: &Shape = &Shape {
@@ -113,9 +121,19 @@ pub const CONFIG_INSTRUCTIONS: &[Shape] = &[
         "Puts other targets in the place of all that are there.",
         &[&[required("targets", Holds::Parts(TARGETS, TARGET_LISTS_MAX), "")]],
     ),
-    plain("clearTargets", "Removes all targets of one kind.", &[CONTEXT_KIND, ONLY_OF]),
+    plain(
+        "clearTargets",
+        "Removes all targets, or those of one kind or variation.",
+        &[KIND_ONLY, ONLY_OF],
+    ),
     plain("addUserTargets", "Gives a variation to users by their keys.", &[VARIATION, KEYS]),
     plain("removeUserTargets", "Takes users from a variation's targets.", &[VARIATION, KEYS]),
+    plain(
+        "replaceUserTargets",
+        "Puts other users in the place of all that are targets.",
+        &[&[required("targets", Holds::Parts(USER_TARGETS, TARGET_LISTS_MAX), "")]],
+    ),
+    plain("clearUserTargets", "Removes all users from the targets.", &[ONLY_OF]),
     plain("addPrerequisite", "Makes another flag's variation a condition.", &[FLAG, VARIATION]),
     plain("removePrerequisite", "Removes a condition.", &[FLAG]),
     plain("updatePrerequisite", "Sets which variation a condition asks for.", &[FLAG, VARIATION]),

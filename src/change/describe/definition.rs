@@ -27,6 +27,11 @@ pub const DEFINITION_INSTRUCTIONS: &[Shape] = &[
         "Says who looks after the flag.",
         &[&[required("value", Holds::Name(NAME_CHARS_MAX), "An address, a name, a team.")]],
     ),
+    plain(
+        "updateMaintainerTeam",
+        "Says which team looks after the flag, in the place of whoever did.",
+        &[&[required("value", Holds::Name(NAME_CHARS_MAX), "A team.")]],
+    ),
     plain("removeMaintainer", "Says that nobody looks after the flag.", &[]),
     plain(
         "addCustomProperties",

@@ -52,6 +52,10 @@ pub const SEGMENT_INSTRUCTIONS: &[Shape] = &[
         "Removes all keys of one kind from those that are out.",
         &[CONTEXT_KIND],
     ),
+    plain("addIncludedUsers", "Adds users to those who are in.", &[KEYS]),
+    plain("removeIncludedUsers", "Removes users from those who are in.", &[KEYS]),
+    plain("addExcludedUsers", "Adds users to those who are out.", &[KEYS]),
+    plain("removeExcludedUsers", "Removes users from those who are out.", &[KEYS]),
     plain(
         "addRule",
         "Adds a rule, last or before another.",
