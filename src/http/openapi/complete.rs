@@ -171,6 +171,14 @@ fn complete_answers(operation: &mut Map<String, Value>, path: &str, example: Opt
                     "Vexil-Stale": header("For how many milliseconds the store has not confirmed it.")}),
                 );
             }
+            if is_confirmed {
+                merge(
+                    &mut headers,
+                    &json!({
+                    "Idempotency-Replayed": header("`true` if this is the answer to an earlier request with the same `Idempotency-Key`."),
+                    "Vexil-Replicas": header("With `wait`: how many replicas serve the change.")}),
+                );
+            }
             if has_tag {
                 merge(
                     &mut headers,
