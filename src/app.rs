@@ -361,7 +361,6 @@ async fn prepare(follower: &Follower) -> Result<(), StoreError> {
     }
 }
 
-/// The key that signs the end of the audit log: the one that is configured, or one of the data directory.
 /// Says whether the key that signs the end of the audit log can be used, without making one.
 ///
 /// # Errors
@@ -377,6 +376,7 @@ pub fn check_audit_key(config: &Config) -> anyhow::Result<&'static str> {
     Ok("it can be read")
 }
 
+/// The key that signs the end of the audit log: the one that is configured, or one of the data directory.
 fn head_signer(config: &Config) -> anyhow::Result<HeadSigner> {
     if let Some(path) = &config.audit_key {
         let cannot = || format!("could not use the key {}", path.display());

@@ -138,9 +138,11 @@ impl Change<'_> {
             Instruction::EditClauses { rule_id, edit } => self.edit_rule(rule_id, edit),
             Instruction::AddTargets(targets) => self.add_targets(targets),
             Instruction::RemoveTargets(targets) => self.remove_targets(targets),
-            Instruction::ReplaceTargets(lists) => self.replace_targets(lists),
+            Instruction::ReplaceTargets { context_kind, targets } => {
+                self.replace_targets(context_kind.as_deref(), targets);
+            }
             Instruction::ClearTargets { context_kind, variation } => {
-                self.clear_targets(context_kind, variation.as_deref());
+                self.clear_targets(context_kind.as_deref(), variation.as_deref());
             }
             Instruction::AddPrerequisite { key, variation } => {
                 self.add_prerequisite(key, variation);

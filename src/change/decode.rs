@@ -22,7 +22,7 @@ use crate::model::rule::USER_KIND;
 use serde_json::Value;
 
 /// Lists of targets that one instruction may give: one for each variation and kind.
-const TARGET_LISTS_MAX: usize = 1_000;
+pub(super) const TARGET_LISTS_MAX: usize = 1_000;
 
 type Read = fn(&mut Fields<'_>) -> Option<Instruction>;
 
@@ -73,15 +73,34 @@ const READERS: &[(&str, Read)] = &[
         let read = |item: Value, path: &str, problems: &mut Problems| {
             object(item, path, problems, read_targets)
         };
-        Some(Instruction::ReplaceTargets(fields.list("targets", TARGET_LISTS_MAX, read)))
+        let targets = fields.list("targets", TARGET_LISTS_MAX, read);
+        Some(Instruction::ReplaceTargets { context_kind: None, targets })
     }),
     ("clearTargets", |fields| {
+        let has_kind = fields.has("contextKind");
         let context_kind = read::context_kind(fields, "contextKind");
         let variation = fields.text("variation", NAME_CHARS_MAX);
-        Some(Instruction::ClearTargets { context_kind, variation })
+        Some(Instruction::ClearTargets {
+            context_kind: has_kind.then_some(context_kind),
+            variation,
+        })
     }),
     ("addUserTargets", |fields| Some(Instruction::AddTargets(read_user_targets(fields)))),
     ("removeUserTargets", |fields| Some(Instruction::RemoveTargets(read_user_targets(fields)))),
+    ("replaceUserTargets", |fields| {
+        if !fields.has("targets") {
+            fields.missing("targets");
+        }
+        let read = |item: Value, path: &str, problems: &mut Problems| {
+            object(item, path, problems, read_user_targets)
+        };
+        let targets = fields.list("targets", TARGET_LISTS_MAX, read);
+        Some(Instruction::ReplaceTargets { context_kind: Some(USER_KIND.to_owned()), targets })
+    }),
+    ("clearUserTargets", |fields| {
+        let variation = fields.text("variation", NAME_CHARS_MAX);
+        Some(Instruction::ClearTargets { context_kind: Some(USER_KIND.to_owned()), variation })
+    }),
     ("addPrerequisite", |fields| {
         let (key, variation) = read_prerequisite(fields)?;
         Some(Instruction::AddPrerequisite { key, variation })

@@ -111,6 +111,7 @@ pub const DEFINITION_INSTRUCTION_KINDS: &[&str] = &[
     "makeFlagTemporary",
     "makeFlagPermanent",
     "updateMaintainerMember",
+    "updateMaintainerTeam",
     "removeMaintainer",
     "addCustomProperties",
     "removeCustomProperties",
@@ -165,7 +166,7 @@ pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<Definition
                 fields.required_text("variation", NAME_CHARS_MAX),
             ),
             "updateDefaultVariation" => read_defaults(fields),
-            "updateMaintainerMember" => {
+            "updateMaintainerMember" | "updateMaintainerTeam" => {
                 if !fields.has("value") {
                     fields.missing("value");
                 }

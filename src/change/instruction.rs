@@ -75,12 +75,17 @@ pub enum Instruction {
     AddTargets(TargetSpec),
     /// Takes contexts from a variation's targets.
     RemoveTargets(TargetSpec),
-    /// Puts other targets in the place of all that are there.
-    ReplaceTargets(Vec<TargetSpec>),
-    /// Removes all targets of one kind.
+    /// Puts other targets in the place of those that are there.
+    ReplaceTargets {
+        /// The kind of the contexts, of which all targets are; `None` replaces those of every kind.
+        context_kind: Option<String>,
+        /// The targets.
+        targets: Vec<TargetSpec>,
+    },
+    /// Removes targets.
     ClearTargets {
-        /// The kind of the contexts.
-        context_kind: String,
+        /// The kind of the contexts; `None` removes those of every kind.
+        context_kind: Option<String>,
         /// Only those of this variation.
         variation: Option<String>,
     },

@@ -40,8 +40,9 @@ pub struct RolloutSpec {
     pub seed: Option<i64>,
 }
 
-/// Seeds that every JSON reader keeps exactly.
-const SEEDS: std::ops::RangeInclusive<i64> = -0x1F_FFFF_FFFF_FFFF..=0x1F_FFFF_FFFF_FFFF;
+/// The largest seed, either way: whole numbers up to it every JSON reader keeps exactly.
+pub(super) const SEED_MAX: i64 = 0x1F_FFFF_FFFF_FFFF;
+const SEEDS: std::ops::RangeInclusive<i64> = -SEED_MAX..=SEED_MAX;
 
 /// The sentence for a hash that an environment cannot have.
 pub(crate) fn hash_not_served() -> &'static str {

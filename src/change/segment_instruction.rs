@@ -113,6 +113,10 @@ pub const SEGMENT_INSTRUCTION_KINDS: &[&str] = &[
     "addExcludedTargets",
     "removeExcludedTargets",
     "clearExcludedTargets",
+    "addIncludedUsers",
+    "removeIncludedUsers",
+    "addExcludedUsers",
+    "removeExcludedUsers",
     "addRule",
     "removeRule",
     "reorderRules",
@@ -153,7 +157,14 @@ pub fn decode_segment_instructions(fields: &mut Fields<'_>) -> Vec<SegmentInstru
             "addIncludedTargets"
             | "removeIncludedTargets"
             | "addExcludedTargets"
-            | "removeExcludedTargets" => read_keys(kind, fields),
+            | "removeExcludedTargets" => {
+                let context_kind = read::context_kind(fields, "contextKind");
+                read_keys(kind, fields, context_kind)
+            }
+            "addIncludedUsers"
+            | "removeIncludedUsers"
+            | "addExcludedUsers"
+            | "removeExcludedUsers" => read_keys(kind, fields, USER_KIND.to_owned()),
             "addRule" => SegmentInstruction::AddRule {
                 id: fields.text("id", NAME_CHARS_MAX).filter(|id| !id.is_empty()),
                 description: fields.text("description", NAME_CHARS_MAX).unwrap_or_default(),
@@ -199,13 +210,11 @@ fn required_texts(
     fields.texts(name, items_max, chars_max)
 }
 
-fn read_keys(kind: &str, fields: &mut Fields<'_>) -> SegmentInstruction {
-    let has_kind = fields.has("contextKind");
-    let context_kind = read::context_kind(fields, "contextKind");
+fn read_keys(kind: &str, fields: &mut Fields<'_>, context_kind: String) -> SegmentInstruction {
     SegmentInstruction::EditKeys {
         is_included: kind.contains("Included"),
         is_added: kind.starts_with("add"),
-        context_kind: if has_kind { context_kind } else { USER_KIND.to_owned() },
+        context_kind,
         values: required_texts(fields, "values", SEGMENT_KEYS_MAX, CONTEXT_KEY_CHARS_MAX),
     }
 }

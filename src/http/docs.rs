@@ -195,7 +195,14 @@ fn write_operation(html: &mut String, entry: &Entry<'_>) -> std::fmt::Result {
             bodies.join("<br>")
         )?;
     }
-    write!(html, "</table>")
+    write!(html, "</table>")?;
+    for (code, answer) in items(operation, "responses") {
+        for example in items(answer, "content").filter_map(|(_, content)| content.get("example")) {
+            write!(html, "<p>{}, for example:</p>", escape(code))?;
+            write!(html, "<pre>{}</pre>", escape(&pretty(example)))?;
+        }
+    }
+    Ok(())
 }
 
 /// A link to the schema of a body.

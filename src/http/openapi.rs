@@ -4,6 +4,7 @@
 //! is added by `complete`.
 
 mod complete;
+mod instruction;
 
 use crate::http::error::ProblemBody;
 use crate::http::ofrep;
@@ -132,6 +133,18 @@ pub(super) fn describe_waiting(document: &mut utoipa::openapi::OpenApi) {
                 ))
                 .schema(Some(Object::with_type(Type::String)));
             operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
+            // Whoever sends no token is nobody who could say why.
+            if operation.security.is_none() {
+                let comment = ParameterBuilder::new()
+                    .name("Vexil-Comment")
+                    .parameter_in(ParameterIn::Header)
+                    .required(Required::False)
+                    .description(Some(
+                        "Why, in UTF-8, where the body has no `comment`; kept in the audit log.",
+                    ))
+                    .schema(Some(Object::with_type(Type::String)));
+                operation.parameters.get_or_insert_default().push(RefOr::T(comment.build()));
+            }
             let pending =
                 "It is done, and the replicas in `unconfirmed` have not confirmed in time.";
             let responses = &mut operation.responses.responses;

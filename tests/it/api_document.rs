@@ -200,6 +200,37 @@ fn every_operation_has_an_id_of_its_own_and_says_how_errors_look() {
 }
 
 #[tokio::test]
+async fn headers_that_are_read_and_sent_are_described() {
+    let document = document();
+    let operation = |id: &str| {
+        let mut all = operations(&document).into_iter();
+        all.find(|(.., each)| each["operationId"] == id).map(|(.., each)| each).unwrap()
+    };
+    let names = |operation: &Value| -> Vec<String> {
+        let all = operation["parameters"].as_array().unwrap().iter();
+        all.map(|each| each["name"].as_str().unwrap().to_owned()).collect()
+    };
+    for id in ["update_flag", "create_segment", "kill_flag", "delete_flag"] {
+        let names = names(&operation(id));
+        assert!(names.contains(&"Vexil-Comment".to_owned()), "{id}: {names:?}");
+    }
+    let server = Server::start(Backend::Sqlite).await;
+    for replayed in [None, Some("true")] {
+        let request = server.admin.request(Method::POST, "/api/v1/projects?wait=applied");
+        let request = request.header("Idempotency-Key", "k").json(&json!({"key": "shop"}));
+        let answer = server.admin.send(request).await;
+        let headers = operation("create_project")["responses"]["201"]["headers"].clone();
+        for name in ["Idempotency-Replayed", "Vexil-Replicas"] {
+            assert!(headers[name].is_object(), "{name} is not described");
+        }
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        let sent = answer.headers.get("idempotency-replayed");
+        assert_eq!(sent.map(|value| value.to_str().unwrap()), replayed);
+        assert!(replayed.is_some() || answer.headers.contains_key("vexil-replicas"));
+    }
+}
+
+#[tokio::test]
 async fn the_page_stands_alone_and_has_every_operation() {
     let server = Server::start(Backend::Sqlite).await;
     let answer = reqwest::get(format!("{}/docs", server.url)).await.unwrap();
@@ -223,6 +254,16 @@ async fn the_page_stands_alone_and_has_every_operation() {
     for (_, _, operation) in operations(&document()) {
         let id = operation["operationId"].as_str().unwrap();
         assert!(page.contains(&format!("id=\"{id}\"")), "{id}");
+        for (code, answer) in operation["responses"].as_object().unwrap() {
+            let example = &answer["content"]["application/json"]["example"];
+            if !example.is_null() {
+                let shown = serde_json::to_string_pretty(example).unwrap();
+                let shown = shown.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+                let shown =
+                    format!("{code}, for example:</p><pre>{}", shown.replace('"', "&quot;"));
+                assert!(page.contains(&shown), "{id}: {shown}");
+            }
+        }
     }
     for reference in page.split("href=\"#").skip(1) {
         let target = reference.split('"').next().unwrap();

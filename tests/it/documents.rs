@@ -110,6 +110,63 @@ fn examples(document: &str) -> Vec<(Method, String, Value)> {
     examples
 }
 
+/// The schema of the body that a path takes, in which all others can be found.
+fn body_schema(document: &Value, method: &Method, path: &str) -> Value {
+    let is_here = |template: &str| {
+        let (ours, theirs) = (path.split('/'), template.split('/'));
+        ours.clone().count() == theirs.clone().count()
+            && ours.zip(theirs).all(|(own, theirs)| theirs.starts_with('{') || own == theirs)
+    };
+    let paths = document["paths"].as_object().unwrap();
+    let (_, item) = paths.iter().find(|(template, _)| is_here(template)).unwrap();
+    let operation = &item[method.as_str().to_lowercase()];
+    let mut schema = operation["requestBody"]["content"]["application/json"]["schema"].clone();
+    schema["components"] = document["components"].clone();
+    schema
+}
+
+#[test]
+fn the_examples_of_the_change_language_are_as_the_api_document_describes_them() {
+    let document: Value = yaml_serde::from_str(&read("openapi.yaml")).unwrap();
+    for (method, path, body) in examples(&read("docs/changes.md")) {
+        let schema = body_schema(&document, &method, &path);
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        if let Err(error) = validator.validate(&body) {
+            panic!("{path} {body}: {} at {}", error, error.instance_path());
+        }
+        // What is written otherwise is not.
+        for instruction in 0..body["instructions"].as_array().map_or(0, Vec::len) {
+            let mut other = body.clone();
+            other["instructions"][instruction]["no-such-field"] = json!(1);
+            assert!(!validator.is_valid(&other), "{other}");
+            other = body.clone();
+            other["instructions"][instruction]["kind"] = json!("no-such-kind");
+            assert!(!validator.is_valid(&other), "{other}");
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_instruction_has_a_schema_in_the_api_document() {
+    let document: Value = yaml_serde::from_str(&read("openapi.yaml")).unwrap();
+    for (family, kinds) in [
+        ("ConfigInstruction", vexil::change::INSTRUCTION_KINDS.as_slice()),
+        ("DefinitionInstruction", vexil::change::DEFINITION_INSTRUCTION_KINDS),
+        ("SegmentInstruction", vexil::change::SEGMENT_INSTRUCTION_KINDS),
+    ] {
+        let schema = &document["components"]["schemas"][family];
+        let mapping = schema["discriminator"]["mapping"].as_object().unwrap();
+        assert_eq!(mapping.keys().collect::<Vec<_>>(), kinds, "{family}");
+        for (kind, reference) in mapping {
+            assert!(schema["oneOf"].as_array().unwrap().contains(&json!({"$ref": reference})));
+            let pointer = reference.as_str().unwrap().trim_start_matches('#');
+            let own = document.pointer(pointer).unwrap();
+            assert_eq!(own["properties"]["kind"]["enum"], json!([kind]), "{family}");
+            assert_eq!(own["required"][0], "kind", "{kind}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_examples_of_the_change_language_work() {
     let folder = Folder::new();

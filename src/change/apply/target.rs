@@ -49,9 +49,15 @@ impl Change<'_> {
     }
 
     /// Puts lists of targets in the place of all that are there; a key belongs to the last list that has it.
-    pub(super) fn replace_targets(&mut self, lists: &[TargetSpec]) {
+    pub(super) fn replace_targets(&mut self, kind: Option<&str>, lists: &[TargetSpec]) {
         let path = self.path.clone();
+        let mut old = targets_by_kind(&self.applied.config);
+        old.retain(|_, of_kind| !of_kind.is_empty());
         let mut targets = Targets::new();
+        if let Some(kind) = kind {
+            targets.clone_from(&old);
+            targets.remove(kind);
+        }
         for (i, list) in lists.iter().enumerate() {
             self.path = format!("{path}.targets[{i}]");
             if let Some(variation) = self.variation("variation", &list.variation) {
@@ -65,16 +71,19 @@ impl Change<'_> {
         if n_targets > TARGET_KEYS_MAX {
             return self.refuse("targets", "too_many", too_many_targets());
         }
-        let mut old = targets_by_kind(&self.applied.config);
-        old.retain(|_, of_kind| !of_kind.is_empty());
         if old != targets {
             set_targets(&mut self.applied.config, &targets);
-            self.say(format!("replaced all targets by {n_targets} key(s)"));
+            let n_new: usize = match kind {
+                Some(kind) => targets.get(kind).map_or(0, BTreeMap::len),
+                None => n_targets,
+            };
+            let which = kind.map_or_else(String::new, |kind| format!(" {kind}"));
+            self.say(format!("replaced all{which} targets by {n_new} key(s)"));
         }
     }
 
-    /// Removes all targets of a kind, or those of one variation.
-    pub(super) fn clear_targets(&mut self, context_kind: &str, variation: Option<&str>) {
+    /// Removes all targets of a kind or of every kind, or those of one variation.
+    pub(super) fn clear_targets(&mut self, context_kind: Option<&str>, variation: Option<&str>) {
         let wanted = match variation {
             Some(key) => {
                 let Some(index) = self.variation("variation", key) else { return };
@@ -83,13 +92,21 @@ impl Change<'_> {
             None => None,
         };
         let mut targets = targets_by_kind(&self.applied.config);
-        let Some(of_kind) = targets.get_mut(context_kind) else { return };
-        let n_before = of_kind.len();
-        of_kind.retain(|_, variation| wanted.is_some_and(|wanted| wanted != *variation));
-        let n_removed = n_before - of_kind.len();
-        if n_removed > 0 {
+        let mut removed = Vec::new();
+        for (kind, of_kind) in &mut targets {
+            if context_kind.is_some_and(|wanted| wanted != kind) {
+                continue;
+            }
+            let n_before = of_kind.len();
+            of_kind.retain(|_, variation| wanted.is_some_and(|wanted| wanted != *variation));
+            let n_removed = n_before - of_kind.len();
+            if n_removed > 0 {
+                removed.push(format!("{n_removed} {kind} key(s)"));
+            }
+        }
+        if !removed.is_empty() {
             set_targets(&mut self.applied.config, &targets);
-            self.say(format!("removed {n_removed} {context_kind} key(s) from the targets"));
+            self.say(format!("removed {} from the targets", removed.join(", ")));
         }
     }
 }

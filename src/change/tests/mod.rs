@@ -4,6 +4,7 @@
 
 mod decode;
 mod definition;
+mod describe;
 mod import;
 mod import_refused;
 mod many;

@@ -62,6 +62,60 @@ fn user_keys_are_added_and_removed() {
 }
 
 #[test]
+fn instructions_for_users_leave_other_kinds_alone() {
+    let before = json!({
+        "targets": [users(&["u1"], 0), users(&["u2"], 1)],
+        "contextTargets": [
+            contexts("user", &[], 0), contexts("user", &[], 1), contexts("device", &["d1"], 0),
+        ],
+    });
+    let devices = json!({"contextTargets": [contexts("device", &["d1"], 0)]});
+    let one = json!({
+        "targets": [users(&["u2"], 1)],
+        "contextTargets": [contexts("user", &[], 1), contexts("device", &["d1"], 0)],
+    });
+    let other = json!({
+        "targets": [users(&["u3"], 2)],
+        "contextTargets": [contexts("user", &[], 2), contexts("device", &["d1"], 0)],
+    });
+    let u3 = json!([{"variation": "beta", "values": ["u3"]}]);
+    let clear = |kind: &str| json!({"kind": kind});
+    let clear_on = |kind: &str| json!({"kind": kind, "variation": "on"});
+    for (instruction, after, words) in [
+        (clear("clearUserTargets"), &devices, "removed 2 user key(s) from the targets"),
+        (clear_on("clearUserTargets"), &one, "removed 1 user key(s) from the targets"),
+        (
+            json!({"kind": "replaceUserTargets", "targets": u3}),
+            &other,
+            "replaced all user targets by 1 key(s)",
+        ),
+        (
+            json!({"kind": "replaceUserTargets", "targets": []}),
+            &devices,
+            "replaced all user targets by 0 key(s)",
+        ),
+        (
+            clear("clearTargets"),
+            &json!({}),
+            "removed 1 device key(s), 2 user key(s) from the targets",
+        ),
+        (
+            clear_on("clearTargets"),
+            &json!({"targets": [users(&["u2"], 1)]}),
+            "removed 1 device key(s), 1 user key(s) from the targets",
+        ),
+        (
+            of_kind("device", clear("clearTargets")),
+            &json!({"targets": [users(&["u1"], 0), users(&["u2"], 1)]}),
+            "removed 1 device key(s) from the targets",
+        ),
+    ] {
+        assert_change(&before, &json!([instruction]), after, &[words]);
+    }
+    assert_unchanged(&devices, &json!([clear("clearUserTargets")]));
+}
+
+#[test]
 fn what_is_so_already_stays_as_it_is_even_if_it_is_out_of_order() {
     // Not as this server would write it.
     let before = json!({"targets": [

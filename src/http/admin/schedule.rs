@@ -61,8 +61,7 @@ pub(crate) struct NewSchedule {
     #[schema(value_type = Option<Vec<Object>>)]
     instructions: Option<Vec<Value>>,
     /// Changes of several flags and segments of the environment, made together or not at all.
-    #[schema(value_type = Option<Vec<Object>>)]
-    changes: Option<Vec<Value>>,
+    changes: Option<Vec<NewPlanned>>,
     /// When: with an offset like `2026-12-01T09:00:00+01:00`, or without one together with `timeZone`.
     at: Option<String>,
     /// A name of the IANA time zone database.
@@ -72,6 +71,17 @@ pub(crate) struct NewSchedule {
     skip_if_late_by: Option<String>,
     /// Why; kept in the audit log.
     comment: Option<String>,
+}
+
+/// One of several changes that are to be planned: of a flag or a segment of the environment.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes a body that is read field by field")]
+pub(crate) struct NewPlanned {
+    flag: Option<FlagKey>,
+    segment: Option<SegmentKey>,
+    /// Instructions as the routes of a single flag or segment take them.
+    #[schema(value_type = Vec<Object>)]
+    instructions: Vec<Value>,
 }
 
 /// When a flag is on, again and again.

@@ -21,8 +21,9 @@ use utoipa::ToSchema;
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "describes what `read_context` reads")]
 pub(crate) struct RequestBody {
-    /// Whom the flag is evaluated for: `targetingKey` and attributes, or LaunchDarkly's single or multi form.
-    #[schema(value_type = Object)]
+    /// Whom the flag is evaluated for: `targetingKey` and attributes, or LaunchDarkly's single or multi form. Nobody in
+    /// particular if it is left out.
+    #[schema(value_type = Option<Object>)]
     context: Option<serde_json::Value>,
 }
 

@@ -3,6 +3,7 @@
 //!
 //! What is added is data, in `overlay.yaml` and, for what is answered, in `answers.json`; which operation gets what is decided here.
 
+use crate::http::openapi::instruction;
 use anyhow::Context as _;
 use serde_json::Map;
 use serde_json::Value;
@@ -26,6 +27,10 @@ const METHODS: &[&str] = &["get", "put", "post", "delete", "patch"];
 pub(super) fn complete(document: &mut Value) -> anyhow::Result<()> {
     let overlay: Value = yaml_serde::from_str(OVERLAY)?;
     let mut examples: Map<String, Value> = serde_json::from_str(ANSWERS)?;
+    if let Some(schemas) = object_mut(document, "/components/schemas") {
+        schemas.extend(instruction::schemas());
+        schemas.sort_keys();
+    }
     for (name, patch) in fields(&overlay, "/schemas") {
         let schema = document.pointer_mut(&format!("/components/schemas/{name}"));
         merge(schema.with_context(|| format!("there is no schema {name}"))?, patch);
@@ -164,6 +169,14 @@ fn complete_answers(operation: &mut Map<String, Value>, path: &str, example: Opt
                     &json!({
                     "Vexil-Version": header("The position that the answer is of."),
                     "Vexil-Stale": header("For how many milliseconds the store has not confirmed it.")}),
+                );
+            }
+            if is_confirmed {
+                merge(
+                    &mut headers,
+                    &json!({
+                    "Idempotency-Replayed": header("`true` if this is the answer to an earlier request with the same `Idempotency-Key`."),
+                    "Vexil-Replicas": header("With `wait`: how many replicas serve the change.")}),
                 );
             }
             if has_tag {
