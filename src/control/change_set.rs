@@ -226,7 +226,9 @@ impl Control {
         action: &'static str,
         failed: impl FnOnce(Vec<(usize, PartError)>) -> Result<ControlError, ControlError>,
     ) -> Result<ChangedSet, ControlError> {
-        let mut world = World::lock(self, tx, project, &set.parts).await?;
+        let is_window = set.claimed.as_ref().is_some_and(Claimed::is_repeated);
+        let world = World::lock(self, tx, project, &set.parts).await?;
+        let mut world = world.in_window(is_window);
         let mut results = Vec::with_capacity(set.parts.len());
         let mut failures = Vec::new();
         for (i, part) in set.parts.iter().enumerate() {

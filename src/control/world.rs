@@ -137,6 +137,8 @@ pub(super) struct World<'a> {
     now: Timestamp,
     environments: Vec<Locked>,
     definitions: BTreeMap<FlagKey, Definition>,
+    /// Whether a window begins or ends, which no kill ends with.
+    is_window: bool,
 }
 
 impl<'a> World<'a> {
@@ -176,7 +178,21 @@ impl<'a> World<'a> {
             }
         }
         let (ids, now) = (control.ids, control.clock.now());
-        Ok(Self { tx, project, ids, now, environments, definitions: BTreeMap::new() })
+        Ok(Self {
+            tx,
+            project,
+            ids,
+            now,
+            environments,
+            definitions: BTreeMap::new(),
+            is_window: false,
+        })
+    }
+
+    /// Takes what is applied for a start or an end of a window.
+    pub(super) fn in_window(mut self, is_window: bool) -> Self {
+        self.is_window = is_window;
+        self
     }
 
     /// Applies one change in memory; what it does is seen by those after it.
@@ -300,9 +316,10 @@ impl<'a> World<'a> {
         let ids = self.ids;
         let applied = apply(&scene, instructions, &mut || ids.next())?;
         let mut changes = applied.changes;
-        // Whoever turns a killed flag on, or off for good, ends the kill: there is nothing left to restore.
+        // Whoever turns a killed flag on, or off for good, ends the kill: there is nothing left to restore. A window does neither.
         let is_turned_off = instructions.contains(&Instruction::TurnFlagOff);
-        if flag.killed.is_some() && (applied.config.on || is_turned_off) {
+        let is_ended = !self.is_window && (applied.config.on || is_turned_off);
+        if flag.killed.is_some() && is_ended {
             flag.killed = None;
             changes.push("ended the kill: there is nothing to restore".to_owned());
         }

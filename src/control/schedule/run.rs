@@ -84,7 +84,12 @@ impl Claimed {
     /// The state that a part was planned on.
     pub(in crate::control) fn planned(&self, index: usize) -> Planned {
         let base = self.entry.plan.changes.get(index).map_or(0, |change| change.base);
-        Planned { base, is_repeated: self.entry.plan.windows.is_some() }
+        Planned { base, is_repeated: self.is_repeated() }
+    }
+
+    /// Whether this is a start or an end of a window.
+    pub(in crate::control) fn is_repeated(&self) -> bool {
+        self.entry.plan.windows.is_some()
     }
 
     /// Writes that the entry was made, in the transaction of the change.
