@@ -56,6 +56,7 @@ pub use schedule::Claimed;
 pub use schedule::Planning;
 pub use schedule::ScheduleRequest;
 pub use schedule::When;
+pub use segment::PutSegment;
 pub use stale::StaleReason;
 pub use state::StateApplied;
 pub use state::StateRequest;

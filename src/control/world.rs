@@ -196,18 +196,16 @@ impl<'a> World<'a> {
     }
 
     /// Applies one change in memory; what it does is seen by those after it.
-    pub(super) async fn apply(
-        &mut self,
-        part: &Part,
-        if_version: Option<i64>,
-    ) -> Result<PartChanged, PartError> {
+    pub(super) async fn apply(&mut self, part: &Part) -> Result<PartChanged, PartError> {
         match part {
-            Part::Config { env, flag, instructions } => {
-                self.change_config(env, flag, instructions, if_version).await
+            Part::Config { env, flag, if_version, instructions } => {
+                self.change_config(env, flag, instructions, *if_version).await
             }
-            Part::Definition { flag, instructions } => self.define(flag, instructions).await,
-            Part::Segment { env, segment, instructions } => {
-                self.change_segment(env, segment, instructions).await
+            Part::Definition { flag, if_tag, instructions } => {
+                self.define(flag, instructions, if_tag.as_deref()).await
+            }
+            Part::Segment { env, segment, if_version, instructions } => {
+                self.change_segment(env, segment, instructions, *if_version).await
             }
         }
     }
@@ -285,10 +283,8 @@ impl<'a> World<'a> {
     ) -> Result<PartChanged, PartError> {
         let index = self.index_of(env)?;
         let mut flag = self.flag(index, key).await?.clone();
-        let current = flag.version;
-        if if_version.is_some_and(|version| version != current) {
-            return Err(PartError::Control(ControlError::Outdated { current }));
-        }
+        ControlError::check_version(("flag", key), flag.version, if_version)
+            .map_err(PartError::Control)?;
         let wanted = references(instructions);
         let mut flags = BTreeMap::new();
         for key in &wanted.flags {
@@ -344,6 +340,7 @@ impl<'a> World<'a> {
         env: &EnvKey,
         key: &SegmentKey,
         instructions: &[SegmentInstruction],
+        if_version: Option<i64>,
     ) -> Result<PartChanged, PartError> {
         let index = self.index_of(env)?;
         let Self { tx, environments, ids, .. } = self;
@@ -357,9 +354,12 @@ impl<'a> World<'a> {
             }
         };
         let segments = environment.segments.insert(segments);
-        let Some(old) = segments.get(key).map(|pair| pair.now.segment.clone()) else {
+        let Some(pair) = segments.get(key) else {
             return Err(PartError::not_found("segment", key));
         };
+        ControlError::check_version(("segment", key), pair.now.version, if_version)
+            .map_err(PartError::Control)?;
+        let old = pair.now.segment.clone();
         let exists = |key: &str| segments.contains_key(key);
         let ids = *ids;
         let applied = apply_to_segment(&old, &exists, instructions, &mut || ids.next())?;

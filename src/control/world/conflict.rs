@@ -61,7 +61,7 @@ impl World<'_> {
     ) -> Result<(), ControlError> {
         let version = self.version_of(part);
         match part {
-            Part::Config { env, flag, instructions } => {
+            Part::Config { env, flag, instructions, .. } => {
                 if instructions.iter().all(|each| *each == Instruction::TurnFlagOff) {
                     return Ok(());
                 }
