@@ -22,13 +22,14 @@ use crate::store::Claim;
 use axum::extract::FromRequestParts;
 use axum::extract::RawPathParams;
 use axum::http::HeaderMap;
+use axum::http::HeaderName;
 use axum::http::header;
 use axum::http::request::Parts;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
 /// Why a change is made, for requests whose body has no place for it.
-const COMMENT: &str = "vexil-comment";
+pub(crate) const COMMENT: HeaderName = HeaderName::from_static("vexil-comment");
 
 /// What the path says a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
