@@ -42,6 +42,8 @@ pub enum Part {
         env: EnvKey,
         /// The flag.
         flag: FlagKey,
+        /// Refuse if it is not at this version.
+        if_version: Option<i64>,
         /// What is to be done, in order.
         instructions: Vec<Instruction>,
     },
@@ -49,6 +51,8 @@ pub enum Part {
     Definition {
         /// The flag.
         flag: FlagKey,
+        /// Refuse if the definition does not have this tag.
+        if_tag: Option<String>,
         /// What is to be done, in order.
         instructions: Vec<DefinitionInstruction>,
     },
@@ -58,6 +62,8 @@ pub enum Part {
         env: EnvKey,
         /// The segment.
         segment: SegmentKey,
+        /// Refuse if it is not at this version.
+        if_version: Option<i64>,
         /// What is to be done, in order.
         instructions: Vec<SegmentInstruction>,
     },
@@ -70,8 +76,6 @@ pub struct ChangeSet {
     pub parts: Vec<Part>,
     /// The same as it was sent, as JSON, for the audit log.
     pub raw: String,
-    /// Refuse if a flag is not at this version in its environment.
-    pub if_version: Option<i64>,
     /// Only say what would happen.
     pub is_dry_run: bool,
     /// The entry of the schedule that this is, if it was planned.
@@ -130,13 +134,23 @@ impl Part {
         }
     }
 
-    /// The environment whose safety the change must heed, and whether it needs a version; none if it only turns a flag off, or is
+    /// Refuses the change unless what it changes is at this version.
+    pub fn require_version(&mut self, version: i64) {
+        match self {
+            Self::Config { if_version, .. } | Self::Segment { if_version, .. } => {
+                *if_version = Some(version);
+            }
+            Self::Definition { .. } => {}
+        }
+    }
+
+    /// The environment whose safety the change must heed, and whether it lacks a version that may be required; none if it only turns a flag off, or is
     /// of a whole project.
     pub(super) fn touched(&self) -> Option<(&EnvKey, bool)> {
         match self {
-            Self::Config { env, instructions, .. } => {
+            Self::Config { env, if_version, instructions, .. } => {
                 let is_emergency = instructions.iter().all(|it| *it == Instruction::TurnFlagOff);
-                (!is_emergency).then_some((env, true))
+                (!is_emergency).then_some((env, if_version.is_none()))
             }
             Self::Segment { env, .. } => Some((env, false)),
             Self::Definition { .. } => None,
@@ -226,11 +240,13 @@ impl Control {
         action: &'static str,
         failed: impl FnOnce(Vec<(usize, PartError)>) -> Result<ControlError, ControlError>,
     ) -> Result<ChangedSet, ControlError> {
-        let mut world = World::lock(self, tx, project, &set.parts).await?;
+        let is_window = set.claimed.as_ref().is_some_and(Claimed::is_repeated);
+        let world = World::lock(self, tx, project, &set.parts).await?;
+        let mut world = world.in_window(is_window);
         let mut results = Vec::with_capacity(set.parts.len());
         let mut failures = Vec::new();
         for (i, part) in set.parts.iter().enumerate() {
-            match world.apply(part, set.if_version).await {
+            match world.apply(part).await {
                 Ok(result) => {
                     if let Some(claimed) = &set.claimed {
                         world.check_planned(part, claimed.planned(i), &result).await?;

@@ -1,148 +1,285 @@
-//! Emergencies: killing a flag and undoing exactly that.
+//! Emergencies: killing flags by key and by tag.
+//!
+//! One version and one audit entry, however many flags; one flag is a list of one. What undoes a kill is in `emergency/restore`.
+
+mod restore;
+
+pub use restore::RestoredMany;
 
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
-use crate::control::flag_config::Locked;
+use crate::control::Served;
+use crate::model::change::EnvId;
 use crate::model::change::Kill;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
+use crate::model::limit::KILLED_FLAGS_MAX;
 use crate::model::trigger::is_actor_name;
 use crate::store::KillRecord;
+use crate::store::StoredFlag;
+use crate::store::Tx;
 use crate::store::within_timeout;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-/// A flag that is killed.
-#[derive(Debug)]
-pub struct Killed {
-    /// How it was, when it was killed and by whom; of the first kill, if it was killed already.
-    pub kill: Kill,
-    /// The environment's version.
-    pub version: i64,
+/// Flags that the audit entry names; further ones are counted.
+const NAMES_MAX: usize = 1_000;
+/// Flags that are looked up one by one; for more, all are read at once.
+const LOOKUPS_MAX: usize = 20;
+
+/// Which flags are meant.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// These.
+    pub flags: BTreeSet<FlagKey>,
+    /// And those that have any of these tags.
+    pub tags: BTreeSet<String>,
 }
 
-/// A flag that is no longer killed.
+impl Selection {
+    /// One flag.
+    pub fn one(key: &FlagKey) -> Self {
+        Self { flags: BTreeSet::from([key.clone()]), tags: BTreeSet::new() }
+    }
+
+    fn has(&self, tags: &[String]) -> bool {
+        tags.iter().any(|tag| self.tags.contains(tag))
+    }
+}
+
+/// Flags that are killed.
 #[derive(Debug)]
-pub struct Restored {
-    /// Whether it is on now, as before the kill.
-    pub is_on: bool,
+pub struct KilledMany {
+    /// The id of the kill, by which it can be undone; `None` if all were killed already.
+    pub id: Option<String>,
     /// The environment's version.
     pub version: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Those that were killed, and how they were; by key.
+    pub killed: Vec<(FlagKey, Kill)>,
+    /// Those that were killed already, with the first kill; by key.
+    pub already: Vec<(FlagKey, Kill)>,
+}
+
+/// An environment that is locked, with flags of it.
+pub(super) struct Scene<'a> {
+    pub(super) tx: Tx,
+    project: &'a ProjectKey,
+    env_key: &'a EnvKey,
+    env: EnvId,
+    version: i64,
+    now: Timestamp,
+    pub(super) flags: BTreeMap<FlagKey, StoredFlag>,
 }
 
 impl Control {
-    /// Kills a flag: it serves its off variation to everyone, and remembers how it was.
+    /// Kills flags, all or none: they serve their off variations to everyone, and remember how they were.
     ///
-    /// Killing a killed flag changes nothing and succeeds, but a person takes over a trigger's kill, which is then not undone
-    /// because the alert is over.
+    /// Those that are killed already stay as they are, but a person takes over a trigger's kill, which is then not undone because
+    /// the alert is over.
     ///
     /// # Errors
     ///
-    /// There is no such flag.
-    pub async fn kill_flag(
+    /// There is no such flag; no flag has the tag.
+    pub async fn kill_many(
         &self,
         author: &Author,
         project: &ProjectKey,
         env_key: &EnvKey,
-        key: &FlagKey,
-    ) -> Result<Killed, ControlError> {
+        selection: &Selection,
+    ) -> Result<KilledMany, ControlError> {
         within_timeout(async {
-            let locked = self.lock_flag(project, env_key, key).await?;
-            self.kill_locked(author, (project, env_key), locked).await
+            let mut scene = self.load(project, env_key, selection).await?;
+            // Kills that are over must not crowd out those that can be undone.
+            scene.open_kills(selection).await?;
+            self.kill_in(scene, author, selection).await
         })
         .await
     }
 
-    /// Kills a flag of an environment that is locked.
-    pub(super) async fn kill_locked(
+    /// Kills flags of an environment that is locked.
+    pub(super) async fn kill_in(
         &self,
+        scene: Scene<'_>,
         author: &Author,
-        (project, env_key): (&ProjectKey, &EnvKey),
-        locked: Locked,
-    ) -> Result<Killed, ControlError> {
-        let Locked { mut tx, env, version, mut flag, now } = locked;
-        let key = flag.definition.key.clone();
-        let by = author.actor.name.clone();
-        let (was_on, change) = match flag.killed.take_if(|_| !flag.config.on) {
-            Some(kill) if !takes_over(&by, &kill) => {
-                return Ok(Killed { kill, version: version - 1 });
+        selection: &Selection,
+    ) -> Result<KilledMany, ControlError> {
+        let mut scene = scene;
+        let keys = select(&scene.flags, selection)?;
+        let (id, by) = (self.ids.next(), &author.actor.name);
+        let (version, at) = (scene.version, scene.now);
+        let (mut killed, mut already, mut words) = (Vec::new(), Vec::new(), Vec::new());
+        for key in keys {
+            let Some(flag) = scene.flags.get_mut(&key) else { continue };
+            let (was_on, word) = match flag.killed.as_ref().filter(|_| !flag.config.on) {
+                Some(kill) if !takes_over(by, kill) => {
+                    already.push((key, kill.clone()));
+                    continue;
+                }
+                Some(kill) => (kill.was_on, format!("took over the kill of the {}", kill.by)),
+                None => (flag.config.on, "killed the flag".to_owned()),
+            };
+            let kill = Kill { id: id.clone(), at, by: by.clone(), version, was_on };
+            flag.config.on = false;
+            flag.killed = Some(kill.clone());
+            killed.push((key, kill));
+            words.push(word);
+        }
+        if killed.is_empty() {
+            return Ok(KilledMany { id: None, version: version - 1, at, killed, already });
+        }
+        let tags: Vec<String> = selection.tags.iter().cloned().collect();
+        let keys: Vec<FlagKey> = killed.iter().map(|(key, _)| key.clone()).collect();
+        if words.len() > 1 || !tags.is_empty() {
+            let by_tag = if tags.is_empty() { String::new() } else { by_tags(&tags) };
+            words = vec![format!("killed {} flag(s){by_tag}: {}", keys.len(), some(&keys))];
+        }
+        let record = KillRecord { id: id.clone(), version, flags: keys.clone(), tags, at };
+        scene.tx.insert_kill(scene.env, &record).await?;
+        let instructions = Some(r#"[{"kind":"turnFlagOff"}]"#.to_owned());
+        self.store_many(scene, author, &keys, ("flag.kill", instructions, words)).await?;
+        Ok(KilledMany { id: Some(id), version, at, killed, already })
+    }
+
+    /// Locks an environment and reads the flags that are meant, or all that can be read.
+    pub(super) async fn load<'a>(
+        &self,
+        project: &'a ProjectKey,
+        env_key: &'a EnvKey,
+        selection: &Selection,
+    ) -> Result<Scene<'a>, ControlError> {
+        let now = self.clock.now();
+        let mut tx = self.store.write().await?;
+        let Some((env, version)) = tx.bump_environment(project, env_key, now).await? else {
+            return Err(ControlError::not_found("environment", env_key));
+        };
+        let mut flags = BTreeMap::new();
+        let n_keys = selection.flags.len();
+        if n_keys == 0 || n_keys > LOOKUPS_MAX || !selection.tags.is_empty() {
+            // One that cannot be read must not keep the others from being killed.
+            let readable = tx.readable_flags(project, env).await?.into_iter();
+            flags.extend(readable.map(|flag| (flag.definition.key.clone(), flag)));
+        } else {
+            for key in &selection.flags {
+                let found = tx.flag(project, env, key).await?;
+                flags.extend(found.map(|flag| (key.clone(), flag)));
             }
-            Some(kill) => (kill.was_on, format!("took over the kill of the {}", kill.by)),
-            None => (flag.config.on, "killed the flag".to_owned()),
-        };
-        let kill = Kill { id: self.ids.next(), at: now, by, version, was_on };
-        let (id, flags) = (kill.id.clone(), vec![key.clone()]);
-        let record = KillRecord { id, version, flags, tags: Vec::new(), at: now };
-        tx.insert_kill(env, &record).await?;
-        flag.config.on = false;
-        flag.killed = Some(kill.clone());
-        flag.version = version;
-        flag.changed_at = now;
+        }
+        Ok(Scene { tx, project, env_key, env, version, now, flags })
+    }
+
+    /// Writes flags with everything that belongs to a change, and finishes.
+    async fn store_many(
+        &self,
+        scene: Scene<'_>,
+        author: &Author,
+        keys: &[FlagKey],
+        (action, instructions, changes): (&'static str, Option<String>, Vec<String>),
+    ) -> Result<(), ControlError> {
+        let Scene { mut tx, project, env_key, env, version, now, flags } = scene;
         let deed = Deed {
-            action: "flag.kill",
-            subject: key.as_str(),
+            action,
+            subject: &subject_of(keys),
             project: Some(project),
             env: Some(env_key),
             version: Some(version),
-            instructions: Some(r#"[{"kind":"turnFlagOff"}]"#.to_owned()),
-            changes: vec![change],
+            instructions,
+            changes,
         };
-        self.put(tx, author, env, &flag, deed).await?;
-        Ok(Killed { kill, version })
+        let changed: Vec<&StoredFlag> = keys.iter().filter_map(|key| flags.get(key)).collect();
+        tx.put_flags(env, &changed, version, now).await?;
+        let audit_id = self.record(&mut tx, author, deed, now).await?;
+        let names: Vec<&str> = keys.iter().map(FlagKey::as_str).collect();
+        tx.log_change(env, version, &names, &[], &audit_id, now).await?;
+        self.finish(tx, Served::Environments(vec![(env, version)])).await
+    }
+}
+
+impl Scene<'_> {
+    /// The kills by a tag that is meant of which a flag is still killed, newest first; the others by such a tag are closed.
+    async fn open_kills(&mut self, selection: &Selection) -> Result<Vec<KillRecord>, ControlError> {
+        if selection.tags.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut open = Vec::new();
+        for kill in self.tx.open_kills(self.env).await? {
+            if !selection.has(&kill.tags) {
+                continue;
+            }
+            if self.is_open(&kill) {
+                open.push(kill);
+            } else {
+                self.tx.close_kill(&kill.id, self.now).await?;
+            }
+        }
+        Ok(open)
     }
 
-    /// Undoes a kill: the flag is on or off as before. What was changed since the kill stays.
-    ///
-    /// # Errors
-    ///
-    /// There is no such flag; `not_killed` if there is no kill to undo.
-    pub async fn restore_flag(
-        &self,
-        author: &Author,
-        project: &ProjectKey,
-        env_key: &EnvKey,
-        key: &FlagKey,
-    ) -> Result<Restored, ControlError> {
-        within_timeout(async {
-            let locked = self.lock_flag(project, env_key, key).await?;
-            self.restore_locked(author, (project, env_key), locked).await
-        })
-        .await
-    }
-
-    /// Undoes the kill of a flag of an environment that is locked.
-    pub(super) async fn restore_locked(
-        &self,
-        author: &Author,
-        (project, env_key): (&ProjectKey, &EnvKey),
-        locked: Locked,
-    ) -> Result<Restored, ControlError> {
-        let Locked { tx, env, version, mut flag, now } = locked;
-        let key = flag.definition.key.clone();
-        let Some(kill) = flag.killed.take() else {
-            let detail = format!("`{key}` is not killed, so there is nothing to restore");
-            return Err(ControlError::conflict("not_killed", detail));
-        };
-        flag.config.on = kill.was_on;
-        flag.version = version;
-        flag.changed_at = now;
-        let state = if kill.was_on { "on" } else { "off" };
-        let deed = Deed {
-            action: "flag.restore",
-            subject: key.as_str(),
-            project: Some(project),
-            env: Some(env_key),
-            version: Some(version),
-            instructions: kill.was_on.then(|| r#"[{"kind":"turnFlagOn"}]"#.to_owned()),
-            changes: vec![format!("restored the flag: it is {state}, as before the kill")],
-        };
-        self.put(tx, author, env, &flag, deed).await?;
-        Ok(Restored { is_on: kill.was_on, version })
+    /// Whether any flag is still killed by a kill.
+    fn is_open(&self, kill: &KillRecord) -> bool {
+        let killed = |key| self.flags.get(key).and_then(|flag| flag.killed.as_ref());
+        kill.flags.iter().filter_map(killed).any(|own| own.id == kill.id)
     }
 }
 
 /// Whether somebody who kills a killed flag is from then on the one who has killed it.
-pub(super) fn takes_over(by: &str, kill: &Kill) -> bool {
+fn takes_over(by: &str, kill: &Kill) -> bool {
     is_actor_name(&kill.by) && !is_actor_name(by)
+}
+
+/// The keys of the flags that are meant.
+fn select(
+    flags: &BTreeMap<FlagKey, StoredFlag>,
+    selection: &Selection,
+) -> Result<BTreeSet<FlagKey>, ControlError> {
+    let unknown: Vec<&str> = selection
+        .flags
+        .iter()
+        .filter(|key| !flags.contains_key(*key))
+        .map(FlagKey::as_str)
+        .collect();
+    if !unknown.is_empty() {
+        return Err(ControlError::not_found("flag", &unknown.join("`, `")));
+    }
+    let mut keys = selection.flags.clone();
+    for tag in &selection.tags {
+        let tagged = flags.iter().filter(|(_, flag)| flag.definition.tags.contains(tag));
+        let mut tagged = tagged.map(|(key, _)| key.clone()).peekable();
+        if tagged.peek().is_none() {
+            return Err(ControlError::not_found("flag with the tag", tag));
+        }
+        keys.extend(tagged);
+    }
+    if keys.len() > KILLED_FLAGS_MAX {
+        let detail = format!(
+            "{} flags are meant, and {KILLED_FLAGS_MAX} can be killed at once; name fewer",
+            keys.len()
+        );
+        return Err(ControlError::too_many(detail));
+    }
+    Ok(keys)
+}
+
+fn by_tags(tags: &[String]) -> String {
+    let tags: Vec<String> = tags.iter().map(|tag| format!("`{tag}`")).collect();
+    format!(" by the tag(s) {}", tags.join(", "))
+}
+
+fn subject_of(keys: &[FlagKey]) -> String {
+    match keys {
+        [only] => only.to_string(),
+        _ => format!("{} flags", keys.len()),
+    }
+}
+
+fn some(keys: &[FlagKey]) -> String {
+    let named: Vec<&str> = keys.iter().take(NAMES_MAX).map(FlagKey::as_str).collect();
+    let n_more = keys.len().saturating_sub(NAMES_MAX);
+    let rest = if n_more == 0 { String::new() } else { format!(" and {n_more} more") };
+    format!("{}{rest}", named.join(", "))
 }

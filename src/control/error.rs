@@ -28,14 +28,16 @@ pub enum ControlError {
         detail: String,
     },
     /// The caller's copy is out of date.
-    #[error("the flag has changed since: it is at version {current}")]
+    #[error("{what} has changed since: its `ETag` is \"{tag}\"")]
     Outdated {
-        /// The version that it has now.
-        current: i64,
+        /// What is asked for.
+        what: String,
+        /// The tag that it has now; of what has a version, that.
+        tag: String,
     },
     /// The environment wants to know from which version a change of a flag starts.
     #[error(
-        "the environment requires `If-Match` with the flag's `ETag` for every change of a flag"
+        "the environment requires `If-Match` with the flag's `ETag`, or among many changes `ifVersion`, for every change of a flag"
     )]
     VersionRequired,
     /// What a change was planned on has changed since.
@@ -66,6 +68,19 @@ impl ControlError {
     /// There is no such thing.
     pub(super) fn not_found(what: &'static str, key: &(impl ToString + ?Sized)) -> Self {
         Self::NotFound { what, key: key.to_string() }
+    }
+
+    /// Checks that something is at the version that is asked for.
+    pub(super) fn check_version(
+        (what, key): (&str, &(impl ToString + ?Sized)),
+        version: i64,
+        wanted: Option<i64>,
+    ) -> Result<(), Self> {
+        if wanted.is_none_or(|wanted| wanted == version) {
+            return Ok(());
+        }
+        let what = format!("the {what} `{}`", key.to_string());
+        Err(Self::Outdated { what, tag: version.to_string() })
     }
 
     /// There are as many as there may be.

@@ -28,6 +28,8 @@ pub struct DefinitionChange {
     pub instructions: Vec<DefinitionInstruction>,
     /// The same as it was sent, as JSON, for the audit log.
     pub raw: String,
+    /// Refuse if the definition does not have this tag.
+    pub if_tag: Option<String>,
     /// Only say what would happen.
     pub is_dry_run: bool,
 }
@@ -100,9 +102,9 @@ impl Control {
         key: &FlagKey,
         change: DefinitionChange,
     ) -> Result<(FlagDefinition, PartChanged), ControlError> {
-        let DefinitionChange { instructions, raw, is_dry_run } = change;
-        let part = Part::Definition { flag: key.clone(), instructions };
-        let set = ChangeSet { parts: vec![part], raw, if_version: None, is_dry_run, claimed: None };
+        let DefinitionChange { instructions, raw, if_tag, is_dry_run } = change;
+        let part = Part::Definition { flag: key.clone(), if_tag, instructions };
+        let set = ChangeSet { parts: vec![part], raw, is_dry_run, claimed: None };
         let (mut done, _) = self.change_one(author, project, set).await?;
         let definition = done.definition.take();
         let definition = definition.ok_or_else(|| ControlError::not_found("flag", key))?;
@@ -119,34 +121,12 @@ impl Control {
         author: &Author,
         project: &ProjectKey,
         key: &FlagKey,
+        if_tag: Option<String>,
     ) -> Result<(), ControlError> {
-        within_timeout(async {
-            let now = self.clock.now();
-            let mut tx = self.store.write().await?;
-            if !tx.lock_project(project).await? {
-                return Err(ControlError::not_found("project", project));
-            }
-            let touched = self.lock_environments(&mut tx, project, now).await?;
-            if !tx.delete_definition(project, key, now).await? {
-                return Err(ControlError::not_found("flag", key));
-            }
-            for env in &touched {
-                let edges = tx.prerequisites(env.id).await?;
-                let mut dependants = edges.iter().filter(|(_, others)| others.contains(key));
-                if let Some((dependant, _)) = dependants.next() {
-                    let detail = format!(
-                        "`{key}` is a prerequisite of `{dependant}` in `{}`; remove that first",
-                        env.key
-                    );
-                    return Err(ControlError::conflict("in_use", detail));
-                }
-                tx.delete_config(env.id, key, env.version, now).await?;
-            }
-            let changes = vec![format!("deleted the flag `{key}`")];
-            self.complete(tx, author, "flag.delete", project, key, None, changes, &touched, now)
-                .await
-        })
-        .await
+        let instructions = vec![DefinitionInstruction::Delete];
+        let raw = r#"[{"kind":"deleteFlag"}]"#.to_owned();
+        let change = DefinitionChange { instructions, raw, if_tag, is_dry_run: false };
+        self.change_definition(author, project, key, change).await.map(|_| ())
     }
 
     /// Locks all environments of a project, in the order of their numbers.

@@ -69,8 +69,9 @@ impl Control {
         change: ConfigChange,
     ) -> Result<ConfigChanged, ControlError> {
         let ConfigChange { instructions, raw, if_version, is_dry_run } = change;
-        let part = Part::Config { env: env_key.clone(), flag: key.clone(), instructions };
-        let set = ChangeSet { parts: vec![part], raw, if_version, is_dry_run, claimed: None };
+        let (env, flag) = (env_key.clone(), key.clone());
+        let part = Part::Config { env, flag, if_version, instructions };
+        let set = ChangeSet { parts: vec![part], raw, is_dry_run, claimed: None };
         let (mut done, versions) = self.change_one(author, project, set).await?;
         let flag = done.flag.take().ok_or_else(|| ControlError::not_found("flag", key))?;
         let version = versions.first().map_or(flag.version, |(_, version)| *version);

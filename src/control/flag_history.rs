@@ -73,9 +73,7 @@ impl Control {
         within_timeout(async {
             let mut locked = self.lock_flag(project, env_key, key).await?;
             let current = locked.flag.version;
-            if request.if_version.is_some_and(|version| version != current) {
-                return Err(ControlError::Outdated { current });
-            }
+            ControlError::check_version(("flag", key), current, request.if_version)?;
             let earlier = locked.tx.config_at(locked.env, key, request.version).await?;
             let Some(earlier) = earlier else {
                 let what = format!("{key} at version {}", request.version);

@@ -68,8 +68,6 @@ pub struct ScheduleRequest {
     pub when: When,
     /// Seconds by which it may be late.
     pub skip_if_late_by_secs: Option<i64>,
-    /// Refuse if a flag is not at this version.
-    pub if_version: Option<i64>,
     /// When the author's token ends.
     pub author_expires_at: Option<Timestamp>,
     /// Only say what would happen.
@@ -118,7 +116,7 @@ impl Control {
             for part in parts_of(&entry.plan, env).into_iter().flatten() {
                 if request.parts.iter().any(|other| is_of_same(other, &part)) {
                     // What cannot be made then will be told then.
-                    _ = world.apply(&part, None).await;
+                    _ = world.apply(&part).await;
                 }
             }
         }
@@ -262,7 +260,7 @@ async fn apply_all(
     let mut results = Vec::new();
     let mut problems = Problems::default();
     for (i, part) in request.parts.iter().enumerate() {
-        match world.apply(part, request.if_version).await {
+        match world.apply(part).await {
             Ok(result) => results.push(result),
             Err(PartError::Control(error)) => return Err(error),
             Err(failure) if !request.is_list => return Err(failure.into()),
@@ -343,11 +341,16 @@ fn parts_of(plan: &Plan, env: &EnvKey) -> Result<Vec<Part>, Problems> {
         let part = object(Value::Object(body), "", &mut problems, |fields| match change {
             PlannedChange { flag: Some(flag), .. } => {
                 let instructions = decode_instructions(fields);
-                Some(Part::Config { env, flag: flag.clone(), instructions })
+                Some(Part::Config { env, flag: flag.clone(), if_version: None, instructions })
             }
             PlannedChange { segment: Some(segment), .. } => {
                 let instructions = decode_segment_instructions(fields);
-                Some(Part::Segment { env, segment: segment.clone(), instructions })
+                Some(Part::Segment {
+                    env,
+                    segment: segment.clone(),
+                    if_version: None,
+                    instructions,
+                })
             }
             PlannedChange { .. } => None,
         });

@@ -18,8 +18,20 @@ use crate::store::StoredSegment;
 use crate::store::within_timeout;
 use std::collections::BTreeMap;
 
+/// How a whole segment is written.
+#[derive(Debug, Clone, Copy)]
+pub enum PutSegment {
+    /// There must be none.
+    Create,
+    /// There must be one.
+    Replace {
+        /// Refuse if it is not at this version.
+        if_version: Option<i64>,
+    },
+}
+
 impl Control {
-    /// Creates a segment, or replaces it if `must_exist`; returns it as it is stored.
+    /// Creates a segment, or replaces it; returns it as it is stored.
     ///
     /// # Errors
     ///
@@ -27,10 +39,9 @@ impl Control {
     pub async fn put_segment(
         &self,
         author: &Author,
-        project: &ProjectKey,
-        env_key: &EnvKey,
+        (project, env_key): (&ProjectKey, &EnvKey),
         mut segment: Segment,
-        must_exist: bool,
+        how: PutSegment,
     ) -> Result<StoredSegment, ControlError> {
         within_timeout(async {
             let now = self.clock.now();
@@ -42,17 +53,24 @@ impl Control {
             settle_hashes(&mut segment, tx.server_sdk(env).await?)?;
             let others = tx.segments(env).await?;
             let old = others.iter().find(|other| other.segment.key == key);
-            match (old, must_exist) {
-                (None, true) => return Err(ControlError::not_found("segment", &key)),
-                (Some(_), false) => {
+            match (old, how) {
+                (None, PutSegment::Replace { .. }) => {
+                    return Err(ControlError::not_found("segment", &key));
+                }
+                (Some(_), PutSegment::Create) => {
                     let detail = format!("there is a segment `{key}` already");
                     return Err(ControlError::conflict("key_taken", detail));
                 }
-                (None, false) if i64::try_from(others.len()).is_ok_and(|n| n >= SEGMENTS_MAX) => {
+                (None, PutSegment::Create)
+                    if i64::try_from(others.len()).is_ok_and(|n| n >= SEGMENTS_MAX) =>
+                {
                     let detail = format!("an environment can have at most {SEGMENTS_MAX} segments");
                     return Err(ControlError::too_many(detail));
                 }
-                _ => {}
+                (Some(old), PutSegment::Replace { if_version }) => {
+                    ControlError::check_version(("segment", &key), old.version, if_version)?;
+                }
+                (None, PutSegment::Create) => {}
             }
             let created_at = old.map_or(now, |old| old.created_at);
             if let Some(old) = old {
@@ -68,7 +86,7 @@ impl Control {
                 .collect();
             check_segment_references(&segment, &edges)?;
             tx.put_segment(env, &segment, version, now).await?;
-            let (action, change) = if must_exist {
+            let (action, change) = if old.is_some() {
                 ("segment.update", format!("changed the segment `{key}`"))
             } else {
                 ("segment.create", format!("created the segment `{key}`"))
@@ -98,9 +116,9 @@ impl Control {
     pub async fn delete_segment(
         &self,
         author: &Author,
-        project: &ProjectKey,
-        env_key: &EnvKey,
+        (project, env_key): (&ProjectKey, &EnvKey),
         key: &SegmentKey,
+        if_version: Option<i64>,
     ) -> Result<(), ControlError> {
         within_timeout(async {
             let now = self.clock.now();
@@ -108,9 +126,10 @@ impl Control {
             let Some((env, version)) = tx.bump_environment(project, env_key, now).await? else {
                 return Err(ControlError::not_found("environment", env_key));
             };
-            if !tx.delete_segment(env, key, version, now).await? {
-                return Err(ControlError::not_found("segment", key));
-            }
+            let found = tx.segment(env, key).await?;
+            let found = found.ok_or_else(|| ControlError::not_found("segment", key))?;
+            ControlError::check_version(("segment", key), found.version, if_version)?;
+            tx.delete_segment(env, key, version, now).await?;
             let in_use = |what: &str, by: &str| {
                 let detail = format!("the {what} `{by}` asks for `{key}`; change that first");
                 ControlError::conflict("in_use", detail)

@@ -6,6 +6,7 @@ use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Provenance;
+use crate::control::Selection;
 use crate::control::Served;
 use crate::control::read::find_environment;
 use crate::model::change::Actor;
@@ -176,13 +177,16 @@ impl Control {
             let missing = || ControlError::not_found("trigger", "…");
             let trigger = self.store.read().await?.trigger(digest).await?.ok_or_else(missing)?;
             let TriggerRecord { project, env, flag, .. } = &trigger;
-            let mut locked = self.lock_flag(project, env, flag).await?;
+            let selection = Selection::one(flag);
+            let mut scene = self.load(project, env, &selection).await?;
             // Under the lock nobody revokes it any more.
-            if locked.tx.trigger(digest).await?.is_none() {
+            if scene.tx.trigger(digest).await?.is_none() {
                 return Err(missing());
             }
             let name = actor_name(&trigger.name, &trigger.id);
-            let kill = locked.flag.killed.as_ref().filter(|_| !locked.flag.config.on);
+            let found =
+                scene.flags.get(flag).ok_or_else(|| ControlError::not_found("flag", flag))?;
+            let kill = found.killed.as_ref().filter(|_| !found.config.on);
             let done = to_do(&trigger, alert, kill.map(|kill| kill.by == name));
             let actor = Actor { id: trigger.id.clone(), name, holder: None };
             let comment = Some(format!("called by the trigger `{}`", trigger.name));
@@ -190,10 +194,10 @@ impl Control {
             let author = Author { actor, request_id, comment, provenance };
             match done {
                 Some(TriggerAction::Kill) => {
-                    self.kill_locked(&author, (project, env), locked).await?;
+                    self.kill_in(scene, &author, &selection).await?;
                 }
                 Some(TriggerAction::Restore) => {
-                    self.restore_locked(&author, (project, env), locked).await?;
+                    self.restore_in(scene, &author, &selection, Vec::new()).await?;
                 }
                 None => {}
             }

@@ -137,6 +137,8 @@ pub(super) struct World<'a> {
     now: Timestamp,
     environments: Vec<Locked>,
     definitions: BTreeMap<FlagKey, Definition>,
+    /// Whether a window begins or ends, which no kill ends with.
+    is_window: bool,
 }
 
 impl<'a> World<'a> {
@@ -176,22 +178,34 @@ impl<'a> World<'a> {
             }
         }
         let (ids, now) = (control.ids, control.clock.now());
-        Ok(Self { tx, project, ids, now, environments, definitions: BTreeMap::new() })
+        Ok(Self {
+            tx,
+            project,
+            ids,
+            now,
+            environments,
+            definitions: BTreeMap::new(),
+            is_window: false,
+        })
+    }
+
+    /// Takes what is applied for a start or an end of a window.
+    pub(super) fn in_window(mut self, is_window: bool) -> Self {
+        self.is_window = is_window;
+        self
     }
 
     /// Applies one change in memory; what it does is seen by those after it.
-    pub(super) async fn apply(
-        &mut self,
-        part: &Part,
-        if_version: Option<i64>,
-    ) -> Result<PartChanged, PartError> {
+    pub(super) async fn apply(&mut self, part: &Part) -> Result<PartChanged, PartError> {
         match part {
-            Part::Config { env, flag, instructions } => {
-                self.change_config(env, flag, instructions, if_version).await
+            Part::Config { env, flag, if_version, instructions } => {
+                self.change_config(env, flag, instructions, *if_version).await
             }
-            Part::Definition { flag, instructions } => self.define(flag, instructions).await,
-            Part::Segment { env, segment, instructions } => {
-                self.change_segment(env, segment, instructions).await
+            Part::Definition { flag, if_tag, instructions } => {
+                self.define(flag, instructions, if_tag.as_deref()).await
+            }
+            Part::Segment { env, segment, if_version, instructions } => {
+                self.change_segment(env, segment, instructions, *if_version).await
             }
         }
     }
@@ -269,10 +283,8 @@ impl<'a> World<'a> {
     ) -> Result<PartChanged, PartError> {
         let index = self.index_of(env)?;
         let mut flag = self.flag(index, key).await?.clone();
-        let current = flag.version;
-        if if_version.is_some_and(|version| version != current) {
-            return Err(PartError::Control(ControlError::Outdated { current }));
-        }
+        ControlError::check_version(("flag", key), flag.version, if_version)
+            .map_err(PartError::Control)?;
         let wanted = references(instructions);
         let mut flags = BTreeMap::new();
         for key in &wanted.flags {
@@ -300,9 +312,10 @@ impl<'a> World<'a> {
         let ids = self.ids;
         let applied = apply(&scene, instructions, &mut || ids.next())?;
         let mut changes = applied.changes;
-        // Whoever turns a killed flag on, or off for good, ends the kill: there is nothing left to restore.
+        // Whoever turns a killed flag on, or off for good, ends the kill: there is nothing left to restore. A window does neither.
         let is_turned_off = instructions.contains(&Instruction::TurnFlagOff);
-        if flag.killed.is_some() && (applied.config.on || is_turned_off) {
+        let is_ended = !self.is_window && (applied.config.on || is_turned_off);
+        if flag.killed.is_some() && is_ended {
             flag.killed = None;
             changes.push("ended the kill: there is nothing to restore".to_owned());
         }
@@ -327,6 +340,7 @@ impl<'a> World<'a> {
         env: &EnvKey,
         key: &SegmentKey,
         instructions: &[SegmentInstruction],
+        if_version: Option<i64>,
     ) -> Result<PartChanged, PartError> {
         let index = self.index_of(env)?;
         let Self { tx, environments, ids, .. } = self;
@@ -340,9 +354,12 @@ impl<'a> World<'a> {
             }
         };
         let segments = environment.segments.insert(segments);
-        let Some(old) = segments.get(key).map(|pair| pair.now.segment.clone()) else {
+        let Some(pair) = segments.get(key) else {
             return Err(PartError::not_found("segment", key));
         };
+        ControlError::check_version(("segment", key), pair.now.version, if_version)
+            .map_err(PartError::Control)?;
+        let old = pair.now.segment.clone();
         let exists = |key: &str| segments.contains_key(key);
         let ids = *ids;
         let applied = apply_to_segment(&old, &exists, instructions, &mut || ids.next())?;

@@ -22,13 +22,14 @@ use crate::store::Claim;
 use axum::extract::FromRequestParts;
 use axum::extract::RawPathParams;
 use axum::http::HeaderMap;
+use axum::http::HeaderName;
 use axum::http::header;
 use axum::http::request::Parts;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
 /// Why a change is made, for requests whose body has no place for it.
-const COMMENT: &str = "vexil-comment";
+pub(crate) const COMMENT: HeaderName = HeaderName::from_static("vexil-comment");
 
 /// What the path says a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,40 @@ pub(crate) trait Requirement {
     const REACH: Reach;
     /// Whether a protected environment needs more.
     const HEEDS_PROTECTION: bool = false;
+    /// What becomes of `If-Match`.
+    const IF_MATCH: IfMatch = IfMatch::Refused;
+}
+
+/// What a route does with `If-Match`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfMatch {
+    /// It would not heed it, so it does not take it.
+    Refused,
+    /// The handler compares it.
+    Compared,
+    /// Nothing holds an emergency up.
+    Ignored,
+}
+
+/// The same with an `If-Match` that the handler compares.
+#[derive(Debug)]
+pub(crate) struct Versioned<R>(PhantomData<R>);
+
+impl<R: Requirement> Requirement for Versioned<R> {
+    const PERMISSION: Permission = R::PERMISSION;
+    const REACH: Reach = R::REACH;
+    const HEEDS_PROTECTION: bool = R::HEEDS_PROTECTION;
+    const IF_MATCH: IfMatch = IfMatch::Compared;
+}
+
+/// Kills and restores flags, wherever the handler finds them.
+#[derive(Debug)]
+pub(crate) struct Emergency;
+
+impl Requirement for Emergency {
+    const PERMISSION: Permission = Permission::TurnOff;
+    const REACH: Reach = Reach::Anywhere;
+    const IF_MATCH: IfMatch = IfMatch::Ignored;
 }
 
 macro_rules! requirements {
@@ -83,8 +118,6 @@ requirements! {
     ReadEnvironment: Read, Environment;
     /// Takes the whole audit log away.
     ExportAudit: ExportAudit, Installation;
-    /// Kills and restores flags, wherever the handler finds them.
-    Emergency: TurnOff, Anywhere;
     /// Creates flags.
     CreateFlag: CreateFlag, Project;
     /// Changes or deletes flags everywhere, in protected environments too.
@@ -121,6 +154,7 @@ pub(crate) struct Authorized<R> {
     caller: Caller,
     provenance: Provenance,
     comment: Option<String>,
+    if_match: Option<String>,
     requirement: PhantomData<R>,
 }
 
@@ -163,15 +197,20 @@ impl<R: Requirement> FromRequestParts<AdminState> for Authorized<R> {
             return Err(Denied::Role { needed: Permission::ChangeProtected.needed() }.into());
         }
         let comment = read_comment(&parts.headers)?;
+        let if_match = match R::IF_MATCH {
+            IfMatch::Compared => read_if_match(&parts.headers)?,
+            IfMatch::Ignored => None,
+            IfMatch::Refused => refuse_if_match(parts).map(|()| None)?,
+        };
         let arrival = parts.extensions.get::<Arrival>();
         let address = arrival.map(|arrival| arrival.client_address(&parts.headers).to_string());
         let provenance = Provenance {
             address,
             claim: parts.extensions.get::<Claim>().cloned(),
             is_unprivileged: !is_privileged,
-            lacks_version: !parts.headers.contains_key(header::IF_MATCH),
+            lacks_version: if_match.is_none(),
         };
-        Ok(Self { caller, provenance, comment, requirement: PhantomData })
+        Ok(Self { caller, provenance, comment, if_match, requirement: PhantomData })
     }
 }
 
@@ -201,6 +240,46 @@ impl<R> Authorized<R> {
             provenance: self.provenance.clone(),
         }
     }
+}
+
+impl<R: Requirement> Authorized<Versioned<R>> {
+    /// The `ETag` that `If-Match` names, without its quotes; `None` if it is not there or is `*`, which is any.
+    pub(crate) fn if_tag(&self) -> Option<String> {
+        self.if_match.clone()
+    }
+
+    /// The version that `If-Match` names.
+    pub(crate) fn if_version(&self) -> Result<Option<i64>, ApiError> {
+        let version = self.if_match.as_ref().map(|tag| tag.parse().map_err(|_| invalid_if_match()));
+        version.transpose()
+    }
+}
+
+/// Reads `If-Match`: one `ETag`, or `*` for any.
+fn read_if_match(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    // Proxies that compress make tags weak.
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    tag.map(|tag| Some(tag.to_owned())).ok_or_else(invalid_if_match)
+}
+
+fn invalid_if_match() -> ApiError {
+    let detail = "If-Match must be the one ETag that the route's GET answers, like \"813\" with its quotes, or *";
+    ApiError::bad_request("invalid_if_match", detail)
+}
+
+/// Refuses a condition that nobody would look at, so that nobody relies on it.
+fn refuse_if_match(parts: &Parts) -> Result<(), ApiError> {
+    if parts.method.is_safe() || !parts.headers.contains_key(header::IF_MATCH) {
+        return Ok(());
+    }
+    let detail = "this route does not compare If-Match; leave it out, or name versions as the API's description says";
+    Err(ApiError::bad_request("if_match_unsupported", detail))
 }
 
 fn read_comment(headers: &HeaderMap) -> Result<Option<String>, ApiError> {

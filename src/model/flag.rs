@@ -16,8 +16,13 @@ use crate::model::problem::Problems;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use sha2::Digest;
+use sha2::Sha256;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
+
+/// How much of a hash tells definitions of one flag apart.
+const TAG_BYTES: usize = 8;
 
 /// What type of value a flag serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -143,6 +148,14 @@ pub struct CustomProperty {
 }
 
 impl FlagDefinition {
+    /// What tells this definition from others of the flag: the beginning of the SHA-256 of its stored form, in hexadecimal.
+    pub fn tag(&self) -> String {
+        // OK because text and numbers can always be written.
+        let stored = serde_json::to_vec(self).unwrap_or_default();
+        let hash = Sha256::digest(stored);
+        hash.iter().take(TAG_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The index of the variation with this key.
     pub fn variation_index(&self, key: &str) -> Option<usize> {
         self.variations.iter().position(|variation| variation.key.as_str() == key)

@@ -192,6 +192,110 @@ async fn equal_requests_to_two_replicas_make_one_change_and_get_one_answer() {
 }
 
 #[tokio::test]
+async fn a_request_that_lacked_a_header_is_made_with_it_under_the_same_key() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        server.flag("f").await;
+        let admin = &server.admin;
+        let settings = json!({"requireComment": true, "requireIfMatch": true});
+        admin.patch(ENVIRONMENT, settings).await.expect(200);
+        let on = json!({"instructions": [{"kind": "turnFlagOn"}]});
+        let send = async |headers: &[(&str, &str)]| {
+            let mut request = admin.request(Method::PATCH, FLAG).header("Idempotency-Key", "k");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            admin.send(request.json(&on)).await
+        };
+        let etag = admin.get(FLAG).await.header("etag").to_owned();
+        assert_eq!(send(&[]).await.expect(422)["code"], "comment_required");
+        let comment = ("Vexil-Comment", "why");
+        assert_eq!(send(&[comment]).await.expect(428)["code"], "if_match_required");
+        assert_eq!(send(&[comment, ("If-Match", "\"1\"")]).await.expect(412)["code"], "outdated");
+        let made = send(&[comment, ("If-Match", &etag)]).await;
+        assert_eq!((made.status, made.header("idempotency-replayed")), (200, ""), "{}", made.text);
+        let again = send(&[comment, ("If-Match", &etag)]).await;
+        assert_eq!((again.status, again.header("idempotency-replayed")), (200, "true"));
+        // What was decided is of the request with these headers.
+        for other in [&[comment][..], &[("Vexil-Comment", "else"), ("If-Match", &etag)]] {
+            assert_eq!(send(other).await.expect(422)["code"], "idempotency_key_reused");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_was_lost_in_a_crash_is_not_made_again() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        server.flag("f").await;
+        let admin = &server.admin;
+        let add = json!({"instructions": [{"kind": "addRule", "variation": "on", "clauses":
+            [{"contextKind": "user", "attribute": "plan", "op": "in", "values": ["gold"]}]}]});
+        keyed(admin, Method::PATCH, FLAG, "k", &add).await.expect(200);
+        // As a process leaves it that ends between the commit and its answer, and longer ago than a request may take.
+        let then = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(1);
+        server
+            .run_sql(&format!("update idempotency set answer = null, claimed_at = '{then}'"))
+            .await;
+        let again = keyed(admin, Method::PATCH, FLAG, "k", &add).await;
+        assert_eq!(again.header("idempotency-replayed"), "true");
+        let again = again.expect(200);
+        let entry = entries(&server, "&action=flag.change").await;
+        assert_eq!(entry.len(), 1);
+        assert_eq!(again["auditId"], entry[0]["id"], "{again}");
+        let flag = admin.get(FLAG).await.expect(200);
+        assert_eq!(flag["rules"].as_array().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_a_crash_left_behind_before_any_change_is_taken_over() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        server.flag("f").await;
+        let admin = &server.admin;
+        let on = json!({"instructions": [{"kind": "turnFlagOn"}]});
+        keyed(admin, Method::PATCH, FLAG, "k", &on).await.expect(200);
+        admin.change("f", json!([{"kind": "turnFlagOff"}])).await.expect(200);
+        let then = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(1);
+        let left =
+            format!("update idempotency set answer = null, audit_id = null, claimed_at = '{then}'");
+        server.run_sql(&left).await;
+        let again = keyed(admin, Method::PATCH, FLAG, "k", &on).await;
+        assert_eq!((again.status, again.header("idempotency-replayed")), (200, ""));
+        assert_eq!(again.expect(200)["changes"], json!(["turned the flag on"]));
+    }
+}
+
+#[tokio::test]
+async fn after_a_day_a_key_can_be_used_for_another_request() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        let admin = &server.admin;
+        let flags = "/api/v1/projects/shop/flags";
+        let body = |key: &str| json!({"key": key, "kind": "boolean"});
+        let age = async |hours: i64| {
+            let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+            server.run_sql(&format!("update idempotency set claimed_at = '{then}'")).await;
+        };
+        keyed(admin, Method::POST, flags, "k", &body("f")).await.expect(201);
+        age(23).await;
+        let again = keyed(admin, Method::POST, flags, "k", &body("f")).await;
+        assert_eq!((again.status, again.header("idempotency-replayed")), (201, "true"));
+        keyed(admin, Method::POST, flags, "k", &body("g")).await.expect(422);
+        age(25).await;
+        let other = keyed(admin, Method::POST, flags, "k", &body("g")).await;
+        assert_eq!((other.status, other.header("idempotency-replayed")), (201, ""));
+        // The first request is another one by now, and is not made again either.
+        keyed(admin, Method::POST, flags, "k", &body("f")).await.expect(422);
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_of_one_request_and_of_one_token() {
     let server = Server::start(Backend::Postgres).await;
     server.with_environment().await;

@@ -157,6 +157,62 @@ async fn one_kill_is_undone_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_restore_by_tag_undoes_kills_by_that_tag_and_names_what_was_killed_otherwise() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = tagged(&server, 3).await;
+        let admin = &server.admin;
+        admin.post("/kill/f0", json!({})).await.expect(200);
+        let killed = admin.post("/kill?tag=experimental", json!({})).await.expect(200);
+        assert_eq!(killed["alreadyKilled"], json!(["f0"]));
+        let restored = admin.post("/restore?tag=experimental", json!({})).await.expect(200);
+        let on = json!([{"flag": "f1", "on": true}, {"flag": "f2", "on": true}]);
+        assert_eq!(restored["flags"], on);
+        assert_eq!(restored["leftAlone"][0]["flag"], "f0", "{restored}");
+        let reason = restored["leftAlone"][0]["reason"].as_str().unwrap();
+        assert!(reason.contains("restore it by its key"), "{reason}");
+        assert_eq!(client.value("f0", json!({})).await, false);
+        // It is still killed, and says so again.
+        let again = admin.post("/restore?tag=experimental", json!({})).await.expect(200);
+        assert_eq!((&again["flags"], &again["leftAlone"]), (&json!([]), &restored["leftAlone"]));
+        assert_eq!(again["version"], restored["version"]);
+        assert_eq!(
+            admin.post("/restore?flag=f0", json!({})).await.expect(200)["leftAlone"],
+            json!([])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_kill_by_tag_is_over_when_each_of_its_flags_was_restored() {
+    let server = Server::start(Backend::Sqlite).await;
+    tagged(&server, 2).await;
+    let admin = &server.admin;
+    let killed = admin.post("/kill?tag=experimental", json!({})).await.expect(200);
+    for flag in ["f0", "f1"] {
+        admin.post(&format!("/restore/{flag}"), json!({})).await.expect(200);
+    }
+    let by_id = format!("/restore?kill={}", killed["kill"].as_str().unwrap());
+    for path in
+        [&*by_id, "/restore?tag=experimental", "/restore?flag=f0", "/restore?flag=f0&flag=f1"]
+    {
+        let nothing = admin.post(path, json!({})).await.expect(409);
+        assert_eq!(nothing["code"], "not_killed", "{path}");
+    }
+    // What was not killed is named beside what is restored.
+    admin.post("/kill/f0", json!({})).await.expect(200);
+    let both = admin.post("/restore?flag=f0&flag=f1", json!({})).await.expect(200);
+    assert_eq!(both["leftAlone"], json!([{"flag": "f1", "reason": "is not killed"}]));
+    // The kill that is over is not told of a second time.
+    admin.post("/kill?tag=experimental", json!({})).await.expect(200);
+    let restored = admin.post("/restore?tag=experimental", json!({})).await.expect(200);
+    assert_eq!(
+        (restored["flags"].as_array().unwrap().len(), &restored["leftAlone"]),
+        (2, &json!([]))
+    );
+}
+
+#[tokio::test]
 async fn a_name_that_means_nothing_kills_nothing() {
     let server = Server::start(Backend::Sqlite).await;
     let client = tagged(&server, 2).await;

@@ -56,6 +56,7 @@ mod matrix;
 mod ofrep_events;
 mod outage;
 mod parity;
+mod preconditions;
 mod recent_use;
 mod replicas;
 mod rollout;

@@ -324,6 +324,41 @@ async fn windows_turn_a_flag_on_and_off_and_go_on() {
 }
 
 #[tokio::test]
+async fn windows_neither_end_a_kill_nor_turn_on_what_was_killed_before_they_were_planned() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        server.flag_on("f").await;
+        let admin = &server.admin;
+        admin.post("/kill/f", json!({})).await.expect(200);
+        let now = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+        let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+        let windows = |from: i32, to: i32| {
+            let text = |minutes: i32| (&now + minutes.minutes()).strftime("%H:%M").to_string();
+            json!({"flag": "f", "windows":
+                {"timeZone": "UTC", "days": days, "from": text(from), "to": text(to)}})
+        };
+        // What was missed last is an end of the first, and a start of the second.
+        for (from, to, state) in [(-20, -10, "done"), (-10, 10, "conflict")] {
+            let planned = admin.post(SCHEDULE, windows(from, to)).await.expect(201);
+            server.run_sql("update schedule set due_us = 1 where state = 'pending'").await;
+            let path = format!("{SCHEDULE}/{}", id_of(&planned));
+            eventually("an edge is made", || async {
+                admin.get(&path).await.expect(200)["result"].is_object()
+            })
+            .await;
+            let entry = admin.get(&path).await.expect(200);
+            assert_eq!(entry["result"]["state"], state, "{entry}");
+            let flag = admin.get(&format!("{FLAGS}/f")).await.expect(200);
+            assert_eq!((&flag["on"], flag["killed"].is_object()), (&json!(false), true), "{flag}");
+            admin.delete(&path).await.expect(200);
+        }
+        let restored = admin.post("/restore/f", json!({})).await.expect(200);
+        assert_eq!(restored["on"], true);
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_refused_by_its_field() {
     let server = Server::start(Backend::Sqlite).await;
     server.with_environment().await;

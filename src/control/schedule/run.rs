@@ -84,7 +84,12 @@ impl Claimed {
     /// The state that a part was planned on.
     pub(in crate::control) fn planned(&self, index: usize) -> Planned {
         let base = self.entry.plan.changes.get(index).map_or(0, |change| change.base);
-        Planned { base, is_repeated: self.entry.plan.windows.is_some() }
+        Planned { base, is_repeated: self.is_repeated() }
+    }
+
+    /// Whether this is a start or an end of a window.
+    pub(in crate::control) fn is_repeated(&self) -> bool {
+        self.entry.plan.windows.is_some()
     }
 
     /// Writes that the entry was made, in the transaction of the change.
@@ -276,7 +281,7 @@ impl Control {
             Ok(ControlError::Invalid(problems))
         };
         let claimed = Some(claimed);
-        let set = ChangeSet { parts, raw, if_version: None, is_dry_run: false, claimed };
+        let set = ChangeSet { parts, raw, is_dry_run: false, claimed };
         let changed = self.change_set(tx, &author, &project, &set, EXECUTE, failed).await?;
         let is_unchanged = changed.parts.iter().all(|part| part.changes.is_empty());
         Ok(if is_unchanged { Made::Unchanged } else { Made::Committed })

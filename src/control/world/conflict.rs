@@ -25,7 +25,7 @@ const VERSIONS_MAX: i64 = 200;
 pub(in crate::control) struct Planned {
     /// The version that the flag or segment had.
     pub(in crate::control) base: i64,
-    /// Whether only a kill is a conflict.
+    /// Whether only a kill is a conflict, and each one is, however old.
     pub(in crate::control) is_repeated: bool,
 }
 
@@ -61,12 +61,12 @@ impl World<'_> {
     ) -> Result<(), ControlError> {
         let version = self.version_of(part);
         match part {
-            Part::Config { env, flag, instructions } => {
+            Part::Config { env, flag, instructions, .. } => {
                 if instructions.iter().all(|each| *each == Instruction::TurnFlagOff) {
                     return Ok(());
                 }
                 let index = self.index_of(env)?;
-                self.check_kill(index, flag, planned.base, version).await?;
+                self.check_kill(index, flag, planned, version).await?;
                 if planned.is_repeated || version == planned.base {
                     return Ok(());
                 }
@@ -92,16 +92,21 @@ impl World<'_> {
         &mut self,
         index: usize,
         key: &FlagKey,
-        base: i64,
+        planned: Planned,
         version: i64,
     ) -> Result<(), ControlError> {
         let is_on = self.flag(index, key).await?.config.on;
         let before = self.environments.get(index).and_then(|each| each.flags.get(key));
         let kill = before.and_then(|pair| pair.before.killed.as_ref());
+        let Planned { base, is_repeated } = planned;
         match kill {
-            Some(kill) if is_on && kill.version > base => {
+            Some(kill) if is_on && (is_repeated || kill.version > base) => {
+                let since = match kill.version > base {
+                    true => format!(", after this was planned at version {base}"),
+                    false => String::new(),
+                };
                 let detail = format!(
-                    "the flag `{key}` was killed by {} at version {}, after this was planned at version {base}; it is at version {version}",
+                    "the flag `{key}` was killed by {} at version {}{since}; it is at version {version}",
                     kill.by, kill.version
                 );
                 let killed = Difference {

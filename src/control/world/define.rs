@@ -8,6 +8,7 @@ use crate::change::Uses;
 use crate::change::apply_to_definition;
 use crate::change::definition_differences;
 use crate::change::variations_used;
+use crate::control::ControlError;
 use crate::control::change_set::PartChanged;
 use crate::control::recent_use;
 use crate::model::key::FlagKey;
@@ -17,10 +18,16 @@ impl World<'_> {
         &mut self,
         key: &FlagKey,
         instructions: &[DefinitionInstruction],
+        if_tag: Option<&str>,
     ) -> Result<PartChanged, PartError> {
         let Some(old) = self.definition(key).await? else {
             return Err(PartError::not_found("flag", key));
         };
+        let tag = old.tag();
+        if if_tag.is_some_and(|wanted| wanted != tag) {
+            let what = format!("the definition of the flag `{key}`");
+            return Err(PartError::Control(ControlError::Outdated { what, tag }));
+        }
         let needs_uses = instructions.iter().any(|instruction| {
             matches!(
                 instruction,

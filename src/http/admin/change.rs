@@ -50,11 +50,15 @@ pub(crate) struct ChangeSetBody {
 
 /// One change: of a flag in an environment, of a flag everywhere (without `environment`), or of a segment.
 #[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "describes a body that is read field by field")]
 pub(crate) struct OneChange {
     flag: Option<FlagKey>,
     segment: Option<SegmentKey>,
     environment: Option<EnvKey>,
+    /// Refuses all changes unless the flag or segment is at this version in the environment, which its `ETag` names.
+    #[schema(minimum = 1)]
+    if_version: Option<i64>,
     /// Instructions as the routes of a single flag or segment take them.
     #[schema(value_type = Vec<Object>)]
     instructions: Vec<Value>,
@@ -93,7 +97,9 @@ pub(crate) struct OneChanged {
     params(("project" = String, Path),
         ("dryRun" = Option<bool>, Query, description = "Only says what would happen.")),
     request_body = ChangeSetBody,
-    responses((status = 200, description = "What was done.", body = ChangedSetBody)))]
+    responses((status = 200, description = "What was done.", body = ChangedSetBody),
+        (status = 412, description = "A flag or segment is not at the version of its `ifVersion`.", body = crate::http::error::ProblemBody),
+        (status = 428, description = "An environment asks for `ifVersion`.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn change_many(
     State(state): State<AdminState>,
     caller: Authorized<ChangePart>,
@@ -115,7 +121,7 @@ pub(crate) async fn change_many(
     }
     let author = caller.author(comment);
     let names: Vec<_> = parts.iter().map(name_of).collect();
-    let set = ChangeSet { parts, raw, if_version: None, is_dry_run: query.dry_run, claimed: None };
+    let set = ChangeSet { parts, raw, is_dry_run: query.dry_run, claimed: None };
     let ChangedSet { parts, versions } = state.control.change_many(&author, &project, set).await?;
     let one = |((flag, segment, environment), done): (Name, PartChanged)| {
         let definition = done.flag.as_ref().map(|flag| flag.definition.clone());
@@ -205,19 +211,21 @@ fn read_part(fields: &mut Fields<'_>) -> Option<Part> {
             None
         }
         (true, false) if has_environment => {
+            let if_version = fields.integer("ifVersion", 1..=i64::MAX);
             let instructions = decode_instructions(fields);
-            Some(Part::Config { env: env?, flag: flag?, instructions })
+            Some(Part::Config { env: env?, flag: flag?, if_version, instructions })
         }
         (true, false) => {
             let instructions = decode_definition_instructions(fields);
-            Some(Part::Definition { flag: flag?, instructions })
+            Some(Part::Definition { flag: flag?, if_tag: None, instructions })
         }
         (false, true) => {
             if !has_environment {
                 fields.missing("environment");
             }
+            let if_version = fields.integer("ifVersion", 1..=i64::MAX);
             let instructions = decode_segment_instructions(fields);
-            Some(Part::Segment { env: env?, segment: segment?, instructions })
+            Some(Part::Segment { env: env?, segment: segment?, if_version, instructions })
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The routes for emergencies: short enough to be typed at 3 a.m.
 
+use crate::control::Selection;
 use crate::http::AdminState;
 use crate::http::admin::applied::Touched;
 use crate::http::admin::comment;
@@ -80,9 +81,13 @@ pub(crate) async fn kill_flag(
     let (project, environment) = (found.project.clone(), found.key.clone());
     let comment = decode(body, |fields| Some(comment(fields)))?;
     let author = caller.author(comment);
-    let killed = state.control.kill_flag(&author, &project, &environment, &flag).await?;
-    let was = WasBody { on: killed.kill.was_on };
-    let (version, killed_at, kill) = (killed.version, killed.kill.at, killed.kill.id);
+    let one = Selection::one(&flag);
+    let killed = state.control.kill_many(&author, &project, &environment, &one).await?;
+    let version = killed.version;
+    let kill = killed.killed.into_iter().chain(killed.already).next();
+    let (_, kill) =
+        kill.ok_or_else(|| ApiError::not_found(format!("there is no flag `{flag}`")))?;
+    let (was, killed_at, kill) = (WasBody { on: kill.was_on }, kill.at, kill.id);
     let touched = Touched { project: project.clone(), environment: environment.clone() };
     let body = KilledBody { flag, project, environment, version, kill, killed_at, was };
     Ok((Extension(touched), Json(body)))
@@ -107,8 +112,9 @@ pub(crate) async fn restore_flag(
     let (project, environment) = (found.project.clone(), found.key.clone());
     let comment = decode(body, |fields| Some(comment(fields)))?;
     let author = caller.author(comment);
-    let restored = state.control.restore_flag(&author, &project, &environment, &flag).await?;
-    let (version, on) = (restored.version, restored.is_on);
+    let one = Selection::one(&flag);
+    let restored = state.control.restore_many(&author, &project, &environment, &one).await?;
+    let (version, on) = (restored.version, restored.restored.iter().any(|(_, on)| *on));
     let touched = Touched { project: project.clone(), environment: environment.clone() };
     Ok((Extension(touched), Json(RestoredBody { flag, project, environment, version, on })))
 }

@@ -13,6 +13,7 @@ use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
 use crate::http::json_body::OptionalJsonBody;
+use crate::model::change::Kill;
 use crate::model::decode::Fields;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
@@ -127,7 +128,7 @@ pub(crate) async fn kill_flags(
     let author = caller.author(wanted.comment);
     let control = &state.control;
     let killed = control.kill_many(&author, &project, &environment, &wanted.selection).await?;
-    let one = |(flag, on)| KilledFlag { flag, was: WasBody { on } };
+    let one = |(flag, kill): (_, Kill)| KilledFlag { flag, was: WasBody { on: kill.was_on } };
     let touched = Touched { project: project.clone(), environment: environment.clone() };
     let body = KilledManyBody {
         kill: killed.id,
@@ -136,18 +137,18 @@ pub(crate) async fn kill_flags(
         version: killed.version,
         killed_at: killed.at,
         flags: killed.killed.into_iter().map(one).collect(),
-        already_killed: killed.already,
+        already_killed: killed.already.into_iter().map(|(flag, _)| flag).collect(),
     };
     Ok((Extension(touched), Json(body)))
 }
 
 /// Undoes kills, all at once: by the id of the kill, by tag, or by key.
 ///
-/// By id and by tag, a flag that was changed since the kill is left alone and named; by key, the flag is restored and what else was
-/// changed stays.
+/// By id and by tag, a flag that was changed since the kill is left alone and named, and by tag also one that has the tag and was
+/// killed otherwise; by key, the flag is restored and what else was changed stays.
 #[utoipa::path(post, path = "/restore", tag = "emergencies",
     params(("kill" = Option<String>, Query, description = "The id of the kill that is undone, and nothing else."),
-        ("tag" = Option<Vec<String>>, Query, description = "Kills by this tag, and those of flags that have it; may be repeated."),
+        ("tag" = Option<Vec<String>>, Query, description = "Kills by this tag; may be repeated."),
         ("flag" = Option<Vec<String>>, Query, description = "The flag with this key; may be repeated."),
         ("project" = Option<String>, Query, description = "Needed only if the token reaches several environments."),
         ("environment" = Option<String>, Query, description = "Needed only if the token reaches several environments.")),

@@ -17,6 +17,7 @@ use crate::http::authorized::Authorized;
 use crate::http::authorized::ChangeFlag;
 use crate::http::authorized::CreateFlag;
 use crate::http::authorized::ReadProject;
+use crate::http::authorized::Versioned;
 use crate::http::error::ApiError;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
@@ -31,7 +32,11 @@ use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderName;
 use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::AppendHeaders;
+use axum::response::IntoResponse;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -145,48 +150,60 @@ pub(crate) async fn find_flag(
     _: Authorized<ReadProject>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
     _: Params<NoParams>,
-) -> Result<Json<FlagDefinition>, ApiError> {
-    Ok(Json(state.control.definition(&project, &key).await?))
+) -> Result<impl IntoResponse, ApiError> {
+    let definition = state.control.definition(&project, &key).await?;
+    Ok((etag(&definition), Json(definition)))
 }
 
 /// Changes a flag's definition by instructions.
 #[utoipa::path(patch, path = "/api/v1/projects/{project}/flags/{flag}", tag = "flags",
     params(("project" = String, Path), ("flag" = String, Path),
-        ("dryRun" = Option<bool>, Query, description = "Only says what would happen.")),
+        ("dryRun" = Option<bool>, Query, description = "Only says what would happen."),
+        ("If-Match" = Option<String>, Header, description = "Refuses unless this is the definition's `ETag`.")),
     request_body = DefinitionPatch,
-    responses((status = 200, description = "The definition and what was done.", body = DefinitionChanged)))]
+    responses((status = 200, description = "The definition and what was done.", body = DefinitionChanged),
+        (status = 412, description = "The definition has changed since.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn update_flag(
     State(state): State<AdminState>,
-    caller: Authorized<ChangeFlag>,
+    caller: Authorized<Versioned<ChangeFlag>>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
     Params(query): Params<PatchQuery>,
     JsonBody(body): JsonBody,
-) -> Result<Json<DefinitionChanged>, ApiError> {
+) -> Result<impl IntoResponse, ApiError> {
     let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
     let (instructions, comment) = decode(body, |fields| {
         let comment = comment(fields);
         Some((decode_definition_instructions(fields), comment))
     })?;
     let author = caller.author(comment);
-    let change = DefinitionChange { instructions, raw, is_dry_run: query.dry_run };
+    let is_dry_run = query.dry_run;
+    let change = DefinitionChange { instructions, raw, if_tag: caller.if_tag(), is_dry_run };
     let changed = state.control.change_definition(&author, &project, &key, change);
     let (flag, done) = changed.await?;
     let impact = ImpactBody::new(done, None);
-    Ok(Json(DefinitionChanged { flag, impact }))
+    let etag = (!is_dry_run).then(|| etag(&flag));
+    Ok((etag, Json(DefinitionChanged { flag, impact })))
+}
+
+/// The `ETag` of a definition.
+fn etag(definition: &FlagDefinition) -> AppendHeaders<[(HeaderName, String); 1]> {
+    AppendHeaders([(header::ETAG, format!("\"{}\"", definition.tag()))])
 }
 
 /// Deletes a flag everywhere; its key is never given to another flag.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}/flags/{flag}", tag = "flags",
-    params(("project" = String, Path), ("flag" = String, Path)),
+    params(("project" = String, Path), ("flag" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "Refuses unless this is the definition's `ETag`.")),
     responses((status = 204, description = "It is gone."),
-        (status = 409, description = "It is a prerequisite of another flag.", body = crate::http::error::ProblemBody)))]
+        (status = 412, description = "The definition has changed since.", body = crate::http::error::ProblemBody),
+        (status = 422, description = "It is a prerequisite of another flag.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn delete_flag(
     State(state): State<AdminState>,
-    caller: Authorized<ChangeFlag>,
+    caller: Authorized<Versioned<ChangeFlag>>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
     let author = caller.author(None);
-    state.control.delete_flag(&author, &project, &key).await?;
+    state.control.delete_flag(&author, &project, &key, caller.if_tag()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

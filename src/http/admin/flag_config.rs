@@ -14,6 +14,7 @@ use crate::http::admin::impact::ImpactBody;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ChangeConfig;
 use crate::http::authorized::ReadEnvironment;
+use crate::http::authorized::Versioned;
 use crate::http::error::ApiError;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
@@ -28,7 +29,6 @@ use crate::model::rule::FlagConfig;
 use crate::store::StoredFlag;
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::header;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
@@ -198,13 +198,12 @@ pub(crate) struct PatchQuery {
         (status = 412, description = "The flag has changed since.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn update_environment_flag(
     State(state): State<AdminState>,
-    caller: Authorized<ChangeConfig>,
+    caller: Authorized<Versioned<ChangeConfig>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     Params(query): Params<PatchQuery>,
-    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<impl IntoResponse, ApiError> {
-    let if_version = read_if_match(&headers)?;
+    let if_version = caller.if_version()?;
     let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
     let (instructions, comment) = decode(body, |fields| {
         let comment = comment(fields);
@@ -222,25 +221,7 @@ pub(crate) fn changed_flag(changed: ConfigChanged) -> impl IntoResponse {
     (etag, Json(FlagChanged::new(changed)))
 }
 
+/// The `ETag` of what has a version.
 pub(crate) fn etag_of(version: i64) -> String {
     format!("\"{version}\"")
-}
-
-/// Reads `If-Match`: a flag's `ETag`, or `*` for any.
-pub(crate) fn read_if_match(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
-    let Some(value) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let text = value.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    // Proxies that compress make tags weak.
-    let text = text.strip_prefix("W/").unwrap_or(text);
-    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    let version = version.and_then(|version| version.parse().ok());
-    version.map(Some).ok_or_else(|| {
-        let detail = "If-Match must be the ETag of the flag, like \"813\" with its quotes";
-        ApiError::bad_request("invalid_if_match", detail)
-    })
 }

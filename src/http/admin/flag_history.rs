@@ -7,10 +7,10 @@ use crate::http::admin::decode;
 use crate::http::admin::flag_config::FlagChanged;
 use crate::http::admin::flag_config::PatchQuery;
 use crate::http::admin::flag_config::changed_flag;
-use crate::http::admin::flag_config::read_if_match;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ChangeConfig;
 use crate::http::authorized::ReadEnvironment;
+use crate::http::authorized::Versioned;
 use crate::http::error::ApiError;
 use crate::http::extract::Keys;
 use crate::http::extract::Params;
@@ -21,7 +21,6 @@ use crate::model::key::ProjectKey;
 use crate::store::FlagVersion;
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -145,13 +144,12 @@ pub(crate) async fn list_flag_versions(
         (status = 412, description = "The flag has changed since.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn revert_flag(
     State(state): State<AdminState>,
-    caller: Authorized<ChangeConfig>,
+    caller: Authorized<Versioned<ChangeConfig>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
     Params(query): Params<PatchQuery>,
-    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<impl IntoResponse, ApiError> {
-    let if_version = read_if_match(&headers)?;
+    let if_version = caller.if_version()?;
     let (version, comment) = decode(body, |fields| {
         if !fields.has("version") {
             fields.missing("version");

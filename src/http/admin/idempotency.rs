@@ -1,12 +1,14 @@
 //! What every route that writes can be asked besides: to do the same request once, however often it is sent.
 //!
 //! `Idempotency-Key` names the request, for 24 hours and for the token. The answer is kept encrypted with a key that is made of
-//! the token, because it can hold a secret. What was not decided (5xx, 429, 401, 408, 413) is not kept.
+//! the token, because it can hold a secret. What was not decided (5xx, 429, 401, 408, 413) is not kept, and neither is what only asks
+//! for another header (412, 428, a comment): nothing was changed, and the same request with it is to be made.
 
 use crate::auth::AnswerKey;
 use crate::control::Keyed;
 use crate::http::AdminState;
 use crate::http::admin::applied::Touched;
+use crate::http::authorized::COMMENT;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::token_of;
@@ -50,7 +52,11 @@ const UNDECIDED: &[StatusCode] = &[
     StatusCode::REQUEST_TIMEOUT,
     StatusCode::PAYLOAD_TOO_LARGE,
     StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::PRECONDITION_FAILED,
+    StatusCode::PRECONDITION_REQUIRED,
 ];
+/// The same, where the status does not tell.
+const UNDECIDED_CODES: &[&str] = &["idempotency_in_progress", "comment_required"];
 
 /// An answer as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
@@ -95,6 +101,13 @@ async fn answer_once(
     let mut digest = Sha256::new();
     let asked = parts.uri.path_and_query().map_or("", |asked| asked.as_str());
     digest.update(format!("{}\n{asked}\n", parts.method));
+    // These say what is asked for, as the path and the body do.
+    for name in [header::IF_MATCH, COMMENT] {
+        for value in parts.headers.get_all(&name) {
+            digest.update(format!("{name}: {}\n", value.len()));
+            digest.update(value);
+        }
+    }
     digest.update(&bytes);
     let digest = hex::encode(digest.finalize());
     let answer_key = AnswerKey::new(&token, &format!("{key}\n{digest}"));
@@ -120,7 +133,7 @@ async fn answer_once(
     let mut is_decided = !response.status().is_server_error();
     is_decided &= !UNDECIDED.contains(&response.status());
     if let Some(error) = ApiError::take_from(&mut response) {
-        is_decided &= error.code != "idempotency_in_progress";
+        is_decided &= !UNDECIDED_CODES.contains(&error.code);
         let id = id.as_ref().map(RequestId::as_str).unwrap_or_default();
         response = error.write_problem(&uri, id);
     }

@@ -10,11 +10,11 @@ use crate::http::AdminState;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::PatchQuery;
-use crate::http::admin::flag_config::read_if_match;
 use crate::http::admin::impact::ImpactBody;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ChangeConfig;
 use crate::http::authorized::ReadEnvironment;
+use crate::http::authorized::Versioned;
 use crate::http::error::ApiError;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
@@ -34,7 +34,6 @@ use crate::store::ScheduleFilter;
 use crate::store::ScheduleRecord;
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
@@ -57,6 +56,9 @@ const LIMIT_MAX: i64 = 500;
 pub(crate) struct NewSchedule {
     flag: Option<FlagKey>,
     segment: Option<SegmentKey>,
+    /// Refuses the plan unless the flag or segment is at this version, as `If-Match` does; each of `changes` can have it, too.
+    #[schema(minimum = 1)]
+    if_version: Option<i64>,
     /// Instructions as the routes of a single flag or segment take them.
     #[schema(value_type = Option<Vec<Object>>)]
     instructions: Option<Vec<Value>>,
@@ -263,18 +265,23 @@ impl From<ScheduleRecord> for ScheduleBody {
         (status = 200, description = "What would happen.", body = ScheduleDryRun)))]
 pub(crate) async fn create_schedule(
     State(state): State<AdminState>,
-    caller: Authorized<ChangeConfig>,
+    caller: Authorized<Versioned<ChangeConfig>>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
     Params(query): Params<PatchQuery>,
-    headers: HeaderMap,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let if_version = read_if_match(&headers)?;
+    let if_version = caller.if_version()?;
     let (mut request, comment) = decode(body, |fields| {
         let comment = comment(fields);
         Some((read::request(fields, &env)?, comment))
     })?;
-    request.if_version = if_version;
+    if if_version.is_some() && request.is_list {
+        let detail = "give `ifVersion` in each of the changes, and no If-Match";
+        return Err(ApiError::bad_request("if_match_unsupported", detail));
+    }
+    if let (Some(version), [part]) = (if_version, request.parts.as_mut_slice()) {
+        part.require_version(version);
+    }
     request.is_dry_run = query.dry_run;
     request.author_expires_at = caller.grant().expires_at;
     let author = caller.author(comment);

@@ -4,17 +4,20 @@ use crate::change::decode_segment;
 use crate::change::decode_segment_instructions;
 use crate::control::ChangeSet;
 use crate::control::Part;
+use crate::control::PutSegment;
 use crate::control::initial_salt;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::PatchQuery;
+use crate::http::admin::flag_config::etag_of;
 use crate::http::admin::impact::ImpactBody;
 use crate::http::admin::invalid;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ChangeSegment;
 use crate::http::authorized::ReadEnvironment;
+use crate::http::authorized::Versioned;
 use crate::http::error::ApiError;
 use crate::http::extract::Keys;
 use crate::http::extract::NoParams;
@@ -30,6 +33,8 @@ use crate::store::StoredSegment;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -41,7 +46,7 @@ use utoipa::ToSchema;
 pub(crate) struct SegmentBody {
     #[serde(flatten)]
     segment: Segment,
-    /// The environment's version at which it last changed.
+    /// The environment's version at which it last changed; also its `ETag`.
     version: i64,
     #[schema(value_type = String)]
     created_at: Timestamp,
@@ -103,7 +108,8 @@ pub(crate) async fn create_segment(
     let ids = state.control.ids;
     let segment = decode_segment(body, None, &salt, &mut || ids.next()).map_err(invalid)?;
     let author = caller.author(None);
-    let stored = state.control.put_segment(&author, &project, &env, segment, false).await?;
+    let how = PutSegment::Create;
+    let stored = state.control.put_segment(&author, (&project, &env), segment, how).await?;
     Ok((StatusCode::CREATED, Json(stored.into())))
 }
 
@@ -116,28 +122,36 @@ pub(crate) async fn find_segment(
     _: Authorized<ReadEnvironment>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     _: Params<NoParams>,
-) -> Result<Json<SegmentBody>, ApiError> {
-    Ok(Json(state.control.segment(&project, &env, &key).await?.into()))
+) -> Result<impl IntoResponse, ApiError> {
+    Ok(tagged(state.control.segment(&project, &env, &key).await?))
+}
+
+/// A segment with its `ETag`.
+fn tagged(stored: StoredSegment) -> impl IntoResponse {
+    ([(header::ETAG, etag_of(stored.version))], Json(SegmentBody::from(stored)))
 }
 
 /// Replaces a segment; what the body leaves out becomes empty.
 #[utoipa::path(put, path = "/api/v1/projects/{project}/environments/{environment}/segments/{segment}", tag = "segments",
-    params(("project" = String, Path), ("environment" = String, Path), ("segment" = String, Path)),
+    params(("project" = String, Path), ("environment" = String, Path), ("segment" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "Refuses unless this is the segment's `ETag`.")),
     request_body = NewSegment,
-    responses((status = 200, description = "The segment.", body = SegmentBody)))]
+    responses((status = 200, description = "The segment.", body = SegmentBody),
+        (status = 412, description = "The segment has changed since.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn update_segment(
     State(state): State<AdminState>,
-    caller: Authorized<ChangeSegment>,
+    caller: Authorized<Versioned<ChangeSegment>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     _: Params<NoParams>,
     JsonBody(body): JsonBody,
-) -> Result<Json<SegmentBody>, ApiError> {
+) -> Result<impl IntoResponse, ApiError> {
     let salt = initial_salt(&project, &env);
     let ids = state.control.ids;
     let segment = decode_segment(body, Some(&key), &salt, &mut || ids.next()).map_err(invalid)?;
     let author = caller.author(None);
-    let stored = state.control.put_segment(&author, &project, &env, segment, true).await?;
-    Ok(Json(stored.into()))
+    let how = PutSegment::Replace { if_version: caller.if_version()? };
+    let stored = state.control.put_segment(&author, (&project, &env), segment, how).await?;
+    Ok(tagged(stored))
 }
 
 /// A change of a segment.
@@ -166,44 +180,51 @@ pub(crate) struct SegmentChanged {
 /// The instructions are applied in order, all or nothing. If everything is so already, the version stays.
 #[utoipa::path(patch, path = "/api/v1/projects/{project}/environments/{environment}/segments/{segment}", tag = "segments",
     params(("project" = String, Path), ("environment" = String, Path), ("segment" = String, Path),
-        ("dryRun" = Option<bool>, Query, description = "Only says what would happen.")),
+        ("dryRun" = Option<bool>, Query, description = "Only says what would happen."),
+        ("If-Match" = Option<String>, Header, description = "Refuses unless this is the segment's `ETag`.")),
     request_body = SegmentPatch,
-    responses((status = 200, description = "The segment and what was done.", body = SegmentChanged)))]
+    responses((status = 200, description = "The segment and what was done.", body = SegmentChanged),
+        (status = 412, description = "The segment has changed since.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn change_segment(
     State(state): State<AdminState>,
-    caller: Authorized<ChangeSegment>,
+    caller: Authorized<Versioned<ChangeSegment>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     Params(query): Params<PatchQuery>,
     JsonBody(body): JsonBody,
-) -> Result<Json<SegmentChanged>, ApiError> {
+) -> Result<impl IntoResponse, ApiError> {
     let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
     let (instructions, comment) = decode(body, |fields| {
         let comment = comment(fields);
         Some((decode_segment_instructions(fields), comment))
     })?;
     let author = caller.author(comment);
-    let part = Part::Segment { env, segment: key.clone(), instructions };
+    let if_version = caller.if_version()?;
+    let part = Part::Segment { env, segment: key.clone(), if_version, instructions };
     let is_dry_run = query.dry_run;
-    let set = ChangeSet { parts: vec![part], raw, if_version: None, is_dry_run, claimed: None };
+    let set = ChangeSet { parts: vec![part], raw, is_dry_run, claimed: None };
     let (mut done, versions) = state.control.change_one(&author, &project, set).await?;
     let missing = || ApiError::not_found(format!("there is no segment `{key}`"));
     let segment = done.segment.take().ok_or_else(missing)?;
     let version = versions.first().map_or(segment.version, |(_, version)| *version);
     let impact = ImpactBody::new(done, None);
-    Ok(Json(SegmentChanged { segment: segment.into(), version, impact }))
+    let etag = [(header::ETAG, etag_of(segment.version))];
+    Ok((etag, Json(SegmentChanged { segment: segment.into(), version, impact })))
 }
 
 /// Deletes a segment that nothing asks for.
 #[utoipa::path(delete, path = "/api/v1/projects/{project}/environments/{environment}/segments/{segment}", tag = "segments",
-    params(("project" = String, Path), ("environment" = String, Path), ("segment" = String, Path)),
+    params(("project" = String, Path), ("environment" = String, Path), ("segment" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "Refuses unless this is the segment's `ETag`.")),
     responses((status = 204, description = "It is gone."),
+        (status = 412, description = "The segment has changed since.", body = crate::http::error::ProblemBody),
         (status = 409, description = "A flag or another segment asks for it.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn delete_segment(
     State(state): State<AdminState>,
-    caller: Authorized<ChangeSegment>,
+    caller: Authorized<Versioned<ChangeSegment>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
     _: Params<NoParams>,
 ) -> Result<StatusCode, ApiError> {
-    state.control.delete_segment(&caller.author(None), &project, &env, &key).await?;
+    let (author, if_version) = (caller.author(None), caller.if_version()?);
+    state.control.delete_segment(&author, (&project, &env), &key, if_version).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -71,6 +71,16 @@ async fn run_sql(url: &str, sql: &str) {
     connection.close().await.unwrap();
 }
 
+/// Runs SQL on the database of a server that runs on SQLite, for which it waits.
+pub async fn run_sqlite(file: &Path, sql: &str) {
+    use sqlx::Connection;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let options = options.busy_timeout(super::PATIENCE).foreign_keys(false);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
 /// Runs what must fail, and returns why it did.
 pub async fn run_sql_fails(url: &str, sql: &str) -> String {
     use sqlx::Connection;

@@ -5,6 +5,7 @@ use super::Client;
 use super::Database;
 use super::Folder;
 use super::PATIENCE;
+use super::database::run_sqlite;
 use super::eventually;
 use serde_json::Value;
 use serde_json::json;
@@ -146,6 +147,14 @@ impl Server {
     /// The folder of a server that was started with one of its own.
     pub fn folder(&self) -> &Path {
         self.folder.as_ref().unwrap().path()
+    }
+
+    /// Runs SQL behind the back of a server that was started with a database of its own, whichever it is.
+    pub async fn run_sql(&self, sql: &str) {
+        match &self.database {
+            Some(database) => database.run(sql).await,
+            None => run_sqlite(&self.folder().join("vexil.db"), sql).await,
+        }
     }
 
     /// Ends the process at once, as a crash does; keeps its database.

@@ -49,7 +49,9 @@ pub(super) fn request(fields: &mut Fields<'_>, env: &EnvKey) -> Option<ScheduleR
             let flag = fields.required_key("flag", FlagKey::parse);
             let instructions = vec![Instruction::TurnFlagOn];
             let sent = json!([{"kind": "turnFlagOn"}]);
-            flag.map(|flag| vec![(Part::Config { env: env.clone(), flag, instructions }, sent)])
+            let if_version = fields.integer("ifVersion", 1..=i64::MAX);
+            let env = env.clone();
+            flag.map(|flag| vec![(Part::Config { env, flag, if_version, instructions }, sent)])
         }
         (false, false) => one(fields, env).map(|one| vec![one]),
     };
@@ -66,7 +68,6 @@ pub(super) fn request(fields: &mut Fields<'_>, env: &EnvKey) -> Option<ScheduleR
         is_list,
         when: when?,
         skip_if_late_by_secs,
-        if_version: None,
         author_expires_at: None,
         is_dry_run: false,
     })
@@ -91,15 +92,16 @@ fn one(fields: &mut Fields<'_>, env: &EnvKey) -> Option<(Part, Value)> {
     let (has_flag, has_segment) = (fields.has("flag"), fields.has("segment"));
     let flag = fields.key("flag", FlagKey::parse);
     let segment = fields.key("segment", SegmentKey::parse);
+    let if_version = fields.integer("ifVersion", 1..=i64::MAX);
     let env = env.clone();
     match (has_flag, has_segment) {
         (true, false) => {
             let instructions = decode_instructions(fields);
-            Some((Part::Config { env, flag: flag?, instructions }, sent))
+            Some((Part::Config { env, flag: flag?, if_version, instructions }, sent))
         }
         (false, true) => {
             let instructions = decode_segment_instructions(fields);
-            Some((Part::Segment { env, segment: segment?, instructions }, sent))
+            Some((Part::Segment { env, segment: segment?, if_version, instructions }, sent))
         }
         (true, true) => {
             let detail = "give either `flag` or `segment`, not both";

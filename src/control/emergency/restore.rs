@@ -1,0 +1,179 @@
+//! Undoing kills, and leaving alone what was changed since or killed otherwise.
+
+use super::NAMES_MAX;
+use super::Scene;
+use super::Selection;
+use super::some;
+use crate::control::Author;
+use crate::control::Control;
+use crate::control::ControlError;
+use crate::model::key::EnvKey;
+use crate::model::key::FlagKey;
+use crate::model::key::ProjectKey;
+use crate::store::KillRecord;
+use crate::store::StoredFlag;
+use crate::store::within_timeout;
+use std::collections::BTreeMap;
+
+/// Flags that are no longer killed.
+#[derive(Debug)]
+pub struct RestoredMany {
+    /// The environment's version.
+    pub version: i64,
+    /// Those that were restored, and whether they are on now; by key.
+    pub restored: Vec<(FlagKey, bool)>,
+    /// Those that were left alone, and why; by key.
+    pub left: Vec<(FlagKey, String)>,
+}
+
+/// What becomes of each flag: it is restored, or left alone for a reason.
+type Fates = BTreeMap<FlagKey, Result<(), String>>;
+
+impl Control {
+    /// Undoes the kills of flags by key, whatever was changed since then stays; and with tags the kills by these tags, but leaves
+    /// alone what was changed since, and flags with such a tag that were killed otherwise.
+    ///
+    /// # Errors
+    ///
+    /// There is no such flag; `not_killed` if nothing of that is killed.
+    pub async fn restore_many(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        env_key: &EnvKey,
+        selection: &Selection,
+    ) -> Result<RestoredMany, ControlError> {
+        within_timeout(async {
+            let mut scene = self.load(project, env_key, selection).await?;
+            let kills = scene.open_kills(selection).await?;
+            self.restore_in(scene, author, selection, kills).await
+        })
+        .await
+    }
+
+    /// Undoes one kill, but leaves alone what was changed since.
+    ///
+    /// # Errors
+    ///
+    /// `not_killed` if there is no such kill, or it was undone already.
+    pub async fn restore_kill(
+        &self,
+        author: &Author,
+        project: &ProjectKey,
+        env_key: &EnvKey,
+        id: &str,
+    ) -> Result<RestoredMany, ControlError> {
+        within_timeout(async {
+            let nothing = Selection::default();
+            let mut scene = self.load(project, env_key, &nothing).await?;
+            let found = scene.tx.kill(scene.env, id).await?;
+            let Some(kill) = found.filter(|kill| scene.is_open(kill)) else {
+                let detail = format!("there is no kill `{id}` in `{env_key}` that is not undone");
+                return Err(ControlError::conflict("not_killed", detail));
+            };
+            self.restore_in(scene, author, &nothing, vec![kill]).await
+        })
+        .await
+    }
+
+    /// Restores flags of an environment that is locked: those that are named, and those of kills.
+    pub(in crate::control) async fn restore_in(
+        &self,
+        mut scene: Scene<'_>,
+        author: &Author,
+        selection: &Selection,
+        kills: Vec<KillRecord>,
+    ) -> Result<RestoredMany, ControlError> {
+        let fates = fates(&scene.flags, selection, &kills)?;
+        let is_killed =
+            |key| scene.flags.get(key).is_some_and(|flag: &StoredFlag| flag.killed.is_some());
+        if !fates.keys().any(is_killed) {
+            let what = match selection.flags.first() {
+                Some(key) if fates.len() == 1 => format!("`{key}` is not killed"),
+                _ => "nothing of that is killed".to_owned(),
+            };
+            let detail = format!("{what}, so there is nothing to restore");
+            return Err(ControlError::conflict("not_killed", detail));
+        }
+        let (mut restored, mut left) = (Vec::new(), Vec::new());
+        for (key, fate) in fates {
+            let flag = scene.flags.get_mut(&key);
+            let kill = flag.and_then(|flag| Some((flag.killed.take_if(|_| fate.is_ok())?, flag)));
+            match (fate, kill) {
+                (Ok(()), Some((kill, flag))) => {
+                    flag.config.on = kill.was_on;
+                    restored.push((key, kill.was_on));
+                }
+                (Err(reason), _) => left.push((key, reason)),
+                (Ok(()), None) => left.push((key, "is not killed".to_owned())),
+            }
+        }
+        let version = scene.version;
+        if restored.is_empty() {
+            return Ok(RestoredMany { version: version - 1, restored, left });
+        }
+        for kill in &kills {
+            scene.tx.close_kill(&kill.id, scene.now).await?;
+        }
+        let keys: Vec<FlagKey> = restored.iter().map(|(key, _)| key.clone()).collect();
+        let mut words = match restored.as_slice() {
+            [(_, on)] if kills.is_empty() => {
+                let state = if *on { "on" } else { "off" };
+                vec![format!("restored the flag: it is {state}, as before the kill")]
+            }
+            _ => vec![format!("restored {} flag(s): {}", keys.len(), some(&keys))],
+        };
+        let alone = left.iter().take(NAMES_MAX);
+        words.extend(alone.map(|(key, reason)| format!("left `{key}` alone: it {reason}")));
+        let is_on = restored.iter().all(|(_, on)| *on);
+        let instructions = is_on.then(|| r#"[{"kind":"turnFlagOn"}]"#.to_owned());
+        self.store_many(scene, author, &keys, ("flag.restore", instructions, words)).await?;
+        Ok(RestoredMany { version, restored, left })
+    }
+}
+
+/// What becomes of each flag that is named, that a kill has killed, or that is killed and has a tag.
+fn fates(
+    flags: &BTreeMap<FlagKey, StoredFlag>,
+    selection: &Selection,
+    kills: &[KillRecord],
+) -> Result<Fates, ControlError> {
+    let mut fates = Fates::new();
+    for key in &selection.flags {
+        if !flags.contains_key(key) {
+            return Err(ControlError::not_found("flag", key));
+        }
+        fates.insert(key.clone(), Ok(()));
+    }
+    for kill in kills {
+        for key in &kill.flags {
+            // The newest kill of a flag counts.
+            fates.entry(key.clone()).or_insert_with(|| match flags.get(key) {
+                Some(flag) => unchanged(flag, &kill.id),
+                None => Err("was deleted since".to_owned()),
+            });
+        }
+    }
+    for (key, flag) in flags.iter().filter(|(_, flag)| selection.has(&flag.definition.tags)) {
+        if let Some(kill) = &flag.killed {
+            let otherwise = format!(
+                "is killed by {} since version {}, by no kill of that tag that is still open; restore it by its key",
+                kill.by, kill.version
+            );
+            fates.entry(key.clone()).or_insert(Err(otherwise));
+        }
+    }
+    Ok(fates)
+}
+
+/// Whether a flag is as the kill with this id left it.
+fn unchanged(flag: &StoredFlag, id: &str) -> Result<(), String> {
+    match &flag.killed {
+        Some(kill) if kill.id != id => Err("was restored and killed again since".to_owned()),
+        Some(kill) if kill.version != flag.version => {
+            Err(format!("was changed since, at version {}", flag.version))
+        }
+        Some(_) => Ok(()),
+        None => Err("was restored, or turned on or off since".to_owned()),
+    }
+}
