@@ -32,6 +32,16 @@ pub enum StaleReason {
 }
 
 impl StaleReason {
+    /// The words for all reasons.
+    pub const CODES: &[&str] = &[
+        "single_variation",
+        "not_evaluated",
+        "unconditional",
+        "off",
+        "temporary_overdue",
+        "missing_prerequisite",
+    ];
+
     /// The stable word for it.
     pub fn code(self) -> &'static str {
         match self {

@@ -293,6 +293,10 @@ async fn lists_of_flags_come_in_pages_that_filters_and_orders_shape() {
             assert_eq!(refused["code"], code, "{query}");
         }
     }
+    let refused = admin.get("/api/v1/projects/shop/flags?filter=stale:true").await.expect(400);
+    assert_eq!(refused["code"], "invalid_filter");
+    let refused = admin.get(&format!("{list}?filter=stale:odd")).await.expect(400);
+    assert!(refused["detail"].as_str().unwrap().contains("missing_prerequisite"), "{refused}");
     assert_eq!(keys(format!("{list}?filter=state:on")).await.0, "a");
     let sparse = admin.get(&format!("{list}?filter=state:off&fields=key,on")).await.expect(200);
     assert_eq!(sparse["items"], json!([{"key": "b", "on": false}, {"key": "c", "on": false}]));
@@ -330,4 +334,32 @@ async fn a_definition_changes_though_one_of_its_environments_is_deleted_meanwhil
     holder.execute("commit").await.unwrap();
     deletion.await.unwrap().expect(204);
     assert_eq!(change.await.unwrap().expect(200)["flag"]["archived"], true);
+}
+
+#[tokio::test]
+async fn a_list_filters_by_why_flags_may_be_removed() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    for key in ["base", "other", "top"] {
+        server.flag(key).await;
+    }
+    let needs = json!([{"kind": "addPrerequisite", "key": "base", "variation": "on"}]);
+    server.admin.change("top", needs).await.expect(200);
+    for (key, kind) in [("top", "archiveFlag"), ("base", "archiveFlag"), ("top", "restoreFlag")] {
+        let body = json!({"instructions": [{"kind": kind}]});
+        server.admin.patch(&format!("/api/v1/projects/shop/flags/{key}"), body).await.expect(200);
+    }
+    for (filter, expected) in [
+        ("stale:true", json!(["top"])),
+        ("stale:missing_prerequisite", json!(["top"])),
+        ("stale:not_evaluated", json!([])),
+        ("stale:false", json!(["other"])),
+        ("stale:true,text:other", json!([])),
+        ("stale:false,state:all", json!(["base", "other"])),
+    ] {
+        let path = format!("{ENVIRONMENTS}/production/flags?fields=key&filter={filter}");
+        let answer = server.admin.get(&path).await.expect(200);
+        let keys = answer["items"].as_array().unwrap().iter().map(|item| item["key"].clone());
+        assert_eq!(keys.collect::<serde_json::Value>(), expected, "{filter}");
+    }
 }

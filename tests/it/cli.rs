@@ -160,6 +160,8 @@ async fn what_reaches_far_is_not_done_unasked() {
     assert_eq!(json_of(admin, &["flag", "list", "--state", "archived"]).await["total"], 1);
     json_of(admin, &["flag", "unarchive", "f0"]).await;
     assert_eq!(json_of(admin, &["flag", "list"]).await["total"], 6);
+    assert_eq!(json_of(admin, &["flag", "list", "--stale"]).await["total"], 0);
+    assert_eq!(json_of(admin, &["flag", "list", "--stale", "false"]).await["total"], 6);
 }
 
 #[tokio::test]

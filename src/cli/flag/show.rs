@@ -22,6 +22,9 @@ pub(in crate::cli) struct ListArgs {
     /// Only flags in this state: on, off, killed, live, archived, deprecated, temporary or all
     #[arg(long)]
     state: Option<String>,
+    /// Only flags that may be removed (true), that may not (false), or that may for a reason, like not_evaluated
+    #[arg(long, value_name = "BOOL|REASON", num_args = 0..=1, default_missing_value = "true")]
+    stale: Option<String>,
     /// Only flags whose key, name or description contain this text
     #[arg(long)]
     text: Option<String>,
@@ -65,8 +68,9 @@ pub(super) async fn list(args: ListArgs) -> anyhow::Result<()> {
     let path = args.target.find(&client).await?.path();
     let tags = args.tags.iter().map(|tag| format!("tag:{tag}"));
     let state = args.state.iter().map(|state| format!("state:{state}"));
+    let stale = args.stale.iter().map(|stale| format!("stale:{stale}"));
     let text = args.text.iter().map(|text| format!("text:{text}"));
-    let terms: Vec<String> = tags.chain(state).chain(text).collect();
+    let terms: Vec<String> = tags.chain(state).chain(stale).chain(text).collect();
     let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let query = format!("filter={}&sort={}", encode(&terms.join(",")), encode(&args.sort));
     // Without a limit all come at once, of one version of the environment.

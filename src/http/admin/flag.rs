@@ -118,7 +118,12 @@ pub(crate) async fn list_flags(
     let facts = |definition: &FlagDefinition| times.get(&definition.key).copied();
     let page = wanted.page(
         definitions,
-        |definition| Facts { definition, switches: None, created_at: facts(definition) },
+        |definition| Facts {
+            definition,
+            switches: None,
+            created_at: facts(definition),
+            stale: Vec::new(),
+        },
         |definition| definition,
     );
     let Page { items, total, next } = page;

@@ -3,6 +3,7 @@
 use crate::change::decode_instructions;
 use crate::control::ConfigChange;
 use crate::control::ConfigChanged;
+use crate::control::StaleFlag;
 use crate::http::AdminState;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
@@ -11,6 +12,7 @@ use crate::http::admin::flag_list::Item;
 use crate::http::admin::flag_list::ListQuery;
 use crate::http::admin::flag_list::Page;
 use crate::http::admin::impact::ImpactBody;
+use crate::http::admin::usage::DAYS_DEFAULT;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ChangeConfig;
 use crate::http::authorized::ReadEnvironment;
@@ -35,6 +37,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A flag in one environment: its definition, its configuration, and what is known about both.
@@ -137,7 +140,7 @@ impl FlagChanged {
     params(("project" = String, Path), ("environment" = String, Path),
         ("limit" = Option<u32>, Query, description = "Flags in one answer, at most 1,000; all if it is left out."),
         ("cursor" = Option<String>, Query, description = "The `next` of the answer before."),
-        ("filter" = Option<String>, Query, description = "Terms with commas between: `tag:…`, `kind:…`, `state:…`, or a text. All must apply."),
+        ("filter" = Option<String>, Query, description = "Terms with commas between: `tag:…`, `kind:…`, `state:…`, `stale:…`, or a text. All must apply."),
         ("sort" = Option<String>, Query, description = "`key`, `name` or `created`, with `-` before it to turn it around."),
         ("fields" = Option<String>, Query, description = "Names of fields with commas between; only these are answered.")),
     responses((status = 200, description = "The flags.", body = FlagList)))]
@@ -149,6 +152,12 @@ pub(crate) async fn list_environment_flags(
 ) -> Result<Json<FlagList>, ApiError> {
     let wanted = query.read(true)?;
     let (flags, version) = state.control.flags(&project, &env).await?;
+    let mut stale = BTreeMap::new();
+    if wanted.asks_for_stale() {
+        let (found, _) = state.control.stale_flags(&project, &env, DAYS_DEFAULT).await?;
+        let of = |found: StaleFlag| (found.flag.definition.key, found.reasons);
+        stale.extend(found.into_iter().map(of));
+    }
     let facts = |flag: &StoredFlag| (flag.config.on, flag.killed.is_some());
     let page = wanted.page(
         flags,
@@ -156,6 +165,7 @@ pub(crate) async fn list_environment_flags(
             definition: &flag.definition,
             switches: Some(facts(flag)),
             created_at: Some(flag.created_at),
+            stale: stale.get(&flag.definition.key).cloned().unwrap_or_default(),
         },
         FlagBody::from,
     );

@@ -1,5 +1,6 @@
 //! Lists of flags: which are asked for, in which order, how many at once, and which of their fields.
 
+use crate::control::StaleReason;
 use crate::http::error::ApiError;
 use crate::model::flag::FLAG_KINDS;
 use crate::model::flag::FlagDefinition;
@@ -85,7 +86,19 @@ enum Term {
     Tag(String),
     Kind(FlagKind),
     State(State),
+    Stale(Stale),
     Text(String),
+}
+
+/// Whether a flag may be removed, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stale {
+    /// For any reason.
+    Yes,
+    /// For none.
+    No,
+    /// For this one, among others.
+    For(&'static str),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +130,8 @@ pub(crate) struct Facts<'f> {
     /// Whether it is on and whether it is killed, in an environment.
     pub(crate) switches: Option<(bool, bool)>,
     pub(crate) created_at: Option<Timestamp>,
+    /// Why it may be removed, in an environment, if that is asked for.
+    pub(crate) stale: Vec<StaleReason>,
 }
 
 /// An item of a list, as a whole or with some of its fields.
@@ -196,9 +211,10 @@ fn read_terms(filter: &str, in_environment: bool) -> Result<Vec<Term>, ApiError>
                     .ok_or_else(|| invalid(format!("state must be one of {}", known.join(", "))))?;
                 Term::State(*state)
             }
+            Some(("stale", word)) => Term::Stale(read_stale(word, in_environment)?),
             Some(("text", text)) => Term::Text(text.to_lowercase()),
             Some((name, _)) => {
-                let detail = format!("`{name}` is not tag, kind, state or text");
+                let detail = format!("`{name}` is not tag, kind, state, stale or text");
                 return Err(invalid(detail));
             }
             None => Term::Text(term.to_lowercase()),
@@ -208,6 +224,25 @@ fn read_terms(filter: &str, in_environment: bool) -> Result<Vec<Term>, ApiError>
         return Err(invalid(format!("a filter can have at most {TERMS_MAX} terms")));
     }
     Ok(terms)
+}
+
+fn read_stale(word: &str, in_environment: bool) -> Result<Stale, ApiError> {
+    let invalid = |detail: String| ApiError::bad_request("invalid_filter", detail);
+    if !in_environment {
+        let detail = "a flag is stale in an environment; ask for the flags of one";
+        return Err(invalid(detail.to_owned()));
+    }
+    match word {
+        "true" => Ok(Stale::Yes),
+        "false" => Ok(Stale::No),
+        word => {
+            let found = StaleReason::CODES.iter().find(|code| **code == word);
+            found.map(|code| Stale::For(code)).ok_or_else(|| {
+                let known = StaleReason::CODES.join(", ");
+                invalid(format!("stale must be true, false or a reason: one of {known}"))
+            })
+        }
+    }
 }
 
 fn read_fields(text: &str, in_environment: bool) -> Result<BTreeSet<String>, ApiError> {
@@ -225,6 +260,11 @@ fn read_fields(text: &str, in_environment: bool) -> Result<BTreeSet<String>, Api
 }
 
 impl Wanted {
+    /// Whether it must be known why flags may be removed.
+    pub(crate) fn asks_for_stale(&self) -> bool {
+        self.terms.iter().any(|term| matches!(term, Term::Stale(_)))
+    }
+
     /// The page that is asked for. Flags that are archived are left out unless a state is asked for.
     pub(crate) fn page<S, T: Serialize>(
         &self,
@@ -275,6 +315,11 @@ impl Wanted {
                 let texts = [definition.key.as_str(), &definition.name, &definition.description];
                 texts.iter().any(|each| each.to_lowercase().contains(text))
             }
+            Term::Stale(wanted) => match wanted {
+                Stale::Yes => !facts.stale.is_empty(),
+                Stale::No => facts.stale.is_empty(),
+                Stale::For(code) => facts.stale.iter().any(|reason| reason.code() == *code),
+            },
             Term::State(state) => match state {
                 State::All => true,
                 State::Live => !definition.archived,

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// Days back that are told if nothing else is asked for.
-const DAYS_DEFAULT: u32 = 30;
+pub(crate) const DAYS_DEFAULT: u32 = 30;
 /// Days back that can be asked for.
 const DAYS_MAX: u32 = 3_650;
 /// Flags in one answer if nothing else is asked for.
