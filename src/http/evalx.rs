@@ -23,6 +23,7 @@ pub(crate) use document::describe;
 use crate::http::DataState;
 use crate::http::cors::allow_pages;
 use crate::http::error::ApiError;
+use crate::http::position::has_reached;
 use crate::http::position::mark;
 use crate::http::position::unconfirmed_ms;
 use crate::http::stream::EVENT_STREAM;
@@ -30,6 +31,7 @@ use crate::http::stream::Holder;
 use crate::http::stream::Speech;
 use crate::http::stream::Watch;
 use crate::model::change::Position;
+use crate::snapshot::Environment;
 use asked::Asked;
 use asked::Side;
 use axum::Router;
@@ -45,6 +47,7 @@ use stream::Pings;
 use stream::Transfers;
 use stream::Values;
 use transfer::Transfer;
+use transfer::version_of;
 use view::Told;
 use view::View;
 
@@ -120,6 +123,9 @@ async fn respond(
     }
     let needs_context = !matches!(answer, Answer::Pings | Answer::Goals);
     let mut asked = Asked::read(state, side, needs_context, request).await?;
+    if matches!(answer, Answer::Transfer | Answer::Transfers) {
+        catch_up(state, &asked.environment, asked.basis.as_deref()).await?;
+    }
     let told = Told::default();
     match answer {
         Answer::Goals => Ok(json(b"[]".to_vec())),
@@ -137,6 +143,19 @@ async fn respond(
             streamed(state, &asked, Transfers { view, told, basis })
         }
     }
+}
+
+/// Waits until nothing older is served than the client has, by the state that it names.
+async fn catch_up(
+    state: &DataState,
+    environment: &Environment,
+    basis: Option<&str>,
+) -> Result<(), ApiError> {
+    if let Some(version) = basis.and_then(|basis| version_of(basis, environment)) {
+        let seen = Position { version, ..environment.position() };
+        has_reached(seen, &state.snapshots, environment).await?;
+    }
+    Ok(())
 }
 
 /// What is said as it happens.

@@ -2,6 +2,7 @@
 
 use crate::harness::Backend;
 use crate::harness::Client;
+use crate::harness::Database;
 use crate::harness::Events;
 use crate::harness::Folder;
 use crate::harness::PATIENCE;
@@ -9,6 +10,11 @@ use crate::harness::Postgres;
 use crate::harness::RawStream;
 use crate::harness::Server;
 use crate::harness::eventually;
+use crate::lab::proxy::Fault;
+use crate::lab::proxy::Proxy;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -83,6 +89,72 @@ async fn a_client_from_elsewhere_gets_everything() {
         assert_eq!(event["full"], true, "{id}");
         assert_eq!((&event["flags"], &event["segments"]), (&json!(["a", "b"]), &json!(["s"])));
     }
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_tells_nobody_of_something_older() {
+    let database = Database::create().await;
+    let (one, two) = (Folder::new(), Folder::new());
+    let ahead = Server::start_on(one.path(), Some(&database.url), &[]).await;
+    ahead.with_environment().await;
+    let environments = "/api/v1/projects/shop/environments";
+    let body = json!({"key": "sdks", "serverSdk": "launchdarkly"});
+    ahead.admin.post(environments, body).await.expect(201);
+    let mut tokens = Vec::new();
+    for kind in ["server", "client"] {
+        let body = json!({"name": kind, "kind": kind});
+        let made = ahead.admin.post(&format!("{environments}/sdks/tokens"), body).await;
+        tokens.push(made.expect(201)["token"].as_str().unwrap().to_owned());
+    }
+    let (server_token, browser_token) = (&tokens[0], &tokens[1]);
+    ahead.flag("f").await;
+    let proxy = Proxy::start(database.port()).await;
+    let through = database.url_through(proxy.port);
+    let behind = Server::start_on(two.path(), Some(&through), &[]).await;
+    let context = URL_SAFE_NO_PAD.encode(r#"{"kind":"user","key":"u"}"#);
+    let poll = format!("/sdk/poll/eval/{context}?auth={browser_token}");
+    proxy.set(Fault::Blackhole);
+    let path = "/api/v1/projects/shop/environments/sdks/flags/f";
+    let turned = json!([{"kind": "turnFlagOn"}]);
+    ahead.admin.patch(path, json!({"instructions": turned})).await.expect(200);
+    let sdk = ahead.admin.with_token(server_token);
+    let seen = Events::open(&sdk, None).await.last_id;
+    let state = |body: Value| {
+        let last = body["events"].as_array().unwrap().last().unwrap();
+        last["data"]["state"].as_str().unwrap().to_owned()
+    };
+    let server_state = state(sdk.get("/sdk/poll").await.expect(200));
+    let browser_state = state(ahead.admin.get(&poll).await.expect(200));
+
+    let sdk = behind.admin.with_token(server_token);
+    for path in [
+        format!("/api/v1/stream?lastEventId={seen}"),
+        format!("/sdk/stream?basis={server_state}"),
+        format!("/sdk/poll?basis={server_state}"),
+        format!("{}&basis={browser_state}", poll.replace("/poll/", "/stream/")),
+        format!("{poll}&basis={browser_state}"),
+    ] {
+        let answer = sdk.get(&path).await;
+        assert!(answer.header("retry-after").parse::<u32>().is_ok(), "{path}");
+        assert_eq!(answer.expect(503)["code"], "behind", "{path}");
+    }
+    let request = sdk.request(Method::GET, "/ofrep/v1/events").header("Last-Event-ID", &seen);
+    let told = request.send().await.unwrap().text().await.unwrap();
+    assert!(!told.contains("refetch"), "a provider would evaluate at a replica that is behind");
+
+    proxy.set(Fault::Pass);
+    let sdk = &sdk;
+    let stream = format!("/api/v1/stream?lastEventId={seen}");
+    eventually("the replica has caught up", || {
+        let request = sdk.request(Method::GET, &stream);
+        async move { request.send().await.unwrap().status() == 200 }
+    })
+    .await;
+    let mut events = Events::open(sdk, Some(&seen)).await;
+    let turned = json!([{"kind": "turnFlagOff"}]);
+    ahead.admin.patch(path, json!({"instructions": turned})).await.expect(200);
+    let event = events.next().await.unwrap();
+    assert_eq!((&event["flags"], event.get("full")), (&json!(["f"]), None), "and it goes on");
 }
 
 #[tokio::test]
