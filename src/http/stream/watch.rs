@@ -92,10 +92,19 @@ impl<S: Speech> Watch<S> {
             }
         };
         if let Some(last) = missed.last() {
-            let flags = missed.iter().flat_map(|change| change.affected(&ruleset)).cloned();
             self.cursor = Some(last.to);
-            if let Some(block) = self.speech.go_on(environment, &ruleset, &flags.collect()) {
-                return Some(block);
+            let block = match missed.as_slice() {
+                [only] => self.speech.go_on(environment, &ruleset, &only.affected(&ruleset)),
+                many => {
+                    let mut flags = BTreeSet::new();
+                    for change in many {
+                        flags.extend(change.affected(&ruleset).iter().cloned());
+                    }
+                    self.speech.go_on(environment, &ruleset, &flags)
+                }
+            };
+            if block.is_some() {
+                return block;
             }
         }
         self.place.seat.take_beat().then_some(Bytes::from_static(HEARTBEAT))
