@@ -26,7 +26,6 @@ use crate::http::error::ApiError;
 use crate::http::position::has_reached;
 use crate::http::position::mark;
 use crate::http::position::unconfirmed_ms;
-use crate::http::stream::EVENT_STREAM;
 use crate::http::stream::Holder;
 use crate::http::stream::Speech;
 use crate::http::stream::Watch;
@@ -35,7 +34,6 @@ use crate::snapshot::Environment;
 use asked::Asked;
 use asked::Side;
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::header;
@@ -167,8 +165,7 @@ fn streamed<S: Speech + Send + Unpin + 'static>(
     let Asked { caller, environment, address, .. } = asked;
     let kind = caller.grant().kind;
     let holder = Holder { token: caller.digest, kind, address: *address };
-    let body = Watch::open(&state.streams, environment, holder, speech)?;
-    Ok((EVENT_STREAM, Body::new(body)).into_response())
+    Ok(Watch::open(&state.streams, environment, holder, speech)?.into_response())
 }
 
 async fn view(asked: &mut Asked) -> Result<View, ApiError> {

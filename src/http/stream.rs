@@ -47,6 +47,7 @@ use crate::http::position::settle;
 use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
 use axum::body::Body;
+use axum::extract::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header;
@@ -129,5 +130,6 @@ pub(crate) fn open(
     let place = streams.open(environment, &holder)?;
     let body = StreamBody::new(Arc::clone(streams), place, &holder, format, start);
     let vary = [(header::VARY, "Authorization")];
-    Ok((EVENT_STREAM, vary, Body::new(body)).into_response())
+    let ending = Extension(body.ending());
+    Ok((EVENT_STREAM, vary, ending, Body::new(body)).into_response())
 }

@@ -9,6 +9,7 @@ use crate::harness::PATIENCE;
 use crate::harness::Postgres;
 use crate::harness::RawStream;
 use crate::harness::Server;
+use crate::harness::command_with_files;
 use crate::harness::eventually;
 use crate::lab::proxy::Fault;
 use crate::lab::proxy::Proxy;
@@ -343,6 +344,24 @@ async fn a_replica_has_an_end_of_streams() {
 }
 
 #[tokio::test]
+async fn streams_leave_connections_to_evaluations_and_kills() {
+    let folder = Folder::new();
+    let server = Server::spawn_by(command_with_files(300), folder.path(), None, &[]).await;
+    eventually("it is ready", || async { server.admin.get("/readyz").await.status == 200 }).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    // 150 connections, of which 64 are not for streams.
+    let open = open_many(&client, 86).await;
+    assert_eq!(client.get("/api/v1/stream").await.expect(503)["code"], "streams_full");
+    // On connections of their own.
+    let admin = Client::new(&server.url, &server.admin.token);
+    assert_eq!(admin.with_token(&client.token).value("f", json!({})).await, true);
+    assert_eq!(admin.get("/readyz").await.status, 200);
+    admin.post("/kill/f", json!({})).await.expect(200);
+    assert_eq!(open.len(), 86);
+}
+
+#[tokio::test]
 async fn revoked_tokens_and_deleted_environments_end_their_streams_and_no_others() {
     let server = Server::start(Backend::Sqlite).await;
     let client = server.with_environment().await;
@@ -373,6 +392,30 @@ async fn revoked_tokens_and_deleted_environments_end_their_streams_and_no_others
         let metric = format!("vexil_streams_closed_total{{reason=\"{reason}\"}}");
         eventually(reason, || async { server.metric(&metric).await == n }).await;
     }
+}
+
+#[tokio::test]
+async fn a_revoked_token_ends_a_stream_that_has_no_room_to_hear_of_it() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    let address = client.url.strip_prefix("http://").unwrap();
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let opening = builder.initial_window_size(0).handshake::<_, bytes::Bytes>(socket);
+    let (sender, connection) = opening.await.unwrap();
+    tokio::spawn(connection);
+    let request = axum::http::Request::get(format!("{}/api/v1/stream", client.url))
+        .header("authorization", format!("Bearer {}", client.token));
+    let mut sender = sender.ready().await.unwrap();
+    let (answer, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let listed = server.admin.get(TOKENS).await.expect(200);
+    let id = listed["items"][0]["id"].as_str().unwrap();
+    server.admin.delete(&format!("{TOKENS}/{id}")).await.expect(204);
+    let ended = tokio::time::timeout(PATIENCE, body.data()).await.unwrap();
+    assert_eq!(ended.unwrap().unwrap_err().reason(), Some(h2::Reason::CANCEL));
+    let closed = "vexil_streams_closed_total{reason=\"token\"}";
+    eventually("it has ended for the token", || async { server.metric(closed).await == 1 }).await;
 }
 
 #[tokio::test]

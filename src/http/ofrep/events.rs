@@ -26,7 +26,6 @@ use crate::model::change::Position;
 use crate::model::key::FlagKey;
 use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
-use axum::body::Body;
 use axum::extract::Extension;
 use axum::extract::Query;
 use axum::extract::State;
@@ -146,7 +145,7 @@ pub(crate) async fn stream_events(
         Watch::open(&state.streams, &environment, holder, Refetch { kind, seen })
     };
     match opened.await {
-        Ok(body) => Ok((EVENT_STREAM, Body::new(body)).into_response()),
+        Ok(body) => Ok(body.into_response()),
         // The provider would ask for values each second if it were refused; so it is sent away for a while.
         Err(refused) if may_pass(&refused) => {
             let body = format!("retry: {RETRY_LATER_MS}\n\n: not now\n\n");
