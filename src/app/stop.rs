@@ -11,13 +11,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+/// How long the process listens in any case after SIGTERM, unless the time to drain is shorter: clients that connect for each
+/// request leave moments in which nobody is connected, and a load balancer must see first that the process is not ready.
+const NOTICE_MIN: Duration = Duration::from_secs(5);
 /// How long requests and tasks may go on when the time to drain is over.
 pub(super) const GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// How long they may go on when the process was told twice to stop.
 const SHORT_GRACE_PERIOD: Duration = Duration::from_secs(1);
 
 /// Closes the streams evenly over `time` while everything goes on being answered, so that clients and load balancers turn to
-/// other replicas; ends early when nobody is connected any more, or when the process is told again to stop. Returns how long
+/// other replicas; ends early when nobody is connected any more and load balancers had time to see it, or when the process is told again to stop. Returns how long
 /// what is then in progress may take.
 pub(super) async fn drain(
     streams: &Streams,
@@ -28,9 +31,13 @@ pub(super) async fn drain(
 ) -> Duration {
     // The tracker tells that it is empty only if it is closed; the accept loop may still add to it.
     connections.close();
+    let nobody_is_left = async {
+        tokio::time::sleep(NOTICE_MIN).await;
+        connections.wait().await;
+    };
     tokio::select! {
         () = streams.drain(time) => GRACE_PERIOD,
-        () = connections.wait() => GRACE_PERIOD,
+        () = nobody_is_left => GRACE_PERIOD,
         () = failed.cancelled() => GRACE_PERIOD,
         _ = signals.next() => {
             info!("told again to stop");

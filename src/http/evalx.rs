@@ -23,17 +23,17 @@ pub(crate) use document::describe;
 use crate::http::DataState;
 use crate::http::cors::allow_pages;
 use crate::http::error::ApiError;
+use crate::http::position::has_reached;
 use crate::http::position::mark;
 use crate::http::position::unconfirmed_ms;
-use crate::http::stream::EVENT_STREAM;
 use crate::http::stream::Holder;
 use crate::http::stream::Speech;
 use crate::http::stream::Watch;
 use crate::model::change::Position;
+use crate::snapshot::Environment;
 use asked::Asked;
 use asked::Side;
 use axum::Router;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::header;
@@ -45,6 +45,7 @@ use stream::Pings;
 use stream::Transfers;
 use stream::Values;
 use transfer::Transfer;
+use transfer::version_of;
 use view::Told;
 use view::View;
 
@@ -120,6 +121,9 @@ async fn respond(
     }
     let needs_context = !matches!(answer, Answer::Pings | Answer::Goals);
     let mut asked = Asked::read(state, side, needs_context, request).await?;
+    if matches!(answer, Answer::Transfer | Answer::Transfers) {
+        catch_up(state, &asked.environment, asked.basis.as_deref()).await?;
+    }
     let told = Told::default();
     match answer {
         Answer::Goals => Ok(json(b"[]".to_vec())),
@@ -139,6 +143,19 @@ async fn respond(
     }
 }
 
+/// Waits until nothing older is served than the client has, by the state that it names.
+async fn catch_up(
+    state: &DataState,
+    environment: &Environment,
+    basis: Option<&str>,
+) -> Result<(), ApiError> {
+    if let Some(version) = basis.and_then(|basis| version_of(basis, environment)) {
+        let seen = Position { version, ..environment.position() };
+        has_reached(seen, &state.snapshots, environment).await?;
+    }
+    Ok(())
+}
+
 /// What is said as it happens.
 fn streamed<S: Speech + Send + Unpin + 'static>(
     state: &DataState,
@@ -148,8 +165,7 @@ fn streamed<S: Speech + Send + Unpin + 'static>(
     let Asked { caller, environment, address, .. } = asked;
     let kind = caller.grant().kind;
     let holder = Holder { token: caller.digest, kind, address: *address };
-    let body = Watch::open(&state.streams, environment, holder, speech)?;
-    Ok((EVENT_STREAM, Body::new(body)).into_response())
+    Ok(Watch::open(&state.streams, environment, holder, speech)?.into_response())
 }
 
 async fn view(asked: &mut Asked) -> Result<View, ApiError> {

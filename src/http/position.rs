@@ -22,6 +22,8 @@ const MIN_VERSION: HeaderName = HeaderName::from_static("vexil-min-version");
 const STALE: HeaderName = HeaderName::from_static("vexil-stale");
 /// How long a request waits for the position that it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Looks at the store after which it is certain that one began after the request: of two, the second.
+const LOOKS: u32 = 2;
 /// Epochs by which no replica is behind: each is made by an operator who accepts that history was lost.
 const EPOCHS_AHEAD_MAX: i64 = 8;
 /// Versions by which no replica is behind.
@@ -87,13 +89,58 @@ pub(crate) async fn reach(
     snapshots: &Snapshots,
     environment: &Environment,
 ) -> bool {
+    reach_within(WAIT_MAX, wanted, snapshots, environment).await
+}
+
+async fn reach_within(
+    time: Duration,
+    wanted: Position,
+    snapshots: &Snapshots,
+    environment: &Environment,
+) -> bool {
     if environment.position() >= wanted {
         return true;
     }
     snapshots.ring();
     let mut positions = environment.positions();
     let reached = positions.wait_for(|position| *position >= wanted);
-    tokio::time::timeout(WAIT_MAX, reached).await.is_ok()
+    tokio::time::timeout(time, reached).await.is_ok()
+}
+
+/// Whether one who has seen a position can go on from here: it is served, or is within a moment.
+///
+/// If not, the store has it neither: it was asked and answered meanwhile, so the position is made up or of a history that is
+/// gone, and whoever has it begins anew.
+///
+/// # Errors
+///
+/// 503 if this replica is only behind, or may be: nobody is told of something older than they have seen.
+pub(crate) async fn has_reached(
+    seen: Position,
+    snapshots: &Snapshots,
+    environment: &Environment,
+) -> Result<bool, ApiError> {
+    if is_made_up(seen, environment.position()) {
+        return Ok(false);
+    }
+    let n_before = snapshots.n_confirmations();
+    for _ in 0..LOOKS {
+        if reach_within(WAIT_MAX / LOOKS, seen, snapshots, environment).await {
+            return Ok(true);
+        }
+    }
+    let n_looks = snapshots.n_confirmations().saturating_sub(n_before);
+    let is_known = n_looks >= u64::from(LOOKS) && !environment.is_quarantined();
+    // Installed before it was confirmed, but perhaps after the last wait.
+    if environment.position() >= seen {
+        return Ok(true);
+    }
+    if is_known && snapshots.regression().is_none() {
+        return Ok(false);
+    }
+    let at = render_position(environment.position());
+    let detail = format!("this replica is at {at}, which is before what was seen; try another");
+    Err(ApiError::unavailable("behind", detail))
 }
 
 /// Says where an answer stands, and for how long nobody has confirmed it.

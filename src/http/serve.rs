@@ -2,13 +2,16 @@
 //!
 //! `axum::serve` is not used, because its version 0.8 leaves connections open that send nothing, and never finishes a
 //! graceful stop while a stream is open. How many connections there may be is decided here; what one connection may do, in
-//! `connection`; how long a request's head may take, in `pace`; what is encrypted, in `tls`.
+//! `connection`; how long a request's head may take, in `pace`; what nobody reads, in `stall`; what is encrypted, in `tls`.
 
 mod connection;
 mod gather;
 mod pace;
+mod stall;
 mod tls;
 
+pub(crate) use stall::Ending;
+pub(crate) use stall::Ends;
 pub use tls::Tls;
 
 use crate::http::serve::connection::serve_connection;

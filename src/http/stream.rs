@@ -41,9 +41,13 @@ use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
+use crate::http::position::has_reached;
+use crate::http::position::parse_position;
+use crate::http::position::settle;
 use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
 use axum::body::Body;
+use axum::extract::Extension;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::header;
@@ -85,7 +89,7 @@ pub(crate) struct StreamQuery {
     responses(
         (status = 200, description = "Events named `change`, `status` and `goodbye`.", body = ChangeData, content_type = "text/event-stream"),
         (status = 429, description = "The token has as many streams as it may have; `Retry-After` says when to try again."),
-        (status = 503, description = "The replica has as many streams as it may have, or is about to stop; `Retry-After` says when to try again.")))]
+        (status = 503, description = "The replica has nothing to serve or is behind what the client has seen, has as many streams as it may have, or is about to stop; `Retry-After` says when to try again.")))]
 pub(crate) async fn stream_changes(
     State(state): State<DataState>,
     caller: Caller,
@@ -100,7 +104,12 @@ pub(crate) async fn stream_changes(
     let StreamQuery { project, environment, last_event_id } = wanted;
     let environment = caller.environment(&EnvironmentQuery { project, environment }, None)?;
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
-    let start = start_after(header.or(last_event_id.as_deref()), environment.position());
+    let seen = header.or(last_event_id.as_deref());
+    settle(&headers, &state.snapshots, &environment).await?;
+    if let Some(seen) = seen.and_then(parse_position) {
+        has_reached(seen, &state.snapshots, &environment).await?;
+    }
+    let start = start_after(seen, environment.position());
     open(&state.streams, &caller, &environment, Format::Changes, start)
 }
 
@@ -121,5 +130,6 @@ pub(crate) fn open(
     let place = streams.open(environment, &holder)?;
     let body = StreamBody::new(Arc::clone(streams), place, &holder, format, start);
     let vary = [(header::VARY, "Authorization")];
-    Ok((EVENT_STREAM, vary, Body::new(body)).into_response())
+    let ending = Extension(body.ending());
+    Ok((EVENT_STREAM, vary, ending, Body::new(body)).into_response())
 }

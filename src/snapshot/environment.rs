@@ -21,14 +21,12 @@ use crate::store::ChangedSegment;
 use crate::store::StoreError;
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
-use bytes::Bytes;
 use imbl::OrdMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
@@ -39,6 +37,14 @@ use tokio::sync::watch;
 
 /// Changes that are remembered for clients which were away for a moment; one further back gets the full list.
 const CHANGES_MAX: usize = 1_000;
+/// Bytes of the changes that are remembered, counted by their keys; of changes of very many flags there are fewer.
+const CHANGES_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that a remembered change takes beside its keys, and a key beside its text, about.
+const CHANGE_BYTES: usize = 256;
+/// See [`CHANGE_BYTES`].
+const KEY_BYTES: usize = 32;
+/// The latest changes, for which the flags that they affect are kept: streams that are awake all ask for them.
+const AFFECTED_KEPT: usize = 4;
 /// Flags that were replaced and whose counts are not taken yet; counts of more are lost.
 const RETIRED_MAX: usize = 400_000;
 
@@ -74,6 +80,8 @@ struct History {
     stamp: Box<str>,
     /// Oldest first.
     changes: VecDeque<Arc<Change>>,
+    /// What the changes take, about.
+    n_bytes: usize,
     /// What is stored of each flag and segment that is served.
     flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
     segments: OrdMap<SegmentKey, Arc<ChangedSegment>>,
@@ -107,9 +115,7 @@ pub struct Change {
     pub flags: BTreeSet<FlagKey>,
     /// The segments that are new, changed or gone.
     pub segments: BTreeSet<SegmentKey>,
-    /// How streams send it; rendered by the first, shared by all.
-    pub frame: OnceLock<Bytes>,
-    affected: OnceLock<BTreeSet<FlagKey>>,
+    affected: Mutex<Option<Arc<BTreeSet<FlagKey>>>>,
 }
 
 impl Change {
@@ -117,8 +123,23 @@ impl Change {
     /// `ruleset`, which must not be older than the change; found by the first who asks, shared by all.
     ///
     /// A flag that refers to them no longer has itself changed since, and so is told by that later change.
-    pub fn affected(&self, ruleset: &Ruleset) -> &BTreeSet<FlagKey> {
-        self.affected.get_or_init(|| ruleset.affected(&self.flags, &self.segments))
+    pub fn affected(&self, ruleset: &Ruleset) -> Arc<BTreeSet<FlagKey>> {
+        // Found under the lock, so that the others wait instead of doing the same.
+        let mut affected = self.affected.lock().unwrap_or_else(PoisonError::into_inner);
+        let find = || Arc::new(ruleset.affected(&self.flags, &self.segments));
+        Arc::clone(affected.get_or_insert_with(find))
+    }
+
+    /// Forgets what it affects, which may be far more than what it changed.
+    fn forget_affected(&self) {
+        self.affected.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// What it takes, about.
+    fn n_bytes(&self) -> usize {
+        let flags = self.flags.iter().map(|key| key.as_str().len());
+        let keys = flags.chain(self.segments.iter().map(|key| key.as_str().len()));
+        keys.fold(CHANGE_BYTES, |sum, n_bytes| sum.saturating_add(n_bytes + KEY_BYTES))
     }
 }
 
@@ -229,6 +250,7 @@ impl Environment {
         if from.epoch != to.epoch {
             // Nobody can continue from before the epoch: they may have seen what is not in it.
             history.changes.clear();
+            history.n_bytes = 0;
         } else if update.is_relative {
             let entry = Change {
                 from,
@@ -236,18 +258,14 @@ impl Environment {
                 to,
                 flags: change.flags.iter().map(|(key, _)| key.clone()).collect(),
                 segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
-                frame: OnceLock::new(),
-                affected: OnceLock::new(),
+                affected: Mutex::default(),
             };
-            history.changes.push_back(Arc::new(entry));
+            history.remember(entry);
         }
         let empty = Ruleset::default();
         let base = if update.is_relative { &**current } else { &empty };
         self.ruleset.store(Arc::new(base.with(to.epoch, to.version, &change)));
         self.retire(&current, &change, update.is_relative);
-        while history.changes.len() > CHANGES_MAX {
-            history.changes.pop_front();
-        }
         // Before the lock is released: whoever holds it sees a position that belongs to what it protects.
         self.position.send_replace(to);
         (true, unreadable)
@@ -362,6 +380,19 @@ impl Environment {
 }
 
 impl History {
+    /// Remembers a change, and forgets the oldest that are too many or too large.
+    fn remember(&mut self, change: Change) {
+        self.n_bytes = self.n_bytes.saturating_add(change.n_bytes());
+        self.changes.push_back(Arc::new(change));
+        while self.changes.len() > CHANGES_MAX || self.n_bytes > CHANGES_BYTES_MAX {
+            let Some(oldest) = self.changes.pop_front() else { break };
+            self.n_bytes = self.n_bytes.saturating_sub(oldest.n_bytes());
+        }
+        for old in self.changes.iter().rev().skip(AFFECTED_KEPT) {
+            old.forget_affected();
+        }
+    }
+
     /// Keeps what is stored of each row, also where this version of the program cannot read it: another may.
     fn keep(&mut self, update: &Update) {
         self.stamp = update.stamp.clone();
@@ -461,5 +492,51 @@ mod tests {
         assert!(matches!(environment.missed_since(at(499)), Missed::Unknown));
         let missed = environment.missed_since(at(500));
         assert!(matches!(missed, Missed::Many(list) if list.len() == CHANGES_MAX));
+    }
+
+    #[test]
+    fn bytes_of_remembered_changes_are_bounded() {
+        let environment = environment();
+        environment.install(&nothing(at(1)));
+        let many = |version: i64| {
+            let flag = |i| ChangedFlag {
+                key: FlagKey::stored(&format!("{i:0>120}")),
+                version,
+                text: None,
+            };
+            Update { flags: (0..1_000).map(flag).map(Arc::new).collect(), ..nothing(at(version)) }
+        };
+        for version in 2..=40 {
+            environment.install(&many(version));
+        }
+        let remembered = environment.history().changes.len();
+        assert_eq!(remembered, CHANGES_BYTES_MAX / (1_000 * (120 + KEY_BYTES) + CHANGE_BYTES));
+        assert!(matches!(environment.missed_since(at(39)), Missed::One(_)));
+        assert!(matches!(environment.missed_since(at(20)), Missed::Unknown));
+        // One that is too large by itself is not remembered either: who missed it is told of everything.
+        let flag =
+            |i| ChangedFlag { key: FlagKey::stored(&format!("{i}")), version: 41, text: None };
+        let huge =
+            Update { flags: (0..50_000).map(flag).map(Arc::new).collect(), ..nothing(at(41)) };
+        environment.install(&huge);
+        assert!(matches!(environment.missed_since(at(40)), Missed::Unknown));
+        environment.install(&touching("a", at(42)));
+        assert!(matches!(environment.missed_since(at(41)), Missed::One(_)));
+        assert_eq!(environment.history().n_bytes, CHANGE_BYTES + KEY_BYTES + 1);
+    }
+
+    #[test]
+    fn only_the_latest_changes_keep_what_they_affect() {
+        let environment = environment();
+        environment.install(&nothing(at(1)));
+        for version in 2..=20 {
+            environment.install(&touching("a", at(version)));
+            let Missed::Many(changes) = environment.missed_since(at(1)) else { continue };
+            changes.iter().for_each(|change| _ = change.affected(&environment.ruleset()));
+        }
+        environment.install(&touching("a", at(21)));
+        let history = environment.history();
+        let keeps = |change: &&Arc<Change>| change.affected.lock().unwrap().is_some();
+        assert_eq!(history.changes.iter().filter(keeps).count(), AFFECTED_KEPT - 1);
     }
 }

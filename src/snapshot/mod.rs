@@ -91,6 +91,11 @@ impl Snapshots {
         self.status.freshness()
     }
 
+    /// How often the store has confirmed what is served.
+    pub fn n_confirmations(&self) -> u64 {
+        self.status.n_confirmations()
+    }
+
     /// What the store has lost that was served, for people; `None` if nothing is.
     pub fn regression(&self) -> Option<String> {
         self.status.regression()

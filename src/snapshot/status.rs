@@ -56,6 +56,7 @@ pub(super) struct Status {
     started_at: Instant,
     /// Milliseconds from the start of the process to the last confirmation, plus one; 0 is never.
     confirmed_at_ms: AtomicU64,
+    n_confirmations: AtomicU64,
     has_failed_since: AtomicBool,
     is_from_disk: AtomicBool,
     regression: Mutex<Option<String>>,
@@ -66,6 +67,7 @@ impl Default for Status {
         Self {
             started_at: Instant::now(),
             confirmed_at_ms: AtomicU64::new(0),
+            n_confirmations: AtomicU64::new(0),
             has_failed_since: AtomicBool::new(false),
             is_from_disk: AtomicBool::new(false),
             regression: Mutex::default(),
@@ -79,6 +81,11 @@ impl Status {
         let elapsed = u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.confirmed_at_ms.store(elapsed.saturating_add(1), Ordering::Release);
         self.has_failed_since.store(false, Ordering::Release);
+        self.n_confirmations.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn n_confirmations(&self) -> u64 {
+        self.n_confirmations.load(Ordering::Acquire)
     }
 
     /// The store could not be asked.

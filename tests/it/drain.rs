@@ -183,12 +183,28 @@ async fn streams_end_evenly_and_no_evaluation_fails() {
 }
 
 #[tokio::test]
-async fn with_nobody_connected_it_ends_at_once() {
+async fn with_nobody_connected_it_ends_when_balancers_have_seen_that_it_stops() {
     let folder = Folder::new();
     let mut server = Server::start_on(folder.path(), None, LONG).await;
     // The connections that the client keeps go with it.
     server.admin = Client::new(&server.url, "nobody");
-    assert!(server.stop().await);
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    // As a balancer or client that connects for each request.
+    let ask = || async {
+        let mut socket = TcpStream::connect(&address).await.unwrap();
+        let head = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    assert!(ask().await.starts_with("HTTP/1.1 200"));
+    server.signal("TERM").await;
+    eventually("it says that it stops", || async { ask().await.starts_with("HTTP/1.1 503") }).await;
+    for _ in 0..20 {
+        assert!(ask().await.starts_with("HTTP/1.1 503"), "it listens on for others to see it");
+    }
+    assert!(server.ended().await);
 }
 
 #[tokio::test]

@@ -95,6 +95,9 @@ async fn what_is_damaged_is_set_aside_and_the_generation_before_is_used() {
     let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
     let client = server.admin.with_token(&client.token);
     assert_eq!(client.evaluate("f", json!({})).await.status, 503);
+    let stream = client.get("/api/v1/stream").await;
+    assert!(stream.header("retry-after").parse::<u32>().is_ok());
+    assert_eq!(stream.expect(503)["code"], "not_ready", "no stream says that all flags are gone");
 }
 
 #[tokio::test]
@@ -120,6 +123,7 @@ async fn an_environment_can_refuse_what_nobody_has_confirmed() {
     };
     eventually("the answer says that it is not confirmed", stale).await;
     client.evaluates_with("f", 503).await;
+    assert_eq!(client.get("/api/v1/stream").await.expect(503)["code"], "unconfirmed");
     postgres.resume().await;
     client.evaluates_with("f", 200).await;
     let open = server.admin.patch(environment, json!({"failClosedAfterSecs": null})).await;

@@ -279,6 +279,54 @@ async fn an_old_http2_connection_is_told_to_go_away() {
 }
 
 #[tokio::test]
+async fn an_http2_stream_without_room_is_reset_and_the_others_go_on() {
+    let server = start(Sockets { unacknowledged_timeout: SHORT, ..patient() }).await;
+    let mut builder = h2::client::Builder::new();
+    let opening = builder.initial_window_size(0).handshake::<_, Bytes>(server.connect().await);
+    let (sender, connection) = opening.await.unwrap();
+    tokio::spawn(connection);
+    let ask = async |path: &str| {
+        let request = axum::http::Request::get(format!("http://{}{path}", server.address));
+        let mut sender = sender.clone().ready().await.unwrap();
+        let (answer, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+        timeout(PATIENCE, answer).await.unwrap().unwrap()
+    };
+    let mut body = ask("/endless").await.into_body();
+    let ended = timeout(PATIENCE, body.data()).await.unwrap().unwrap();
+    assert_eq!(ended.unwrap_err().reason(), Some(h2::Reason::CANCEL));
+    timeout(PATIENCE, server.given_up.notified()).await.unwrap();
+    assert_eq!(ask("/").await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_http2_stream_that_is_read_goes_on() {
+    let server = start(Sockets { unacknowledged_timeout: SHORT, ..patient() }).await;
+    let opening = h2::client::handshake(server.connect().await);
+    let (sender, connection) = opening.await.unwrap();
+    tokio::spawn(connection);
+    let request = axum::http::Request::get(format!("http://{}/endless", server.address));
+    let mut sender = sender.ready().await.unwrap();
+    let (answer, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+    let mut body = timeout(PATIENCE, answer).await.unwrap().unwrap().into_body();
+    let started = Instant::now();
+    while started.elapsed() < SHORT * 3 {
+        let piece = timeout(PATIENCE, body.data()).await.unwrap().unwrap().unwrap();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_told_to_go_away() {
+    let server = start(Sockets { idle_timeout: SHORT, ..patient() }).await;
+    let mut socket = server.send(&[http2_start(), http2_request(1)].concat()).await;
+    let sent = read_to_goodbye(&mut socket).await;
+    let frames = frames(&sent);
+    assert!(frames.iter().any(|(kind, _)| *kind == HTTP2_HEADERS), "not answered: {frames:?}");
+    let goodbye = frames.iter().find(|(kind, _)| *kind == HTTP2_GOAWAY).expect("no GOAWAY").1;
+    assert_eq!(goodbye[4..8], [0; 4], "not for an error");
+}
+
+#[tokio::test]
 async fn an_http2_connection_is_told_to_go_away_when_the_process_takes_leave() {
     let leaving = CancellationToken::new();
     let server = start(Sockets { leaving: leaving.clone(), ..patient() }).await;

@@ -2,13 +2,20 @@
 
 use crate::harness::Backend;
 use crate::harness::Client;
+use crate::harness::Database;
 use crate::harness::Events;
 use crate::harness::Folder;
 use crate::harness::PATIENCE;
 use crate::harness::Postgres;
 use crate::harness::RawStream;
 use crate::harness::Server;
+use crate::harness::command_with_files;
 use crate::harness::eventually;
+use crate::lab::proxy::Fault;
+use crate::lab::proxy::Proxy;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -83,6 +90,72 @@ async fn a_client_from_elsewhere_gets_everything() {
         assert_eq!(event["full"], true, "{id}");
         assert_eq!((&event["flags"], &event["segments"]), (&json!(["a", "b"]), &json!(["s"])));
     }
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_tells_nobody_of_something_older() {
+    let database = Database::create().await;
+    let (one, two) = (Folder::new(), Folder::new());
+    let ahead = Server::start_on(one.path(), Some(&database.url), &[]).await;
+    ahead.with_environment().await;
+    let environments = "/api/v1/projects/shop/environments";
+    let body = json!({"key": "sdks", "serverSdk": "launchdarkly"});
+    ahead.admin.post(environments, body).await.expect(201);
+    let mut tokens = Vec::new();
+    for kind in ["server", "client"] {
+        let body = json!({"name": kind, "kind": kind});
+        let made = ahead.admin.post(&format!("{environments}/sdks/tokens"), body).await;
+        tokens.push(made.expect(201)["token"].as_str().unwrap().to_owned());
+    }
+    let (server_token, browser_token) = (&tokens[0], &tokens[1]);
+    ahead.flag("f").await;
+    let proxy = Proxy::start(database.port()).await;
+    let through = database.url_through(proxy.port);
+    let behind = Server::start_on(two.path(), Some(&through), &[]).await;
+    let context = URL_SAFE_NO_PAD.encode(r#"{"kind":"user","key":"u"}"#);
+    let poll = format!("/sdk/poll/eval/{context}?auth={browser_token}");
+    proxy.set(Fault::Blackhole);
+    let path = "/api/v1/projects/shop/environments/sdks/flags/f";
+    let turned = json!([{"kind": "turnFlagOn"}]);
+    ahead.admin.patch(path, json!({"instructions": turned})).await.expect(200);
+    let sdk = ahead.admin.with_token(server_token);
+    let seen = Events::open(&sdk, None).await.last_id;
+    let state = |body: Value| {
+        let last = body["events"].as_array().unwrap().last().unwrap();
+        last["data"]["state"].as_str().unwrap().to_owned()
+    };
+    let server_state = state(sdk.get("/sdk/poll").await.expect(200));
+    let browser_state = state(ahead.admin.get(&poll).await.expect(200));
+
+    let sdk = behind.admin.with_token(server_token);
+    for path in [
+        format!("/api/v1/stream?lastEventId={seen}"),
+        format!("/sdk/stream?basis={server_state}"),
+        format!("/sdk/poll?basis={server_state}"),
+        format!("{}&basis={browser_state}", poll.replace("/poll/", "/stream/")),
+        format!("{poll}&basis={browser_state}"),
+    ] {
+        let answer = sdk.get(&path).await;
+        assert!(answer.header("retry-after").parse::<u32>().is_ok(), "{path}");
+        assert_eq!(answer.expect(503)["code"], "behind", "{path}");
+    }
+    let request = sdk.request(Method::GET, "/ofrep/v1/events").header("Last-Event-ID", &seen);
+    let told = request.send().await.unwrap().text().await.unwrap();
+    assert!(!told.contains("refetch"), "a provider would evaluate at a replica that is behind");
+
+    proxy.set(Fault::Pass);
+    let sdk = &sdk;
+    let stream = format!("/api/v1/stream?lastEventId={seen}");
+    eventually("the replica has caught up", || {
+        let request = sdk.request(Method::GET, &stream);
+        async move { request.send().await.unwrap().status() == 200 }
+    })
+    .await;
+    let mut events = Events::open(sdk, Some(&seen)).await;
+    let turned = json!([{"kind": "turnFlagOff"}]);
+    ahead.admin.patch(path, json!({"instructions": turned})).await.expect(200);
+    let event = events.next().await.unwrap();
+    assert_eq!((&event["flags"], event.get("full")), (&json!(["f"]), None), "and it goes on");
 }
 
 #[tokio::test]
@@ -271,6 +344,24 @@ async fn a_replica_has_an_end_of_streams() {
 }
 
 #[tokio::test]
+async fn streams_leave_connections_to_evaluations_and_kills() {
+    let folder = Folder::new();
+    let server = Server::spawn_by(command_with_files(300), folder.path(), None, &[]).await;
+    eventually("it is ready", || async { server.admin.get("/readyz").await.status == 200 }).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    // 150 connections, of which 64 are not for streams.
+    let open = open_many(&client, 86).await;
+    assert_eq!(client.get("/api/v1/stream").await.expect(503)["code"], "streams_full");
+    // On connections of their own.
+    let admin = Client::new(&server.url, &server.admin.token);
+    assert_eq!(admin.with_token(&client.token).value("f", json!({})).await, true);
+    assert_eq!(admin.get("/readyz").await.status, 200);
+    admin.post("/kill/f", json!({})).await.expect(200);
+    assert_eq!(open.len(), 86);
+}
+
+#[tokio::test]
 async fn revoked_tokens_and_deleted_environments_end_their_streams_and_no_others() {
     let server = Server::start(Backend::Sqlite).await;
     let client = server.with_environment().await;
@@ -301,6 +392,30 @@ async fn revoked_tokens_and_deleted_environments_end_their_streams_and_no_others
         let metric = format!("vexil_streams_closed_total{{reason=\"{reason}\"}}");
         eventually(reason, || async { server.metric(&metric).await == n }).await;
     }
+}
+
+#[tokio::test]
+async fn a_revoked_token_ends_a_stream_that_has_no_room_to_hear_of_it() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    let address = client.url.strip_prefix("http://").unwrap();
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    let opening = builder.initial_window_size(0).handshake::<_, bytes::Bytes>(socket);
+    let (sender, connection) = opening.await.unwrap();
+    tokio::spawn(connection);
+    let request = axum::http::Request::get(format!("{}/api/v1/stream", client.url))
+        .header("authorization", format!("Bearer {}", client.token));
+    let mut sender = sender.ready().await.unwrap();
+    let (answer, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let listed = server.admin.get(TOKENS).await.expect(200);
+    let id = listed["items"][0]["id"].as_str().unwrap();
+    server.admin.delete(&format!("{TOKENS}/{id}")).await.expect(204);
+    let ended = tokio::time::timeout(PATIENCE, body.data()).await.unwrap();
+    assert_eq!(ended.unwrap().unwrap_err().reason(), Some(h2::Reason::CANCEL));
+    let closed = "vexil_streams_closed_total{reason=\"token\"}";
+    eventually("it has ended for the token", || async { server.metric(closed).await == 1 }).await;
 }
 
 #[tokio::test]

@@ -39,6 +39,13 @@ struct PutObject<'a> {
     object: &'a RawValue,
 }
 
+/// The version that a state names, if it is one of this environment.
+pub(super) fn version_of(state: &str, environment: &Environment) -> Option<i64> {
+    let rest = state.strip_prefix("(p:")?.strip_prefix(environment.key.as_str())?;
+    let (version, _) = rest.strip_prefix(':')?.split_once(':')?;
+    version.parse().ok().filter(|version| *version >= 0)
+}
+
 impl Transfer {
     /// Everything, unless the client's `basis` says that it has just that.
     pub(super) fn full(

@@ -13,7 +13,10 @@ use crate::http::extract::EnvironmentQuery;
 use crate::http::limit::Arrival;
 use crate::http::ofrep::evaluate::is_any_visible;
 use crate::http::ofrep::render::write_json;
+use crate::http::position::has_reached;
+use crate::http::position::parse_position;
 use crate::http::position::render_position;
+use crate::http::position::settle;
 use crate::http::stream::EVENT_STREAM;
 use crate::http::stream::Holder;
 use crate::http::stream::RETRY_MS;
@@ -23,7 +26,6 @@ use crate::model::change::Position;
 use crate::model::key::FlagKey;
 use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
-use axum::body::Body;
 use axum::extract::Extension;
 use axum::extract::Query;
 use axum::extract::State;
@@ -42,9 +44,9 @@ use utoipa::ToSchema;
 const PATH: &str = "/ofrep/v1/events";
 /// Seconds after which a page that nobody looks at may close its stream.
 const INACTIVITY_DELAY_SECS: u32 = 120;
-/// Milliseconds after which a client that found no room connects again: less than the 30 s after which the web provider gives
+/// Milliseconds after which a client that cannot be served now connects again: less than the 30 s after which the web provider gives
 /// up on a stream.
-const RETRY_NO_ROOM_MS: u32 = 25_000;
+const RETRY_LATER_MS: u32 = 25_000;
 
 /// A stream on which a client hears of changes.
 #[derive(Debug, Serialize, ToSchema)]
@@ -133,20 +135,27 @@ pub(crate) async fn stream_events(
         TokenKind::Server | TokenKind::Admin => None,
     };
     let last_id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
-    let speech = Refetch { kind, seen: last_id.filter(|id| !id.is_empty()) };
+    let seen = last_id.filter(|id| !id.is_empty());
     let holder = Holder { token: caller.digest, kind, address };
-    match Watch::open(&state.streams, &environment, holder, speech) {
-        Ok(body) => Ok((EVENT_STREAM, Body::new(body)).into_response()),
+    let opened = async {
+        settle(&headers, &state.snapshots, &environment).await?;
+        if let Some(seen) = seen.as_deref().and_then(parse_position) {
+            has_reached(seen, &state.snapshots, &environment).await?;
+        }
+        Watch::open(&state.streams, &environment, holder, Refetch { kind, seen })
+    };
+    match opened.await {
+        Ok(body) => Ok(body.into_response()),
         // The provider would ask for values each second if it were refused; so it is sent away for a while.
-        Err(refused) if is_for_lack_of_room(&refused) => {
-            let body = format!("retry: {RETRY_NO_ROOM_MS}\n\n: no room\n\n");
+        Err(refused) if may_pass(&refused) => {
+            let body = format!("retry: {RETRY_LATER_MS}\n\n: not now\n\n");
             Ok((EVENT_STREAM, body).into_response())
         }
         Err(error) => Err(error),
     }
 }
 
-fn is_for_lack_of_room(error: &ApiError) -> bool {
+fn may_pass(error: &ApiError) -> bool {
     [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&error.status)
 }
 

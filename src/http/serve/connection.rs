@@ -9,6 +9,8 @@ use crate::http::serve::gather::Gathered;
 use crate::http::serve::pace::HeadTimer;
 use crate::http::serve::pace::Pace;
 use crate::http::serve::pace::Paced;
+use crate::http::serve::stall::Tasks;
+use crate::http::serve::stall::Watched;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::HeaderValue;
@@ -17,7 +19,6 @@ use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
-use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
@@ -44,6 +45,10 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the kernel asks in vain before the connection counts as dead.
 const KEEPALIVE_TRIES: u32 = 3;
+/// Bytes that the kernel takes before the peer has room for them: what waits longer is merged or dropped here, and costs no
+/// memory of the kernel's.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes buffered per connection, and so the largest request head.
 const BUFFER_BYTES_MAX: usize = 16 * 1024;
 /// Streams on one HTTP/2 connection.
@@ -142,7 +147,10 @@ fn set_options(socket: &TcpStream, sockets: &Sockets) -> io::Result<()> {
         .with_retries(KEEPALIVE_TRIES);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(sockets.unacknowledged_timeout))?;
+    {
+        socket.set_tcp_user_timeout(Some(sockets.unacknowledged_timeout))?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+    }
     Ok(())
 }
 
@@ -207,22 +215,26 @@ where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>,
     S: Clone + Send + 'static,
 {
-    // Boxed, because the task of a request keeps room for its handler as long as its answer is sent.
-    let service = TowerToHyperService::new(service.map_future(Box::pin));
-    let mut connection = Box::pin(http2().serve_connection(io, service));
+    let (service, tasks) = Watched::new(service, sockets.unacknowledged_timeout);
+    let mut connection = Box::pin(http2(tasks.clone()).serve_connection(io, service));
     tokio::select! {
         result = Gathered::new(connection.as_mut()) => return Ok(result?),
         () = tokio::time::sleep(age) => {}
+        () = tasks.idle(sockets.idle_timeout) => {}
         () = sockets.leaving.cancelled() => {}
         () = stop.cancelled() => {}
     }
     // Streams that are open go on; for others, the client makes another connection.
     connection.as_mut().graceful_shutdown();
-    Ok(Gathered::new(connection.as_mut()).await?)
+    tokio::select! {
+        result = Gathered::new(connection.as_mut()) => Ok(result?),
+        // The ends of answers that nobody takes are left in hyper.
+        () = tasks.idle(sockets.unacknowledged_timeout) => Ok(()),
+    }
 }
 
-fn http2() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2(tasks: Tasks) -> http2::Builder<Tasks> {
+    let mut builder = http2::Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
@@ -280,5 +292,6 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), 16 * 1024);
     }
 }

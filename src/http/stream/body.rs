@@ -5,7 +5,10 @@
 //! one. Who wakes it is in `hub`.
 // HOT: tens of thousands are open at once, so every field counts.
 
+use crate::http::serve::Ending;
+use crate::http::serve::Ends;
 use crate::http::stream::admission::Holder;
+use crate::http::stream::channel::END_AGE;
 use crate::http::stream::channel::END_DRAIN;
 use crate::http::stream::channel::END_ENVIRONMENT;
 use crate::http::stream::channel::END_TOKEN;
@@ -49,17 +52,7 @@ pub(super) struct StreamBody {
     has_caught_up: bool,
     /// Whether the client was told last that the store does not confirm.
     knows_stale: bool,
-    end: End,
-}
-
-/// Whether and why a stream has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// It has not; if it is dropped, the client has gone.
-    Open,
-    Token,
-    Environment,
-    Drain,
+    has_ended: bool,
 }
 
 impl StreamBody {
@@ -86,7 +79,7 @@ impl StreamBody {
             has_greeted: false,
             has_caught_up: false,
             knows_stale: false,
-            end: End::Open,
+            has_ended: false,
         }
     }
 
@@ -117,17 +110,18 @@ impl StreamBody {
         self.place.seat.take_beat().then_some(Bytes::from_static(frame::HEARTBEAT))
     }
 
-    /// Takes note of why the stream has to end; returns the last block, if there is one.
+    /// What tells the task that sends it when it is over.
+    pub(super) fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.place.seat) as Arc<dyn Ends>)
+    }
+
+    /// The last block, if there is one.
     fn finish(&mut self, wanted: u8) -> Option<Bytes> {
-        if wanted & END_TOKEN != 0 {
-            self.end = End::Token;
-        } else if wanted & END_ENVIRONMENT != 0 {
-            self.end = End::Environment;
-        } else {
-            self.end = End::Drain;
-            return self.format.goodbye(self.streams.spread.pick(&RETRY_AFTER_GOODBYE_MS));
+        self.has_ended = true;
+        if wanted & (END_TOKEN | END_ENVIRONMENT) != 0 {
+            return None;
         }
-        None
+        self.format.goodbye(self.streams.spread.pick(&RETRY_AFTER_GOODBYE_MS))
     }
 }
 
@@ -140,13 +134,13 @@ impl Body for StreamBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        if this.end != End::Open {
+        if this.has_ended {
             return Poll::Ready(None);
         }
         // Before anything is looked at, so that what comes afterwards wakes.
         this.place.seat.register(context.waker());
         let wanted = this.place.seat.wanted();
-        let block = match wanted & (END_TOKEN | END_ENVIRONMENT | END_DRAIN) {
+        let block = match wanted & (END_TOKEN | END_ENVIRONMENT | END_DRAIN | END_AGE) {
             0 => this.next_block(),
             end => match this.finish(end) {
                 None => return Poll::Ready(None),
@@ -161,13 +155,7 @@ impl Drop for StreamBody {
     fn drop(&mut self) {
         let token = self.place.seat.token;
         let holder = Holder { token, kind: self.kind, address: self.address };
-        let reason = match self.end {
-            End::Open => "client",
-            End::Token => "token",
-            End::Environment => "environment",
-            End::Drain => "stopping",
-        };
-        self.streams.close(&self.place, &holder, reason);
+        self.streams.close(&self.place, &holder);
     }
 }
 

@@ -3,6 +3,7 @@
 //! When they are woken is decided in `hub`; what each sends in `body`.
 // HOT: every stream passes here for every change.
 
+use crate::http::serve::Ends;
 use crate::http::stream::format::FORMATS;
 use crate::http::stream::format::Format;
 use crate::model::change::Position;
@@ -37,6 +38,18 @@ pub(super) const END_TOKEN: u8 = 1 << 1;
 pub(super) const END_ENVIRONMENT: u8 = 1 << 2;
 /// A stream is to say goodbye and end because the process is about to stop.
 pub(super) const END_DRAIN: u8 = 1 << 3;
+/// A stream is to say goodbye and end because it is old: clients spread anew over the replicas that there are by then.
+pub(super) const END_AGE: u8 = 1 << 4;
+/// A stream ends because nobody has read it.
+const END_STALLED: u8 = 1 << 5;
+/// Why streams end, and how metrics call it; the first that applies counts.
+const ENDS: [(u8, &str); 5] = [
+    (END_TOKEN, "token"),
+    (END_ENVIRONMENT, "environment"),
+    (END_DRAIN, "stopping"),
+    (END_AGE, "age"),
+    (END_STALLED, "stalled"),
+];
 
 /// Where one stream can be reached.
 #[derive(Debug)]
@@ -47,6 +60,8 @@ pub(super) struct Seat {
     /// What it is to do when it wakes, as bits.
     wanted: AtomicU8,
     row: u8,
+    /// Seconds after the first stream of the process at which it is old.
+    old_after_secs: u32,
     /// Its place in the row; changes under the row's lock.
     place: AtomicUsize,
 }
@@ -62,6 +77,17 @@ impl Seat {
         self.wanted.load(Ordering::Acquire)
     }
 
+    /// Why the stream is to end; `None` if it is not.
+    pub(super) fn end(&self) -> Option<&'static str> {
+        let wanted = self.wanted();
+        ENDS.iter().find(|(end, _)| wanted & end != 0).map(|(_, reason)| *reason)
+    }
+
+    /// Whether it is old when so many seconds have passed.
+    pub(super) fn is_old(&self, secs: u32) -> bool {
+        secs >= self.old_after_secs
+    }
+
     /// Returns whether a heartbeat is wanted, and takes the wish away.
     pub(super) fn take_beat(&self) -> bool {
         self.wanted.fetch_and(!BEAT, Ordering::AcqRel) & BEAT != 0
@@ -71,6 +97,16 @@ impl Seat {
     pub(super) fn wake(&self, wanted: u8) {
         self.wanted.fetch_or(wanted, Ordering::AcqRel);
         self.waker.wake();
+    }
+}
+
+impl Ends for Seat {
+    fn is_over(&self) -> bool {
+        self.end().is_some()
+    }
+
+    fn give_up(&self) {
+        self.wanted.fetch_or(END_STALLED, Ordering::AcqRel);
     }
 }
 
@@ -124,7 +160,7 @@ impl Channel {
     }
 
     /// Gives a stream a seat; very many streams are spread evenly over the rows.
-    pub(super) fn sit(&self, token: Digest) -> Arc<Seat> {
+    pub(super) fn sit(&self, token: Digest, old_after_secs: u32) -> Arc<Seat> {
         let row = self.n_come.fetch_add(1, Ordering::Relaxed) / SEATS_TOGETHER % ROWS;
         let mut seats = self.row(row);
         let seat = Arc::new(Seat {
@@ -132,6 +168,7 @@ impl Channel {
             waker: AtomicWaker::new(),
             wanted: AtomicU8::new(0),
             row: u8::try_from(row).unwrap_or_default(),
+            old_after_secs,
             place: AtomicUsize::new(seats.len()),
         });
         seats.push(Arc::clone(&seat));
@@ -324,9 +361,10 @@ mod tests {
     fn seats_are_spread_and_given_back() {
         let channel = channel();
         let n = ROWS * SEATS_TOGETHER;
-        let mut seats: Vec<_> = (0..SEATS_TOGETHER).map(|_| channel.sit([0; 32])).collect();
+        let mut seats: Vec<_> =
+            (0..SEATS_TOGETHER).map(|_| channel.sit([0; 32], u32::MAX)).collect();
         assert_eq!(channel.seats(0).len(), SEATS_TOGETHER, "those of one connection together");
-        seats.extend((SEATS_TOGETHER..n).map(|_| channel.sit([0; 32])));
+        seats.extend((SEATS_TOGETHER..n).map(|_| channel.sit([0; 32], u32::MAX)));
         assert!((0..ROWS).all(|row| channel.seats(row).len() == SEATS_TOGETHER));
         for seat in seats.iter().step_by(2).chain(seats.iter().skip(1).step_by(2)) {
             channel.leave(seat);
@@ -336,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_is_wanted_once() {
-        let seat = channel().sit([0; 32]);
+        let seat = channel().sit([0; 32], u32::MAX);
         seat.wake(BEAT);
         seat.wake(END_DRAIN);
         assert!(seat.take_beat());

@@ -121,9 +121,7 @@ fn render_changes(
             let (to, bytes) = frame::full(environment);
             return Some(Rendered { is_full: true, to, bytes });
         }
-        Missed::One(change) if change.to <= end => {
-            (change.to, change.frame.get_or_init(|| frame::change(&change)).clone())
-        }
+        Missed::One(change) if change.to <= end => (change.to, frame::change(&change)),
         Missed::One(_) => return None,
         Missed::Many(mut changes) => {
             changes.retain(|change| change.to <= end);

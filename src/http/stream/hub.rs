@@ -10,6 +10,7 @@ use crate::http::stream::admission::Holder;
 use crate::http::stream::admission::Refusal;
 use crate::http::stream::channel::BEAT;
 use crate::http::stream::channel::Channel;
+use crate::http::stream::channel::END_AGE;
 use crate::http::stream::channel::END_DRAIN;
 use crate::http::stream::channel::END_ENVIRONMENT;
 use crate::http::stream::channel::END_TOKEN;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -47,12 +49,17 @@ const EVENT_SPACING: Duration = Duration::from_millis(100);
 /// The least time between two looks at which tokens and environments are gone.
 const DIRECTORY_SPACING: Duration = Duration::from_millis(250);
 
+/// Seconds after which a stream ends so that its client comes back, perhaps to another replica: an hour, give or take a fifth,
+/// as the age of connections in `http/serve.rs`.
+const AGE_SECS: RangeInclusive<u32> = 2_880..=4_320;
+
 /// All streams of the process.
 #[derive(Debug)]
 pub struct Streams {
     pub(super) snapshots: Arc<Snapshots>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) spread: Spread,
+    begun: Instant,
     /// In which phase of its life the process is; see `drain`.
     pub(super) phase: AtomicU8,
     /// Cancelled when that is [`Phase::Leaving`](crate::http::Phase::Leaving).
@@ -93,6 +100,7 @@ impl Streams {
             snapshots,
             metrics,
             spread: Spread::default(),
+            begun: Instant::now(),
             phase: AtomicU8::default(),
             leaving: CancellationToken::new(),
             admission: Admission::new(streams_max),
@@ -129,7 +137,7 @@ impl Streams {
                     moves.push(watched.moved(Instant::now() + EVENT_SPACING));
                 }
                 _ = beats.tick() => {
-                    self.beat(row).await;
+                    self.beat(row, Instant::now()).await;
                     row = (row + 1) % ROWS;
                     let n_expired_now = self.snapshots.directory().n_expired();
                     if std::mem::replace(&mut n_expired, n_expired_now) != n_expired_now {
@@ -166,7 +174,9 @@ impl Streams {
         })?;
         self.metrics.streams.inc();
         let channel = self.channel(environment);
-        let seat = channel.sit(holder.token);
+        let old_after_secs =
+            self.age_secs(Instant::now()).saturating_add(self.spread.pick(&AGE_SECS));
+        let seat = channel.sit(holder.token, old_after_secs);
         // The token may have been revoked since it was looked up, and those who look for that may have passed already.
         let directory = self.snapshots.directory();
         let end = end_of(&directory, environment, &seat);
@@ -180,12 +190,18 @@ impl Streams {
     }
 
     /// Takes back what a stream was given.
-    pub(super) fn close(&self, place: &Place, holder: &Holder, reason: &'static str) {
+    pub(super) fn close(&self, place: &Place, holder: &Holder) {
         place.channel.leave(&place.seat);
         self.admission.release(holder);
         // In this order, so that whoever sees that a stream is gone sees why.
-        self.metrics.streams_closed.count(reason);
+        self.metrics.streams_closed.count(place.seat.end().unwrap_or("client"));
         self.metrics.streams.dec();
+    }
+
+    /// For how many seconds there have been streams.
+    fn age_secs(&self, now: Instant) -> u32 {
+        let age = now.saturating_duration_since(self.begun);
+        u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
     }
 
     /// Whether the store confirms what is served.
@@ -218,7 +234,9 @@ impl Streams {
     }
 
     /// Wakes one row for its heartbeat, and every stream if the store has begun or ceased to confirm.
-    async fn beat(&self, row: usize) {
+    ///
+    /// Streams of the row that are old end instead.
+    async fn beat(&self, row: usize, now: Instant) {
         let unconfirmed_for = self.snapshots.freshness().unconfirmed_for();
         let is_stale = unconfirmed_for.is_some();
         let has_turned = is_stale != self.status().is_stale;
@@ -227,9 +245,10 @@ impl Streams {
             let block = frame::status(unconfirmed_for);
             self.status.store(Arc::new(Status { is_stale, block }));
         }
+        let age_secs = self.age_secs(now);
         for channel in self.channels() {
             for seat in channel.seats(row) {
-                seat.wake(BEAT);
+                seat.wake(if seat.is_old(age_secs) { END_AGE } else { BEAT });
             }
             if has_turned {
                 wake_all(&channel).await;
@@ -305,4 +324,43 @@ async fn wake_all(channel: &Channel) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is kept under these locks is whole after each statement.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::stream::body::StreamBody;
+    use crate::http::stream::format::Format;
+    use crate::http::stream::start::Start;
+    use crate::model::key::EnvKey;
+    use crate::model::key::ProjectKey;
+    use crate::model::token::TokenKind;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn an_old_stream_says_goodbye_with_its_heartbeat() {
+        let streams = Arc::new(Streams::new(Arc::default(), Arc::default(), 10));
+        let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
+        let environment = Arc::new(environment);
+        let holder = Holder { token: [0; 32], kind: TokenKind::Server, address: None };
+        let channel = streams.channel(&environment);
+        let seat = channel.sit(holder.token, streams.spread.pick(&AGE_SECS));
+        let place = Place { channel, seat };
+        let start = Start::After(environment.position());
+        let streams_of = Arc::clone(&streams);
+        let mut body = StreamBody::new(streams_of, place, &holder, Format::Changes, start);
+        let mut next = async || {
+            let frame = body.frame().await.map(|frame| frame.unwrap().into_data().unwrap());
+            frame.map(|data| String::from_utf8(data.to_vec()).unwrap())
+        };
+        assert!(next().await.unwrap().starts_with("retry: "));
+        let after = |secs| streams.begun + Duration::from_secs(secs);
+        streams.beat(0, after(2_879)).await;
+        assert_eq!(next().await.unwrap(), ": hb\n\n");
+        streams.beat(0, after(4_321)).await;
+        assert!(next().await.unwrap().contains("event: goodbye"));
+        assert_eq!(next().await, None);
+        drop(body);
+        assert!(streams.metrics.render().contains("streams_closed_total{reason=\"age\"} 1"));
+    }
 }

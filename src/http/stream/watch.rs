@@ -6,10 +6,10 @@
 
 use crate::eval::Ruleset;
 use crate::http::error::ApiError;
+use crate::http::serve::Ending;
+use crate::http::serve::Ends;
+use crate::http::stream::EVENT_STREAM;
 use crate::http::stream::admission::Holder;
-use crate::http::stream::channel::END_DRAIN;
-use crate::http::stream::channel::END_ENVIRONMENT;
-use crate::http::stream::channel::END_TOKEN;
 use crate::http::stream::frame::HEARTBEAT;
 use crate::http::stream::hub::Place;
 use crate::http::stream::hub::Streams;
@@ -17,6 +17,9 @@ use crate::model::change::Position;
 use crate::model::key::FlagKey;
 use crate::snapshot::Environment;
 use crate::snapshot::Missed;
+use axum::extract::Extension;
+use axum::response::IntoResponse;
+use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::Body;
 use hyper::body::Frame;
@@ -50,7 +53,6 @@ pub(crate) struct Watch<S> {
     /// Up to where the client has been told; `None` before its first event.
     cursor: Option<Position>,
     speech: S,
-    end: Option<&'static str>,
 }
 
 impl<S: Speech> Watch<S> {
@@ -67,7 +69,12 @@ impl<S: Speech> Watch<S> {
     ) -> Result<Self, ApiError> {
         let place = streams.open(environment, &holder)?;
         let streams = Arc::clone(streams);
-        Ok(Self { streams, place, holder, cursor: None, speech, end: None })
+        Ok(Self { streams, place, holder, cursor: None, speech })
+    }
+
+    /// What tells the task that sends it when it is over.
+    fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.place.seat) as Arc<dyn Ends>)
     }
 
     /// The next events, if there is something to say.
@@ -92,13 +99,29 @@ impl<S: Speech> Watch<S> {
             }
         };
         if let Some(last) = missed.last() {
-            let flags = missed.iter().flat_map(|change| change.affected(&ruleset)).cloned();
             self.cursor = Some(last.to);
-            if let Some(block) = self.speech.go_on(environment, &ruleset, &flags.collect()) {
-                return Some(block);
+            let block = match missed.as_slice() {
+                [only] => self.speech.go_on(environment, &ruleset, &only.affected(&ruleset)),
+                many => {
+                    let mut flags = BTreeSet::new();
+                    for change in many {
+                        flags.extend(change.affected(&ruleset).iter().cloned());
+                    }
+                    self.speech.go_on(environment, &ruleset, &flags)
+                }
+            };
+            if block.is_some() {
+                return block;
             }
         }
         self.place.seat.take_beat().then_some(Bytes::from_static(HEARTBEAT))
+    }
+}
+
+impl<S: Speech + Send + Unpin + 'static> IntoResponse for Watch<S> {
+    fn into_response(self) -> Response {
+        let ending = self.ending();
+        (EVENT_STREAM, Extension(ending), axum::body::Body::new(self)).into_response()
     }
 }
 
@@ -113,11 +136,7 @@ impl<S: Speech + Unpin> Body for Watch<S> {
         let this = self.get_mut();
         // Before anything is looked at, so that what comes afterwards wakes.
         this.place.seat.register(context.waker());
-        let wanted = this.place.seat.wanted();
-        let ends =
-            [(END_TOKEN, "token"), (END_ENVIRONMENT, "environment"), (END_DRAIN, "stopping")];
-        if let Some((_, reason)) = ends.iter().find(|(end, _)| wanted & end != 0) {
-            this.end = Some(reason);
+        if this.place.seat.end().is_some() {
             return Poll::Ready(None);
         }
         this.next_block().map_or(Poll::Pending, |block| Poll::Ready(Some(Ok(Frame::data(block)))))
@@ -126,6 +145,6 @@ impl<S: Speech + Unpin> Body for Watch<S> {
 
 impl<S> Drop for Watch<S> {
     fn drop(&mut self) {
-        self.streams.close(&self.place, &self.holder, self.end.unwrap_or("client"));
+        self.streams.close(&self.place, &self.holder);
     }
 }

@@ -40,6 +40,16 @@ impl Database {
         Self { url: format!("{start}/{name}") }
     }
 
+    /// The port of its server.
+    pub fn port(&self) -> u16 {
+        port_and_name(&self.url).0.parse().unwrap()
+    }
+
+    /// The URL by which it is reached through another port.
+    pub fn url_through(&self, port: u16) -> String {
+        self.url.replace(&format!(":{}/", self.port()), &format!(":{port}/"))
+    }
+
     /// Runs SQL behind the server's back.
     pub async fn run(&self, sql: &str) {
         run_sql(&self.url, sql).await;
