@@ -271,6 +271,9 @@ async fn pings_come_for_what_the_token_may_see() {
     server.admin.change("unseen", json!([{"kind": "turnFlagOn"}])).await.expect(200);
     server.admin.change("seen", json!([{"kind": "turnFlagOff"}])).await.expect(200);
     assert_eq!(events.event().await.unwrap().0, "ping");
+    let hide = json!({"instructions": [{"kind": "turnOffClientSideAvailability", "value": "usingEnvironmentId"}]});
+    server.admin.patch(&format!("{FLAGS}/seen"), hide).await.expect(200);
+    assert_eq!(events.event().await.unwrap().0, "ping", "the page would keep the flag's value");
     // One for both or one for the second: none is left when the next change comes.
     let listed = server.admin.get("/api/v1/projects/shop/environments/production/tokens").await;
     let listed = listed.expect(200);

@@ -83,6 +83,31 @@ async fn a_browser_hears_of_changes_without_any_header() {
 }
 
 #[tokio::test]
+async fn a_browser_hears_that_a_flag_was_withdrawn_from_it() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let browser = server.token("client", None).await;
+    for key in ["f", "g"] {
+        let visible = json!({"key": key, "kind": "boolean",
+            "clientSideAvailability": {"usingEnvironmentId": true, "usingMobileKey": true}});
+        server.admin.post("/api/v1/projects/shop/flags", visible).await.expect(201);
+    }
+    let path = told(&browser).await;
+    let mut events = open(&browser, &path, None).await;
+    let hide = |side: &str| json!({"instructions": [{"kind": "turnOffClientSideAvailability", "value": side}]});
+    let flag = |key: &str| format!("/api/v1/projects/shop/flags/{key}");
+    server.admin.patch(&flag("f"), hide("usingEnvironmentId")).await.expect(200);
+    let withdrawn = message(&mut events).await.unwrap().0;
+    // Taken from mobile applications too, and deleted: it was not there for browsers any more.
+    server.admin.patch(&flag("f"), hide("usingMobileKey")).await.expect(200);
+    server.admin.delete(&flag("f")).await.expect(204);
+    server.admin.delete(&flag("g")).await.expect(204);
+    let gone = message(&mut events).await.unwrap().0;
+    let version = |id: &str| id.rsplit_once('-').unwrap().1.parse::<i64>().unwrap();
+    assert_eq!(version(&gone), version(&withdrawn) + 3);
+}
+
+#[tokio::test]
 async fn the_entity_tag_covers_the_stream() {
     let server = Server::start(Backend::Sqlite).await;
     let one = server.with_environment().await;

@@ -14,13 +14,13 @@ use crate::http::limit::Arrival;
 use crate::http::ofrep::evaluate::is_any_visible;
 use crate::http::ofrep::render::write_json;
 use crate::http::position::render_position;
+use crate::http::stream::Affected;
 use crate::http::stream::EVENT_STREAM;
 use crate::http::stream::Holder;
 use crate::http::stream::RETRY_MS;
 use crate::http::stream::Speech;
 use crate::http::stream::Watch;
 use crate::model::change::Position;
-use crate::model::key::FlagKey;
 use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
 use axum::body::Body;
@@ -36,7 +36,6 @@ use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde::Serialize;
-use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 const PATH: &str = "/ofrep/v1/events";
@@ -169,14 +168,9 @@ impl Speech for Refetch {
         block.into()
     }
 
-    fn go_on(
-        &mut self,
-        _: &Environment,
-        ruleset: &Ruleset,
-        flags: &BTreeSet<FlagKey>,
-    ) -> Option<Bytes> {
+    fn go_on(&mut self, _: &Environment, ruleset: &Ruleset, affected: &Affected) -> Option<Bytes> {
         let id = render_position(Position { epoch: ruleset.epoch, version: ruleset.version });
-        is_any_visible(ruleset, flags, self.kind).then(|| message(&id).into())
+        is_any_visible(ruleset, affected, self.kind).then(|| message(&id).into())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::http::stream::frame::HEARTBEAT;
 use crate::http::stream::hub::Place;
 use crate::http::stream::hub::Streams;
 use crate::model::change::Position;
+use crate::model::flag::ClientSideAvailability;
 use crate::model::key::FlagKey;
 use crate::snapshot::Environment;
 use crate::snapshot::Missed;
@@ -32,13 +33,22 @@ pub(crate) trait Speech {
     /// The first events, and those after which nothing said before counts any more.
     fn begin(&mut self, environment: &Environment, ruleset: &Ruleset) -> Bytes;
 
-    /// The events after these flags may have begun to answer otherwise; `None` if they make no difference to the client.
+    /// The events after some flags may have begun to answer otherwise; `None` if they make no difference to the client.
     fn go_on(
         &mut self,
         environment: &Environment,
         ruleset: &Ruleset,
-        flags: &BTreeSet<FlagKey>,
+        affected: &Affected,
     ) -> Option<Bytes>;
+}
+
+/// What changes may have made different for a client.
+#[derive(Debug)]
+pub(crate) struct Affected {
+    /// The flags that may answer otherwise, also those that are gone.
+    pub(crate) flags: BTreeSet<FlagKey>,
+    /// Who could see those that are hidden from somebody now, or gone.
+    pub(crate) withdrawn: Vec<ClientSideAvailability>,
 }
 
 /// One client's stream.
@@ -93,8 +103,10 @@ impl<S: Speech> Watch<S> {
         };
         if let Some(last) = missed.last() {
             let flags = missed.iter().flat_map(|change| change.affected(&ruleset)).cloned();
+            let withdrawn = missed.iter().flat_map(|change| &change.withdrawn).copied();
+            let affected = Affected { flags: flags.collect(), withdrawn: withdrawn.collect() };
             self.cursor = Some(last.to);
-            if let Some(block) = self.speech.go_on(environment, &ruleset, &flags.collect()) {
+            if let Some(block) = self.speech.go_on(environment, &ruleset, &affected) {
                 return Some(block);
             }
         }
