@@ -112,6 +112,8 @@ async fn what_is_wrong_is_told_so_that_a_page_can_read_it() {
         let answer = plain(&browser, Method::GET, &path).await;
         assert_eq!(answer.header("access-control-allow-origin"), "*", "{path}");
         assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{path}");
+        let allow = if status == 405 { "POST,REPORT" } else { "" };
+        assert_eq!(answer.header("allow"), allow, "{path}");
     }
     let url = format!("{}/sdk/evalx/{id}/context", browser.url);
     let text = browser.http.request(report(), &url).body("{}");

@@ -3,7 +3,9 @@
 use crate::harness::Backend;
 use crate::harness::Client;
 use crate::harness::Events;
+use crate::harness::Folder;
 use crate::harness::Server;
+use crate::harness::free_port;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
@@ -149,6 +151,25 @@ async fn an_administrator_says_which_environment_is_meant() {
     let mut events = open(&server.admin, &path, None).await;
     server.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(200);
     assert_eq!(message(&mut events).await.unwrap().1["type"], "refetchEvaluation");
+}
+
+#[tokio::test]
+async fn a_query_that_cannot_be_read_is_refused_in_words() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    let refused = client.get("/ofrep/v1/events?t=a&t=b").await;
+    assert_eq!(refused.header("content-type"), "application/problem+json");
+    assert_eq!(refused.expect(400)["code"], "invalid_query");
+}
+
+#[tokio::test]
+async fn a_server_that_starts_sends_providers_away_for_a_while() {
+    let folder = Folder::new();
+    let nowhere = format!("postgres://vexil@127.0.0.1:{}/none", free_port());
+    let server = Server::spawn(folder.path(), Some(&nowhere), &[]).await;
+    let answer = server.admin.get("/ofrep/v1/events?t=ticket").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "text/event-stream"));
+    assert!(answer.text.starts_with("retry: 25000\n"), "{}", answer.text);
 }
 
 #[tokio::test]

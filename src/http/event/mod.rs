@@ -16,6 +16,7 @@ use crate::http::evalx::decode_base64;
 use crate::http::event::body::LONG_BYTES;
 use crate::http::event::body::collect;
 use crate::http::extract::Caller;
+use crate::http::known::known_caller;
 use crate::http::limit::Arrival;
 use crate::http::middleware::RequestId;
 use crate::model::event::FlagCount;
@@ -141,7 +142,7 @@ async fn take_image(
         return Err(ApiError::not_found("there is no such route; see /openapi.yaml"));
     };
     let (parts, _) = request.into_parts();
-    let environment = environment_of(&state, TokenKind::Client, Some(token), &parts)?;
+    let environment = environment_of(&state, TokenKind::Client, Some(token), &parts).await?;
     let packed = packed_events(&parts.uri).ok_or_else(|| {
         ApiError::bad_request("invalid_query", "`d` must be a JSON array of events as base64")
     })?;
@@ -157,7 +158,7 @@ async fn take(
     token: Option<&str>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let (environment, headers, body) = admit(state, kind, token, request)?;
+    let (environment, headers, body) = admit(state, kind, token, request).await?;
     let collected = collect(&headers, body, &state.events).await?;
     let bytes = &collected.bytes;
     if bytes.len() > LONG_BYTES {
@@ -175,35 +176,35 @@ async fn pass(
     token: Option<&str>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let (_, headers, body) = admit(state, kind, token, request)?;
+    let (_, headers, body) = admit(state, kind, token, request).await?;
     collect(&headers, body, &state.events).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-fn admit(
+async fn admit(
     state: &DataState,
     kind: TokenKind,
     token: Option<&str>,
     request: Request,
 ) -> Result<(Arc<Environment>, HeaderMap, Body), ApiError> {
     let (parts, body) = request.into_parts();
-    let environment = environment_of(state, kind, token, &parts)?;
+    let environment = environment_of(state, kind, token, &parts).await?;
     Ok((environment, parts.headers, body))
 }
 
 /// The environment that a token reports to, which must be of the kind that the route is for.
-fn environment_of(
+async fn environment_of(
     state: &DataState,
     kind: TokenKind,
     token: Option<&str>,
     parts: &Parts,
 ) -> Result<Arc<Environment>, ApiError> {
-    let snapshots = Arc::clone(&state.snapshots);
-    let request_id = parts.extensions.get::<RequestId>().cloned();
-    let caller = match token {
-        Some(token) => Caller::of_token(token, snapshots, request_id)?,
-        None => Caller::new(&parts.headers, snapshots, request_id)?,
+    let request_id = parts.extensions.get::<RequestId>();
+    let find = || match token {
+        Some(token) => Caller::of_token(token, Arc::clone(&state.snapshots), request_id.cloned()),
+        None => Caller::new(&parts.headers, Arc::clone(&state.snapshots), request_id.cloned()),
     };
+    let caller = known_caller(&state.snapshots, find).await?;
     if let Some(arrival) = parts.extensions.get::<Arrival>() {
         arrival.admit_caller(&caller, &parts.headers)?;
     }

@@ -10,7 +10,10 @@ use crate::http::DataState;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
+use crate::http::extract::Params;
+use crate::http::known::known_caller;
 use crate::http::limit::Arrival;
+use crate::http::middleware::check_headers;
 use crate::http::ofrep::evaluate::is_any_visible;
 use crate::http::ofrep::render::write_json;
 use crate::http::position::render_position;
@@ -25,7 +28,6 @@ use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
 use axum::body::Body;
 use axum::extract::Extension;
-use axum::extract::Query;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
@@ -36,6 +38,7 @@ use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde::Serialize;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 const PATH: &str = "/ofrep/v1/events";
@@ -111,41 +114,56 @@ pub(crate) struct EventsQuery {
 pub(crate) async fn stream_events(
     State(state): State<DataState>,
     arrival: Option<Extension<Arrival>>,
-    Query(EventsQuery { t, project, environment }): Query<EventsQuery>,
+    Params(query): Params<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshots = std::sync::Arc::clone(&state.snapshots);
-    let caller = match t {
-        Some(ticket) => Caller::of_ticket(&ticket, snapshots)?,
-        None => Caller::new(&headers, snapshots, None)?,
-    };
     let arrival = arrival.map(|Extension(arrival)| arrival);
+    match open(&state, arrival, query, &headers).await {
+        // The provider would ask for values each second if it were refused; so it is sent away for a while.
+        Err(refused) if may_pass(&refused) => {
+            let body = format!("retry: {RETRY_NO_ROOM_MS}\n\n: no room\n\n");
+            Ok((EVENT_STREAM, body).into_response())
+        }
+        answer => answer,
+    }
+}
+
+async fn open(
+    state: &DataState,
+    arrival: Option<Arrival>,
+    query: EventsQuery,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    check_headers(headers)?;
     if let Some(arrival) = &arrival {
-        arrival.admit_caller(&caller, &headers)?;
+        arrival.limits.admit(arrival.at)?;
+    }
+    let EventsQuery { t, project, environment } = query;
+    let find = || match &t {
+        Some(ticket) => Caller::of_ticket(ticket, Arc::clone(&state.snapshots)),
+        None => Caller::new(headers, Arc::clone(&state.snapshots), None),
+    };
+    let caller = known_caller(&state.snapshots, find).await?;
+    if let Some(arrival) = &arrival {
+        arrival.admit_caller(&caller, headers)?;
     }
     let environment = caller.environment(&EnvironmentQuery { project, environment }, None)?;
     let kind = caller.grant().kind;
     let address = match kind {
         TokenKind::Client | TokenKind::Mobile => {
-            arrival.map(|arrival| arrival.client_address(&headers))
+            arrival.map(|arrival| arrival.client_network(headers))
         }
         TokenKind::Server | TokenKind::Admin => None,
     };
     let last_id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
     let speech = Refetch { kind, seen: last_id.filter(|id| !id.is_empty()) };
     let holder = Holder { token: caller.digest, kind, address };
-    match Watch::open(&state.streams, &environment, holder, speech) {
-        Ok(body) => Ok((EVENT_STREAM, Body::new(body)).into_response()),
-        // The provider would ask for values each second if it were refused; so it is sent away for a while.
-        Err(refused) if is_for_lack_of_room(&refused) => {
-            let body = format!("retry: {RETRY_NO_ROOM_MS}\n\n: no room\n\n");
-            Ok((EVENT_STREAM, body).into_response())
-        }
-        Err(error) => Err(error),
-    }
+    let body = Watch::open(&state.streams, &environment, holder, speech)?;
+    Ok((EVENT_STREAM, Body::new(body)).into_response())
 }
 
-fn is_for_lack_of_room(error: &ApiError) -> bool {
+/// Whether a refusal is for a lack of room or of readiness, and not for what the client sent.
+fn may_pass(error: &ApiError) -> bool {
     [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&error.status)
 }
 
