@@ -34,6 +34,16 @@ pub fn wire_version(epoch: i64, version: i64) -> i64 {
     version.saturating_add(epoch.saturating_sub(1).clamp(0, EPOCHS_MAX) * EPOCH_STRIDE)
 }
 
+/// The version of an environment that a [`wire_version`] stands for, told by an SDK while the environment is at `epoch`; `None`
+/// if it stands for none.
+///
+/// What was sent in an earlier epoch is told by being too low for a later one.
+pub fn stored_version(epoch: i64, wire_version: i64) -> Option<i64> {
+    let n_epochs = epoch.saturating_sub(1).clamp(0, EPOCHS_MAX);
+    let n_below = wire_version.saturating_sub(1).div_euclid(EPOCH_STRIDE).clamp(0, n_epochs);
+    (wire_version > 0).then(|| wire_version - n_below * EPOCH_STRIDE)
+}
+
 /// The version by which SDKs know everything that is there at a position.
 pub fn wire_position(at: Position) -> i64 {
     wire_version(at.epoch, at.version)
@@ -372,3 +382,19 @@ mod tests {
         assert!(wire_version(i64::MAX, 1_000_000_000) <= i64::from(i32::MAX));
     }
 }
+
+    #[test]
+    fn a_version_that_was_sent_is_known_again() {
+        for epoch in [0, 1, 2, 7, 1_024, 2_000, i64::MAX] {
+            for version in [1, 2, 1_000, EPOCH_STRIDE, EPOCH_STRIDE + 5] {
+                let sent = wire_version(epoch, version);
+                assert_eq!(stored_version(epoch, sent), Some(version), "{epoch} {version}");
+            }
+        }
+        // By an SDK that has not heard of the epoch yet.
+        assert_eq!(stored_version(3, wire_version(2, 9)), Some(9));
+        assert_eq!(stored_version(3, wire_version(1, 9)), Some(9));
+        for none in [0, -1, i64::MIN] {
+            assert_eq!(stored_version(2, none), None);
+        }
+    }
