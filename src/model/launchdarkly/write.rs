@@ -77,8 +77,13 @@ pub fn write_flag(definition: &FlagDefinition, config: &FlagConfig, wire_version
     })
 }
 
-/// Writes a segment.
+/// Writes a segment; one whose keys LaunchDarkly keeps elsewhere as an ordinary one with the rules by which it is evaluated here.
+///
+/// SDKs would look for its keys in a database of their own, and Rust's does not know of such segments at all.
 pub fn write_segment(segment: &Segment, wire_version: i64) -> String {
+    if segment.unbounded {
+        return write_segment(&ordinary(segment), wire_version);
+    }
     json(&WireSegment {
         key: segment.key.as_str(),
         version: wire_version,
@@ -89,10 +94,36 @@ pub fn write_segment(segment: &Segment, wire_version: i64) -> String {
         excluded_contexts: segment.excluded_contexts.iter().map(WireKeys::new).collect(),
         rules: segment.rules.iter().map(WireSegmentRule::new).collect(),
         salt: &segment.salt,
-        unbounded: segment.unbounded,
-        unbounded_context_kind: &segment.unbounded_context_kind,
-        generation: segment.generation,
+        unbounded: false,
+        generation: None,
     })
+}
+
+/// What an unbounded segment is without its keys: its rules, for contexts that have the kind whose keys are elsewhere.
+fn ordinary(segment: &Segment) -> Segment {
+    let has_kind = Clause {
+        context_kind: kind_or_user(&segment.unbounded_context_kind).to_owned(),
+        attribute: "key".to_owned(),
+        // Every key does.
+        op: "startsWith".to_owned(),
+        values: vec![Value::from("")],
+        ..Clause::default()
+    };
+    let rule = |rule: &SegmentRule| {
+        let clauses = std::iter::once(&has_kind).chain(&rule.clauses).cloned().collect();
+        SegmentRule { clauses, ..rule.clone() }
+    };
+    // Without a generation nobody could know its keys, and nobody is in it.
+    let rules = segment.rules.iter().filter(|_| segment.generation.is_some());
+    Segment {
+        unbounded: false,
+        included: Vec::new(),
+        excluded: Vec::new(),
+        included_contexts: Vec::new(),
+        excluded_contexts: Vec::new(),
+        rules: rules.map(rule).collect(),
+        ..segment.clone()
+    }
 }
 
 fn json(body: &impl Serialize) -> String {
@@ -240,8 +271,6 @@ struct WireSegment<'a> {
     rules: Vec<WireSegmentRule<'a>>,
     salt: &'a str,
     unbounded: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    unbounded_context_kind: &'a str,
     generation: Option<i64>,
 }
 
@@ -381,7 +410,6 @@ mod tests {
         assert!(wire_version(2, 1) > wire_version(1, 1_000_000));
         assert!(wire_version(i64::MAX, 1_000_000_000) <= i64::from(i32::MAX));
     }
-}
 
     #[test]
     fn a_version_that_was_sent_is_known_again() {
@@ -398,3 +426,4 @@ mod tests {
             assert_eq!(stored_version(2, none), None);
         }
     }
+}
