@@ -2,6 +2,7 @@
 
 use crate::harness::Backend;
 use crate::harness::Client;
+use crate::harness::Database;
 use crate::harness::Events;
 use crate::harness::Folder;
 use crate::harness::Server;
@@ -170,6 +171,31 @@ async fn a_server_that_starts_sends_providers_away_for_a_while() {
     let answer = server.admin.get("/ofrep/v1/events?t=ticket").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "text/event-stream"));
     assert!(answer.text.starts_with("retry: 25000\n"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_catches_up_with_what_a_client_has_heard_of() {
+    let database = Database::create().await;
+    let folders = [Folder::new(), Folder::new()];
+    let ahead = Server::start_on(folders[0].path(), Some(&database.url), &[]).await;
+    let client = ahead.with_environment().await;
+    ahead.flag("f").await;
+    // Hears of changes once a second, or when it is asked for something newer.
+    let no_listen = &["--test-no-listen"];
+    let behind = Server::start_on(folders[1].path(), Some(&database.url), no_listen).await;
+    let other = behind.admin.with_token(&client.token);
+    other.evaluates_with("f", 200).await;
+    let mut seen = other.post(BULK, json!({})).await.header("etag").to_owned();
+    for (turn, value) in [("turnFlagOn", true), ("turnFlagOff", false), ("turnFlagOn", true)] {
+        ahead.admin.change("f", json!([{"kind": turn}])).await.expect(200);
+        let heard = client.post(BULK, json!({})).await.header("vexil-version").to_owned();
+        // As the web provider asks after a message, with the tag of what it has.
+        let path = format!("{BULK}?flagConfigEtag=%22{heard}%22&flagConfigLastModified=1790000000");
+        let request = other.request(Method::POST, &path).header("If-None-Match", &seen);
+        let answer = other.send(request.json(&json!({}))).await;
+        answer.header("etag").clone_into(&mut seen);
+        assert_eq!(answer.expect(200)["flags"][0]["value"], value);
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ mod crash;
 pub mod load;
 mod pooler;
 mod promise;
-mod proxy;
+pub mod proxy;
 mod scenario;
 
 use crate::harness::Client;
