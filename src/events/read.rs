@@ -71,6 +71,8 @@ pub struct Counter {
     pub variation: Option<u32>,
     /// The flag's version.
     pub version: Option<i64>,
+    /// Whether the SDK knew no such flag.
+    pub is_unknown: bool,
     /// How often.
     pub n: u64,
 }
@@ -130,6 +132,7 @@ struct RawFeature {
 struct RawCounter {
     variation: Option<f64>,
     version: Option<f64>,
+    unknown: Option<bool>,
     count: f64,
 }
 
@@ -193,6 +196,7 @@ impl Report {
                     flag,
                     variation: index(raw.variation),
                     version: whole(raw.version),
+                    is_unknown: false,
                     n: 1,
                 }),
                 _ => self.n_invalid += 1,
@@ -214,6 +218,7 @@ impl Report {
                         flag: flag.clone(),
                         variation: index(counter.variation),
                         version: whole(counter.version),
+                        is_unknown: counter.unknown == Some(true),
                         n,
                     }),
                     _ => self.n_invalid += 1,

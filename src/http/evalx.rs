@@ -21,7 +21,6 @@ pub(crate) use bootstrap::find_bootstrap;
 pub(crate) use document::describe;
 
 use crate::http::DataState;
-use crate::http::cors::allow_pages;
 use crate::http::error::ApiError;
 use crate::http::position::has_reached;
 use crate::http::position::mark;
@@ -36,8 +35,8 @@ use asked::Side;
 use axum::Router;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header;
-use axum::middleware::from_fn;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::any;
@@ -96,7 +95,7 @@ const ROUTES: &[(&str, Side, Answer)] = &[
     ("/sdk/stream/eval", Side::Any, Answer::Transfers),
 ];
 
-/// The routes with their handlers.
+/// The routes with their handlers, which pages of any origin may ask.
 pub(super) fn routes() -> Router<DataState> {
     let mut routes = Router::new();
     for &(path, side, answer) in ROUTES {
@@ -106,7 +105,7 @@ pub(super) fn routes() -> Router<DataState> {
         // In base64's first alphabet a context may have slashes.
         routes = routes.route(&path.replace("{context}", "{*context}"), any(handler));
     }
-    routes.route_layer(from_fn(allow_pages))
+    routes
 }
 
 async fn respond(
@@ -120,7 +119,13 @@ async fn respond(
         return Ok((allow, ApiError::method_not_allowed()).into_response());
     }
     let needs_context = !matches!(answer, Answer::Pings | Answer::Goals);
-    let mut asked = Asked::read(state, side, needs_context, request).await?;
+    let mut asked = match Asked::read(state, side, needs_context, request).await {
+        Err(error) if error.status == StatusCode::METHOD_NOT_ALLOWED => {
+            // Without a context in the path there has to be a body.
+            return Ok(([(header::ALLOW, "POST,REPORT")], error).into_response());
+        }
+        asked => asked?,
+    };
     if matches!(answer, Answer::Transfer | Answer::Transfers) {
         catch_up(state, &asked.environment, asked.basis.as_deref()).await?;
     }

@@ -208,6 +208,11 @@ impl Arrival {
 }
 
 impl Arrival {
+    /// The client's IPv4 address, or the network of IPv6 that it is in.
+    pub(crate) fn client_network(&self, headers: &HeaderMap) -> IpAddr {
+        client_of(self.client_address(headers))
+    }
+
     /// Whom the request comes from, as far as proxies are trusted to tell.
     pub(crate) fn client_address(&self, headers: &HeaderMap) -> IpAddr {
         client_address(self.peer, headers, &self.limits.trusted_proxies)

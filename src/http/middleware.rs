@@ -116,7 +116,7 @@ pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Gives the request an id, keeps it within the limits, and writes the body of an error; for the routes of the router.
+/// Gives the request an id, and writes the body of an error; for the routes of the router.
 pub(crate) async fn observe(
     State(metrics): State<Arc<Metrics>>,
     mut request: Request,
@@ -126,17 +126,17 @@ pub(crate) async fn observe(
     request.extensions_mut().insert(observed.id.clone());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("", MatchedPath::as_str);
-    let answering = async {
-        let admitted = check_headers(request.headers()).and_then(|()| {
-            let arrival = request.extensions().get::<Arrival>();
-            arrival.map_or(Ok(()), |arrival| arrival.admit_route(route))
-        });
-        match admitted {
-            Ok(()) => next.run(request).await,
-            Err(error) => error.into_response(),
-        }
-    };
-    observed.finish(answering, &metrics, ApiError::write_problem, route).await
+    observed.finish(next.run(request), &metrics, ApiError::write_problem, route).await
+}
+
+/// Keeps requests within the limits. Stands behind what lets pages read answers, so that they can read a refusal.
+pub(crate) async fn admit(request: Request, next: Next) -> Result<Response, ApiError> {
+    check_headers(request.headers())?;
+    if let Some(arrival) = request.extensions().get::<Arrival>() {
+        let route = request.extensions().get::<MatchedPath>();
+        arrival.admit_route(route.map_or("", MatchedPath::as_str))?;
+    }
+    Ok(next.run(request).await)
 }
 
 fn is_request_id(id: &str) -> bool {

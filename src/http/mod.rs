@@ -22,6 +22,7 @@ mod event;
 mod extract;
 mod front;
 mod json_body;
+mod known;
 mod launchdarkly;
 mod limit;
 mod middleware;

@@ -12,6 +12,7 @@ use crate::http::evaluate;
 use crate::http::evalx;
 use crate::http::event;
 use crate::http::launchdarkly;
+use crate::http::middleware::admit;
 use crate::http::middleware::observe;
 use crate::http::ofrep;
 use crate::http::openapi::describe_waiting;
@@ -31,10 +32,14 @@ pub(super) fn router(data: DataState, admin: AdminState) -> Router {
     let metrics = Arc::clone(&data.metrics);
     let (routes, _) = data_routes().split_for_parts();
     let (event_routes, _) = event_routes().split_for_parts();
-    let event_routes = event_routes.with_state(data.clone());
-    let streams = Router::new().route("/ofrep/v1/events", get(ofrep::stream_events));
-    let streams = streams.route_layer(from_fn(allow_pages));
-    let routes = routes.merge(evalx::routes()).merge(streams).with_state(data);
+    let for_pages = evalx::routes()
+        .merge(event_routes)
+        .route_layer(from_fn(admit))
+        // Which keeps itself within the limits, because a provider must not be refused for them.
+        .route("/ofrep/v1/events", get(ofrep::stream_events))
+        .route_layer(from_fn(allow_pages))
+        .with_state(data.clone());
+    let routes = routes.with_state(data);
     let (admin_routes, _) = admin_routes().with_state(admin.clone()).split_for_parts();
     // What was asked to be done once is confirmed as often as it is asked.
     let admin_routes = admin_routes
@@ -44,8 +49,9 @@ pub(super) fn router(data: DataState, admin: AdminState) -> Router {
         .method_not_allowed_fallback(async || ApiError::method_not_allowed());
     routes
         .merge(admin_routes)
-        .merge(event_routes)
         .fallback(async || ApiError::not_found("there is no such route; see /openapi.yaml"))
+        .layer(from_fn(admit))
+        .merge(for_pages)
         .layer(from_fn_with_state(metrics, observe))
 }
 
@@ -78,7 +84,6 @@ fn event_routes() -> OpenApiRouter<DataState> {
         .routes(routes!(event::take_client_events))
         .routes(routes!(event::take_mobile_events))
         .merge(event::other_routes().into())
-        .route_layer(from_fn(allow_pages))
 }
 
 /// Routes that read and write the store.

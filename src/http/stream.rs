@@ -33,6 +33,7 @@ pub(crate) use format::Format;
 pub(crate) use frame::ChangeData;
 pub use hub::Streams;
 pub(crate) use start::Start;
+pub(crate) use watch::Affected;
 pub(crate) use watch::Speech;
 pub(crate) use watch::Watch;
 

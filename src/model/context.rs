@@ -155,11 +155,11 @@ impl Context {
                 context.kinds.extend(read_kind(kind, fields, form, "", problems));
             }
             (None, Form::LaunchDarkly) => context.kinds.push(read_old_user(fields, problems)),
-            (None | Some(Value::Null), Form::Ofrep) => {
+            (_, Form::Ofrep) => {
                 fields.take("kind");
                 context.kinds.extend(read_kind(USER_KIND.to_owned(), fields, form, "", problems));
             }
-            (Some(other), _) => wrong_type(problems, "kind", "a string", other),
+            (Some(other), Form::LaunchDarkly) => wrong_type(problems, "kind", "a string", other),
         }
         context
     }
@@ -223,7 +223,8 @@ impl Context {
 enum Form {
     /// As LaunchDarkly's SDKs do: every kind has a key.
     LaunchDarkly,
-    /// As OFREP has it: keys may be missing, and `targetingKey` may stand for them.
+    /// As OFREP has it: keys may be missing, and `targetingKey` may stand for them. What LaunchDarkly's providers for OpenFeature
+    /// pass over is passed over: a `kind`, `name` or `anonymous` of another type, and whatever is no object beside several kinds.
     Ofrep,
 }
 
@@ -237,8 +238,8 @@ fn read_multi(fields: RawFields, form: Form, problems: &mut Problems) -> Vec<Con
                 inner.take("kind");
                 kinds.extend(read_kind(kind, inner, form, &path, problems));
             }
-            // OFREP clients add their own `targetingKey` beside the kinds.
-            _ if form == Form::Ofrep && (kind == "targetingKey" || kind == "key") => {}
+            // OFREP clients add their own `targetingKey` beside the kinds, and whatever else they know of everything.
+            _ if form == Form::Ofrep => {}
             other => wrong_type(problems, &kind, "an object", &other),
         }
     }
@@ -274,15 +275,17 @@ fn read_kind(
     let is_anonymous = match fields.take("anonymous") {
         None => false,
         Some(Value::Bool(value)) => value,
+        Some(_) if form == Form::Ofrep => false,
         Some(other) => {
             wrong_type(problems, &join(path, "anonymous"), "a boolean", &other);
             false
         }
     };
-    if form == Form::LaunchDarkly
-        && let Some(other) = fields.get("name").filter(|name| !name.is_string() && !name.is_null())
-    {
-        wrong_type(problems, &join(path, "name"), "a string", other);
+    if let Some(other) = fields.get("name").filter(|name| !name.is_string() && !name.is_null()) {
+        match form {
+            Form::LaunchDarkly => wrong_type(problems, &join(path, "name"), "a string", other),
+            Form::Ofrep => _ = fields.take("name"),
+        }
     }
     // Describes the context to event pipelines; never addressable by rules.
     let meta = fields.take("_meta");
@@ -472,20 +475,52 @@ mod tests {
         let many_kinds = Value::Object(kinds.chain([kind]).collect());
         for (context, path, code) in [
             (json!("u-1"), "", "wrong_type"),
-            (json!({"kind": 7}), "kind", "wrong_type"),
             (json!({"kind": "kind", "key": "k"}), "kind", "invalid_kind"),
             (json!({"targetingKey": 7}), "targetingKey", "wrong_type"),
             (json!({"kind": "multi"}), "", "empty_context"),
-            (json!({"kind": "multi", "user": "u"}), "user", "wrong_type"),
+            (json!({"kind": "multi", "user": "u"}), "", "empty_context"),
             (json!({"kind": "multi", "org": {"key": 1}}), "org.key", "wrong_type"),
             (json!({"key": "k".repeat(257)}), "key", "too_long"),
             (json!({"x": [[[[[[[[[1]]]]]]]]]}), "x", "too_deep"),
-            (json!({"anonymous": "yes"}), "anonymous", "wrong_type"),
             (many_kinds.clone(), "", "too_many"),
         ] {
             let problems = Context::decode(context.clone()).unwrap_err();
             let first = &problems.as_slice()[0];
             assert_eq!((first.path.as_str(), first.code), (path, code), "{context}");
+        }
+    }
+
+    #[test]
+    fn what_the_providers_of_openfeature_pass_over_is_passed_over() {
+        let user = json!({"key": "u", "plan": "gold"});
+        for (mixed, plain) in [
+            (
+                json!({"kind": "multi", "targetingKey": "x", "org": {"key": "o"}, "user": user,
+                    "region": "eu", "beta": true, "list": [1], "n": 1.5, "nothing": null}),
+                json!({"kind": "multi", "org": {"key": "o"}, "user": user}),
+            ),
+            (json!({"kind": 7, "key": "u", "plan": "gold"}), user.clone()),
+            (json!({"kind": ["org"], "key": "u", "plan": "gold"}), user.clone()),
+            (json!({"key": "u", "plan": "gold", "anonymous": "yes"}), user.clone()),
+            (json!({"key": "u", "plan": "gold", "name": 7}), user.clone()),
+            (
+                json!({"kind": "org", "key": "o", "anonymous": null}),
+                json!({"kind": "org", "key": "o"}),
+            ),
+        ] {
+            let decoded = Context::decode(mixed.clone()).map_err(|problems| problems.to_string());
+            assert_eq!(decoded, Ok(Context::decode(plain).unwrap()), "{mixed}");
+        }
+        // LaunchDarkly's own SDKs refuse such contexts, and so do the routes for them.
+        for (refused, path) in [
+            (json!({"kind": "multi", "org": {"key": "o"}, "region": "eu"}), "region"),
+            (json!({"kind": 7, "key": "u"}), "kind"),
+            (json!({"kind": "user", "key": "u", "anonymous": "yes"}), "anonymous"),
+            (json!({"kind": "user", "key": "u", "name": 7}), "name"),
+        ] {
+            let problems = Context::decode_launchdarkly(refused.clone()).unwrap_err();
+            let first = &problems.as_slice()[0];
+            assert_eq!((first.path.as_str(), first.code), (path, "wrong_type"), "{refused}");
         }
     }
 }

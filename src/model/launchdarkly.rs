@@ -9,6 +9,7 @@
 
 mod write;
 
+pub use write::stored_version;
 pub use write::wire_position;
 pub use write::wire_version;
 pub use write::write_flag;

@@ -11,6 +11,7 @@ use crate::model::change::Position;
 use crate::model::environment::Safety;
 use crate::model::environment::ServerSdk;
 use crate::model::event::FlagCount;
+use crate::model::flag::ClientSideAvailability;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
@@ -115,6 +116,8 @@ pub struct Change {
     pub flags: BTreeSet<FlagKey>,
     /// The segments that are new, changed or gone.
     pub segments: BTreeSet<SegmentKey>,
+    /// Who could see the flags among them that somebody cannot see any more, each answer once.
+    pub withdrawn: Vec<ClientSideAvailability>,
     affected: Mutex<Option<Arc<BTreeSet<FlagKey>>>>,
 }
 
@@ -258,6 +261,7 @@ impl Environment {
                 to,
                 flags: change.flags.iter().map(|(key, _)| key.clone()).collect(),
                 segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
+                withdrawn: withdrawn(&current, &change),
                 affected: Mutex::default(),
             };
             history.remember(entry);
@@ -409,6 +413,24 @@ impl History {
             }
         }
     }
+}
+
+/// Who could see, before a change, the flags that it hides from somebody or takes away.
+fn withdrawn(before: &Ruleset, change: &RulesetChange) -> Vec<ClientSideAvailability> {
+    let mut withdrawn = Vec::new();
+    for (key, after) in &change.flags {
+        let Some(flag) = before.flag(key.as_str()) else { continue };
+        let seen = flag.client_side_availability;
+        let is_kept = after.as_ref().is_some_and(|flag| {
+            let now = flag.client_side_availability;
+            now.using_environment_id >= seen.using_environment_id
+                && now.using_mobile_key >= seen.using_mobile_key
+        });
+        if !is_kept && !withdrawn.contains(&seen) {
+            withdrawn.push(seen);
+        }
+    }
+    withdrawn
 }
 
 /// Compiles each row that can be read, in their order; returns the errors of the others.

@@ -112,6 +112,8 @@ async fn what_is_wrong_is_told_so_that_a_page_can_read_it() {
         let answer = plain(&browser, Method::GET, &path).await;
         assert_eq!(answer.header("access-control-allow-origin"), "*", "{path}");
         assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{path}");
+        let allow = if status == 405 { "POST,REPORT" } else { "" };
+        assert_eq!(answer.header("allow"), allow, "{path}");
     }
     let url = format!("{}/sdk/evalx/{id}/context", browser.url);
     let text = browser.http.request(report(), &url).body("{}");
@@ -271,6 +273,9 @@ async fn pings_come_for_what_the_token_may_see() {
     server.admin.change("unseen", json!([{"kind": "turnFlagOn"}])).await.expect(200);
     server.admin.change("seen", json!([{"kind": "turnFlagOff"}])).await.expect(200);
     assert_eq!(events.event().await.unwrap().0, "ping");
+    let hide = json!({"instructions": [{"kind": "turnOffClientSideAvailability", "value": "usingEnvironmentId"}]});
+    server.admin.patch(&format!("{FLAGS}/seen"), hide).await.expect(200);
+    assert_eq!(events.event().await.unwrap().0, "ping", "the page would keep the flag's value");
     // One for both or one for the second: none is left when the next change comes.
     let listed = server.admin.get("/api/v1/projects/shop/environments/production/tokens").await;
     let listed = listed.expect(200);
@@ -337,6 +342,79 @@ async fn the_second_protocol_transfers_everything_once_and_then_what_differs() {
     events.event().await.unwrap();
     let (name, gone) = events.event().await.unwrap();
     assert_eq!((name.as_str(), &gone["key"]), ("delete-object", &json!("b")));
+}
+
+#[tokio::test]
+async fn entries_say_what_sdks_have_to_report() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let body = json!({"key": "imported", "serverSdk": "launchdarkly"});
+    server.admin.post("/api/v1/projects/shop/environments", body).await.expect(201);
+    let imported = "/api/v1/projects/shop/environments/imported";
+    let flag = |is_visible: bool, fields: Value| {
+        let mut flag = json!({"version": 1, "on": true, "salt": "s", "variations": [true, false],
+            "offVariation": 1, "fallthrough": {"variation": 0},
+            "clientSideAvailability": {"usingEnvironmentId": is_visible, "usingMobileKey": is_visible}});
+        flag.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        flag
+    };
+    let wanted = |keys: &[&str]| -> Value {
+        keys.iter().map(|key| json!({"key": key, "variation": 0})).collect()
+    };
+    let halves = json!({"rollout": {"kind": "experiment", "variations": [
+        {"variation": 0, "weight": 50_000}, {"variation": 1, "weight": 50_000}]}});
+    let flags = json!({
+        "gate": flag(false, json!({"key": "gate", "on": false})),
+        "shell": flag(false, json!({"key": "shell"})),
+        "stops": flag(true, json!({"key": "stops", "prerequisites": wanted(&["shell", "gate", "late"])})),
+        "late": flag(false, json!({"key": "late"})),
+        "passes": flag(true, json!({"key": "passes", "prerequisites": wanted(&["shell", "late"])})),
+        "nothing": flag(true, json!({"key": "nothing", "variations": [null, true]})),
+        "measured": flag(true, json!({"key": "measured", "fallthrough": halves})),
+    });
+    let file = json!({"flags": flags, "segments": {}});
+    server.admin.post(&format!("{imported}/import/launchdarkly"), file).await.expect(200);
+    let tokens = format!("{imported}/tokens");
+    let made = server.admin.post(&tokens, json!({"name": "t", "kind": "client"})).await.expect(201);
+    let browser = server.admin.with_token(made["token"].as_str().unwrap());
+
+    let path = format!("/sdk/evalx/{}/contexts/{}", browser.token, encoded(&ada()));
+    let values = plain(&browser, Method::GET, &path).await.expect(200);
+    // Up to the first that fails, hidden ones too.
+    assert_eq!(values["stops"]["prerequisites"], json!(["shell", "gate"]));
+    assert_eq!(values["passes"]["prerequisites"], json!(["shell", "late"]));
+    assert!(values.get("shell").is_none() && values["nothing"].get("prerequisites").is_none());
+    assert_eq!(
+        (&values["nothing"]["value"], &values["nothing"]["variation"]),
+        (&json!(null), &json!(0))
+    );
+    // Of what is measured the reason is told, and of nothing else.
+    let measured = &values["measured"];
+    assert_eq!((&measured["trackEvents"], &measured["trackReason"]), (&json!(true), &json!(true)));
+    assert_eq!(measured["reason"], json!({"kind": "FALLTHROUGH", "inExperiment": true}));
+    assert!(
+        values["stops"].get("reason").is_none() && values["stops"].get("trackReason").is_none()
+    );
+
+    let path = format!("/api/v1/bootstrap?context={}", encoded(&ada()));
+    let page = browser.get(&path).await;
+    assert_eq!(page.header("cache-control"), "no-store");
+    let states = page.expect(200)["$flagsState"].clone();
+    assert_eq!(states["stops"]["prerequisites"], json!(["shell", "gate"]));
+    assert_eq!(states["measured"]["trackReason"], true);
+    assert!(states["nothing"].get("prerequisites").is_none());
+
+    // OFREP has no word for a value that is none but to leave it out.
+    let one = browser.evaluate("nothing", json!({"targetingKey": "ada"})).await.expect(200);
+    let all = browser.post("/ofrep/v1/evaluate/flags", json!({})).await.expect(200);
+    let of_all = all["flags"].as_array().unwrap().iter().find(|flag| flag["key"] == "nothing");
+    for answer in [&one, of_all.unwrap()] {
+        assert_eq!(
+            (answer.get("value"), &answer["reason"]),
+            (None, &json!("DISABLED")),
+            "{answer}"
+        );
+    }
 }
 
 #[tokio::test]

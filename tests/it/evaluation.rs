@@ -29,6 +29,9 @@ async fn answers_have_everything_that_providers_need() {
     }
     let doubled = client.post("//ofrep/v1/evaluate/flags/plain", json!({})).await;
     assert_eq!(doubled.expect(200)["value"], true);
+    // A base URL or a path that ends in a slash is asked about all flags: no flag has an empty key.
+    let all = client.post(&format!("{FLAGS}/"), json!({})).await.expect(200);
+    assert_eq!(all["flags"][0]["key"], "plain");
 }
 
 #[tokio::test]

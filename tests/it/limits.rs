@@ -99,6 +99,23 @@ async fn forwarded_addresses_count_behind_a_trusted_proxy_only() {
 }
 
 #[tokio::test]
+async fn a_network_of_ipv6_has_few_streams_of_a_client_token() {
+    let (server, _) = start(&["--trusted-proxies", "127.0.0.0/8"]).await;
+    let browser = server.token("client", None).await;
+    let from = |address: String| {
+        let request = browser.request(Method::GET, &format!("/ping/{}", browser.token));
+        async { request.header("X-Forwarded-For", address).send().await.unwrap() }
+    };
+    let mut open = Vec::new();
+    for n in 1..=20 {
+        open.push(from(format!("2001:db8:1:2::{n}")).await);
+    }
+    assert!(open.iter().all(|stream| stream.status() == 200));
+    assert_eq!(from("2001:db8:1:2:3::9".to_owned()).await.status(), 429);
+    assert_eq!(from("2001:db8:1:3::1".to_owned()).await.status(), 200);
+}
+
+#[tokio::test]
 async fn a_replica_answers_so_many_and_always_health_and_kills() {
     let (server, client) = start(&["--limit-replica-rps", "20"]).await;
     // Together, because one after another they might take longer than what they use up comes back.
@@ -120,6 +137,48 @@ async fn a_replica_answers_so_many_and_always_health_and_kills() {
     };
     let (statuses, ()) = futures_util::future::join(flood, needed).await;
     assert!(statuses.contains(&429), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_page_can_read_that_it_asks_too_much_and_its_preflights_do_not_count() {
+    let (_server, backend) = start(&["--limit-replica-rps", "5"]).await;
+    let from_page = |method: Method, path: &'static str| {
+        let request = backend.request(method, path).header("Origin", "https://shop.example");
+        async { backend.send(request).await }
+    };
+    for path in ["/ofrep/v1/evaluate/flags", "/sdk/evalx/x/contexts/x", "/events/bulk/x"] {
+        let asked = (0..50).map(|_| from_page(Method::OPTIONS, path));
+        let answers = futures_util::future::join_all(asked).await;
+        assert!(answers.iter().all(|answer| answer.status < 300), "{path}");
+        let asked = (0..50).map(|_| from_page(Method::POST, path));
+        let answers = futures_util::future::join_all(asked).await;
+        let refusal = answers.iter().find(|answer| answer.status == 429).unwrap();
+        assert!(!refusal.header("access-control-allow-origin").is_empty(), "{path}");
+        let exposed = refusal.header("access-control-expose-headers").to_lowercase();
+        assert!(exposed.contains("retry-after"), "{path}: {exposed}");
+    }
+    let request = backend.request(Method::GET, "/ping/x").header("Origin", "https://shop.example");
+    let flooded = (0..65).fold(request, |request, n| request.header(format!("x-flood-{n}"), "1"));
+    let refusal = backend.send(flooded).await;
+    assert_eq!(
+        (refusal.status, refusal.header("access-control-allow-origin").is_empty()),
+        (431, false)
+    );
+}
+
+#[tokio::test]
+async fn a_provider_that_asks_too_much_for_a_stream_is_sent_away_for_a_while() {
+    for limit in ["--limit-replica-rps", "--limit-client-address-rps"] {
+        let (server, _) = start(&[limit, "5"]).await;
+        let browser = server.token("client", None).await;
+        let asked = (0..50).map(|_| browser.get("/ofrep/v1/events?project=absent"));
+        // Those that are not over the limit are told what is wrong with what they ask for.
+        let answers = futures_util::future::join_all(asked).await;
+        let sent_away = answers.iter().filter(|answer| answer.status == 200);
+        let texts: Vec<&str> = sent_away.map(|answer| answer.text.as_str()).collect();
+        assert!(!texts.is_empty() && texts.iter().all(|text| text.starts_with("retry: ")));
+        assert!(answers.iter().all(|answer| answer.status != 429), "{limit}");
+    }
 }
 
 #[tokio::test]

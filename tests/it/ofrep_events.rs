@@ -2,8 +2,11 @@
 
 use crate::harness::Backend;
 use crate::harness::Client;
+use crate::harness::Database;
 use crate::harness::Events;
+use crate::harness::Folder;
 use crate::harness::Server;
+use crate::harness::free_port;
 use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
@@ -83,6 +86,31 @@ async fn a_browser_hears_of_changes_without_any_header() {
 }
 
 #[tokio::test]
+async fn a_browser_hears_that_a_flag_was_withdrawn_from_it() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let browser = server.token("client", None).await;
+    for key in ["f", "g"] {
+        let visible = json!({"key": key, "kind": "boolean",
+            "clientSideAvailability": {"usingEnvironmentId": true, "usingMobileKey": true}});
+        server.admin.post("/api/v1/projects/shop/flags", visible).await.expect(201);
+    }
+    let path = told(&browser).await;
+    let mut events = open(&browser, &path, None).await;
+    let hide = |side: &str| json!({"instructions": [{"kind": "turnOffClientSideAvailability", "value": side}]});
+    let flag = |key: &str| format!("/api/v1/projects/shop/flags/{key}");
+    server.admin.patch(&flag("f"), hide("usingEnvironmentId")).await.expect(200);
+    let withdrawn = message(&mut events).await.unwrap().0;
+    // Taken from mobile applications too, and deleted: it was not there for browsers any more.
+    server.admin.patch(&flag("f"), hide("usingMobileKey")).await.expect(200);
+    server.admin.delete(&flag("f")).await.expect(204);
+    server.admin.delete(&flag("g")).await.expect(204);
+    let gone = message(&mut events).await.unwrap().0;
+    let version = |id: &str| id.rsplit_once('-').unwrap().1.parse::<i64>().unwrap();
+    assert_eq!(version(&gone), version(&withdrawn) + 3);
+}
+
+#[tokio::test]
 async fn the_entity_tag_covers_the_stream() {
     let server = Server::start(Backend::Sqlite).await;
     let one = server.with_environment().await;
@@ -124,6 +152,50 @@ async fn an_administrator_says_which_environment_is_meant() {
     let mut events = open(&server.admin, &path, None).await;
     server.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(200);
     assert_eq!(message(&mut events).await.unwrap().1["type"], "refetchEvaluation");
+}
+
+#[tokio::test]
+async fn a_query_that_cannot_be_read_is_refused_in_words() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    let refused = client.get("/ofrep/v1/events?t=a&t=b").await;
+    assert_eq!(refused.header("content-type"), "application/problem+json");
+    assert_eq!(refused.expect(400)["code"], "invalid_query");
+}
+
+#[tokio::test]
+async fn a_server_that_starts_sends_providers_away_for_a_while() {
+    let folder = Folder::new();
+    let nowhere = format!("postgres://vexil@127.0.0.1:{}/none", free_port());
+    let server = Server::spawn(folder.path(), Some(&nowhere), &[]).await;
+    let answer = server.admin.get("/ofrep/v1/events?t=ticket").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "text/event-stream"));
+    assert!(answer.text.starts_with("retry: 25000\n"), "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_catches_up_with_what_a_client_has_heard_of() {
+    let database = Database::create().await;
+    let folders = [Folder::new(), Folder::new()];
+    let ahead = Server::start_on(folders[0].path(), Some(&database.url), &[]).await;
+    let client = ahead.with_environment().await;
+    ahead.flag("f").await;
+    // Hears of changes once a second, or when it is asked for something newer.
+    let no_listen = &["--test-no-listen"];
+    let behind = Server::start_on(folders[1].path(), Some(&database.url), no_listen).await;
+    let other = behind.admin.with_token(&client.token);
+    other.evaluates_with("f", 200).await;
+    let mut seen = other.post(BULK, json!({})).await.header("etag").to_owned();
+    for (turn, value) in [("turnFlagOn", true), ("turnFlagOff", false), ("turnFlagOn", true)] {
+        ahead.admin.change("f", json!([{"kind": turn}])).await.expect(200);
+        let heard = client.post(BULK, json!({})).await.header("vexil-version").to_owned();
+        // As the web provider asks after a message, with the tag of what it has.
+        let path = format!("{BULK}?flagConfigEtag=%22{heard}%22&flagConfigLastModified=1790000000");
+        let request = other.request(Method::POST, &path).header("If-None-Match", &seen);
+        let answer = other.send(request.json(&json!({}))).await;
+        answer.header("etag").clone_into(&mut seen);
+        assert_eq!(answer.expect(200)["flags"][0]["value"], value);
+    }
 }
 
 #[tokio::test]

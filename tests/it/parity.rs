@@ -51,6 +51,9 @@ fn write_contexts(folder: &Folder, n: usize) {
         let context = match i % 3 {
             0 => json!({"kind": "multi", "user": user, "org": {"key": "o"}}),
             1 => json!({"kind": "org", "key": format!("o-{i}")}),
+            // Old users, whose other fields are no attributes.
+            _ if i % 4 == 0 => json!({"key": format!("u-{i}"), "plan": plan}),
+            _ if i % 5 == 0 => json!({"key": format!("u-{i}"), "plan": plan, "custom": null}),
             _ => json!({"kind": "user", "key": format!("u-{i}"), "plan": plan}),
         };
         writeln!(text, "{context}\n").unwrap();

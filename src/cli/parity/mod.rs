@@ -172,11 +172,21 @@ fn groups(ruleset: &Ruleset) -> Vec<Group<'_>> {
 
 /// Reads a context as LaunchDarkly does, and makes sure that the server takes it.
 fn read_context(text: &[u8]) -> Result<(Value, Context), String> {
-    let raw: Value =
+    let mut raw: Value =
         serde_json::from_slice(text).map_err(|error| format!("is not JSON: {error}"))?;
     let context = Context::decode_launchdarkly(raw.clone());
     let context =
         context.map_err(|problems| format!("is no context of LaunchDarkly's: {problems}"))?;
+    if let Some(fields) = raw.as_object_mut()
+        && !fields.contains_key("kind")
+        && !fields.contains_key("targetingKey")
+    {
+        // An old user is told by it at the server, which would take other fields for attributes without it.
+        let custom = fields.entry("custom").or_insert_with(|| json!({}));
+        if custom.is_null() {
+            *custom = json!({});
+        }
+    }
     Context::decode(raw.clone())
         .map_err(|problems| format!("is no context for the server: {problems}"))?;
     Ok((raw, context))

@@ -5,6 +5,7 @@ use crate::eval::tests::context;
 use crate::eval::tests::flag_json;
 use crate::eval::tests::ruleset;
 use crate::eval::tests::segment_json;
+use crate::model::launchdarkly::write_segment;
 use serde_json::Value;
 use serde_json::json;
 
@@ -12,6 +13,10 @@ use serde_json::json;
 fn is_in(fields: &Value, context_json: &Value) -> (bool, bool) {
     let mut segment = segment_json(fields);
     segment["unbounded"] = json!(true);
+    evaluated(segment, context_json)
+}
+
+fn evaluated(segment: Value, context_json: &Value) -> (bool, bool) {
     let clause = json!({"op": "segmentMatch", "values": ["s"]});
     let rules = json!([{"id": "r", "clauses": [clause], "variation": 1}]);
     let ruleset = ruleset(&[flag_json(&json!({"rules": rules}))], &[segment]);
@@ -44,6 +49,14 @@ fn only_the_rules_of_an_unbounded_segment_count() {
         ),
     ] {
         assert_eq!(is_in(&fields, context), expected, "{fields} {context}");
+        // SDKs that evaluate by themselves are sent what comes to the same, and nothing that they would look for elsewhere.
+        let mut segment = segment_json(&fields);
+        segment["unbounded"] = json!(true);
+        let segment = serde_json::from_value(segment).unwrap();
+        let mut sent: Value = serde_json::from_str(&write_segment(&segment, 1)).unwrap();
+        assert_eq!((&sent["unbounded"], &sent["generation"]), (&json!(false), &json!(null)));
+        sent["name"] = json!("s");
+        assert_eq!(evaluated(sent, context), (expected.0, false), "{fields} {context}");
     }
 }
 

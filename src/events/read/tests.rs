@@ -37,6 +37,7 @@ fn summaries_are_read_counter_by_counter() {
         flag: flag.to_owned(),
         variation,
         version,
+        is_unknown: false,
         n,
     };
     assert_eq!(
@@ -45,7 +46,7 @@ fn summaries_are_read_counter_by_counter() {
             counter("a", Some(0), Some(41), 12),
             counter("a", Some(1), Some(41), 3),
             counter("a", None, None, 2),
-            counter("b", None, None, 7),
+            Counter { is_unknown: true, ..counter("b", None, None, 7) },
         ]
     );
     assert_eq!(report.n_invalid, 3);

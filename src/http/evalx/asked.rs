@@ -9,6 +9,7 @@ use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::json_body::SDK_BODY_BYTES_MAX;
 use crate::http::json_body::collect;
+use crate::http::known::known_caller;
 use crate::http::limit::Arrival;
 use crate::http::position::settle;
 use crate::http::secure::check_signed;
@@ -62,7 +63,6 @@ struct ClientQuery {
     h: Option<String>,
     auth: Option<String>,
     basis: Option<String>,
-    context: Option<String>,
 }
 
 /// A request whose credential is accepted.
@@ -70,7 +70,7 @@ struct ClientQuery {
 pub(super) struct Asked {
     pub(super) caller: Caller,
     pub(super) environment: Arc<Environment>,
-    /// Where the client is.
+    /// The network that the client is in.
     pub(super) address: Option<IpAddr>,
     pub(super) with_reasons: bool,
     /// What the client says that it has.
@@ -104,15 +104,16 @@ impl Asked {
         let param = |wanted| params.iter().find(|(name, _)| *name == wanted).map(|(_, text)| text);
         let Query(query) = Query::<ClientQuery>::try_from_uri(request.uri())
             .map_err(|error| ApiError::bad_request("invalid_query", error.body_text()))?;
-        let caller = caller(state, side, param("environment"), &query, request.headers())?;
+        let in_path = param("environment");
+        let caller = caller(state, side, in_path, &query, request.headers()).await?;
         let arrival = request.extensions().get::<Arrival>().cloned();
         if let Some(arrival) = &arrival {
             arrival.admit_caller(&caller, request.headers())?;
         }
         let environment = caller.environment(&EnvironmentQuery::default(), None)?;
         settle(request.headers(), &state.snapshots, &environment).await?;
-        let address = arrival.map(|arrival| arrival.client_address(request.headers()));
-        let encoded = param("context").map(str::to_owned).or(query.context);
+        let address = arrival.map(|arrival| arrival.client_network(request.headers()));
+        let encoded = param("context").map(str::to_owned);
         let has_body = [Method::POST.as_str(), "REPORT"].contains(&request.method().as_str());
         let given = match encoded {
             _ if !needs_context => None,
@@ -165,19 +166,19 @@ fn invalid(problems: Problems) -> ApiError {
 }
 
 /// Finds out who is asking.
-fn caller(
+async fn caller(
     state: &DataState,
     side: Side,
     in_path: Option<&str>,
     query: &ClientQuery,
     headers: &HeaderMap,
 ) -> Result<Caller, ApiError> {
-    let snapshots = Arc::clone(&state.snapshots);
     let in_query = query.auth.as_deref().filter(|_| side == Side::Any);
-    let caller = match in_path.or(in_query) {
-        Some(token) => Caller::of_token(token, snapshots, None),
-        None => Caller::new(headers, snapshots, None),
+    let find = || match in_path.or(in_query) {
+        Some(token) => Caller::of_token(token, Arc::clone(&state.snapshots), None),
+        None => Caller::new(headers, Arc::clone(&state.snapshots), None),
     };
+    let caller = known_caller(&state.snapshots, find).await;
     let is_meant = |caller: &Caller| match (side, caller.grant().kind) {
         (Side::Browser, kind) => kind == TokenKind::Client,
         (Side::Mobile, kind) => kind == TokenKind::Mobile,

@@ -10,6 +10,7 @@ use crate::http::DataState;
 use crate::http::error::ApiError;
 use crate::http::evalx::asked::decode_base64;
 use crate::http::evalx::asked::read_context;
+use crate::http::evalx::entry::prerequisites;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
@@ -24,6 +25,7 @@ use crate::model::token::TokenKind;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
+use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Deserialize;
@@ -69,6 +71,9 @@ struct FlagState<'r> {
     track_reason: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<ReasonBody<'r>>,
+    /// The keys of those that were asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prerequisites: Vec<&'r str>,
 }
 
 /// Evaluates all flags of a page, as LaunchDarkly's browser SDKs take them for `bootstrap`.
@@ -107,14 +112,15 @@ pub(crate) async fn find_bootstrap(
         answer.state.insert(flag.key.as_str(), about);
     }
     state.metrics.evaluations.inc_by(u64::try_from(answer.state.len()).unwrap_or_default());
-    let mut response = Json(answer).into_response();
+    // It is about one context, and goes into a page of that context's.
+    let mut response = ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response();
     let position = Position { epoch: ruleset.epoch, version: ruleset.version };
     mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots));
     Ok(response)
 }
 
 impl<'r> FlagState<'r> {
-    fn new(flag: &CompiledFlag, outcome: &Outcome<'r>, with_reason: bool) -> Self {
+    fn new(flag: &'r CompiledFlag, outcome: &Outcome<'r>, with_reason: bool) -> Self {
         let is_measured = outcome.reason.is_in_experiment();
         Self {
             variation: outcome.variation.map(|(index, _)| index),
@@ -122,6 +128,7 @@ impl<'r> FlagState<'r> {
             track_events: is_measured,
             track_reason: is_measured,
             reason: (with_reason || is_measured).then(|| outcome.reason_body()),
+            prerequisites: prerequisites(flag, &outcome.reason),
         }
     }
 }

@@ -86,7 +86,7 @@ impl<'r> Entry<'r> {
 }
 
 /// The prerequisites that were asked, up to the first that failed: SDKs report that they were evaluated.
-fn prerequisites<'r>(flag: &'r CompiledFlag, reason: &Reason<'_>) -> Vec<&'r str> {
+pub(super) fn prerequisites<'r>(flag: &'r CompiledFlag, reason: &Reason<'_>) -> Vec<&'r str> {
     let keys = flag.prerequisite_keys().map(FlagKey::as_str);
     match reason {
         Reason::Off | Reason::Error(ErrorKind::MalformedFlag) => Vec::new(),

@@ -8,12 +8,11 @@ use crate::http::evalx::values;
 use crate::http::evalx::view::Told;
 use crate::http::evalx::view::View;
 use crate::http::ofrep::is_any_visible;
+use crate::http::stream::Affected;
 use crate::http::stream::Speech;
-use crate::model::key::FlagKey;
 use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
 use bytes::Bytes;
-use std::collections::BTreeSet;
 
 /// Values, and which of them differ.
 #[derive(Debug)]
@@ -42,13 +41,8 @@ impl Speech for Values {
         values::put(&entries, ruleset.version)
     }
 
-    fn go_on(
-        &mut self,
-        _: &Environment,
-        ruleset: &Ruleset,
-        flags: &BTreeSet<FlagKey>,
-    ) -> Option<Bytes> {
-        let difference = self.view.difference(ruleset, flags, &mut self.told);
+    fn go_on(&mut self, _: &Environment, ruleset: &Ruleset, affected: &Affected) -> Option<Bytes> {
+        let difference = self.view.difference(ruleset, &affected.flags, &mut self.told);
         (!difference.is_empty()).then(|| values::patches(&difference, ruleset.version))
     }
 }
@@ -66,9 +60,9 @@ impl Speech for Transfers {
         &mut self,
         environment: &Environment,
         ruleset: &Ruleset,
-        flags: &BTreeSet<FlagKey>,
+        affected: &Affected,
     ) -> Option<Bytes> {
-        let difference = self.view.difference(ruleset, flags, &mut self.told);
+        let difference = self.view.difference(ruleset, &affected.flags, &mut self.told);
         (!difference.is_empty()).then(|| {
             Transfer::changes(environment, ruleset.version, &difference, &self.told).events()
         })
@@ -80,12 +74,7 @@ impl Speech for Pings {
         Bytes::from_static(values::PING)
     }
 
-    fn go_on(
-        &mut self,
-        _: &Environment,
-        ruleset: &Ruleset,
-        flags: &BTreeSet<FlagKey>,
-    ) -> Option<Bytes> {
-        is_any_visible(ruleset, flags, self.0).then_some(Bytes::from_static(values::PING))
+    fn go_on(&mut self, _: &Environment, ruleset: &Ruleset, affected: &Affected) -> Option<Bytes> {
+        is_any_visible(ruleset, affected, self.0).then_some(Bytes::from_static(values::PING))
     }
 }

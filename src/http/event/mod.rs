@@ -8,7 +8,9 @@
 
 mod body;
 
+use crate::events::Counter;
 use crate::events::Counting;
+use crate::events::Report;
 use crate::events::Reported;
 use crate::http::DataState;
 use crate::http::error::ApiError;
@@ -16,11 +18,16 @@ use crate::http::evalx::decode_base64;
 use crate::http::event::body::LONG_BYTES;
 use crate::http::event::body::collect;
 use crate::http::extract::Caller;
+use crate::http::known::known_caller;
 use crate::http::limit::Arrival;
 use crate::http::middleware::RequestId;
+use crate::http::ofrep::is_visible;
+use crate::http::position::reach;
+use crate::model::change::Position;
 use crate::model::event::FlagCount;
 use crate::model::event::UnknownCount;
 use crate::model::key::FlagKey;
+use crate::model::launchdarkly::stored_version;
 use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
 use axum::Router;
@@ -47,6 +54,8 @@ const PAYLOAD_ID: &str = "x-launchdarkly-payload-id";
 const UNSUMMARIZED: &str = "x-launchdarkly-unsummarized";
 /// Characters of the text that is kept of a payload's id.
 const PAYLOAD_ID_CHARS: usize = 32;
+/// Versions by which an SDK may be ahead of this replica because another has told it of them.
+const VERSIONS_AHEAD_MAX: i64 = 1_000;
 /// What a page gets for events that it packs into the address of an image: one transparent dot.
 const DOT: &[u8] = &[
     0x47, 0x49, 0x46, 0x38, 0x39, 0x61, 0x01, 0x00, 0x01, 0x00, 0x80, 0x00, 0x00, 0x00, 0x00, 0x00,
@@ -141,11 +150,11 @@ async fn take_image(
         return Err(ApiError::not_found("there is no such route; see /openapi.yaml"));
     };
     let (parts, _) = request.into_parts();
-    let environment = environment_of(&state, TokenKind::Client, Some(token), &parts)?;
+    let environment = environment_of(&state, TokenKind::Client, Some(token), &parts).await?;
     let packed = packed_events(&parts.uri).ok_or_else(|| {
         ApiError::bad_request("invalid_query", "`d` must be a JSON array of events as base64")
     })?;
-    report(&state, &environment, &parts.headers, &packed)?;
+    report(&state, &environment, TokenKind::Client, &parts.headers, &packed).await?;
     let headers = [(header::CONTENT_TYPE, "image/gif"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, DOT).into_response())
 }
@@ -157,14 +166,9 @@ async fn take(
     token: Option<&str>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let (environment, headers, body) = admit(state, kind, token, request)?;
+    let (environment, headers, body) = admit(state, kind, token, request).await?;
     let collected = collect(&headers, body, &state.events).await?;
-    let bytes = &collected.bytes;
-    if bytes.len() > LONG_BYTES {
-        tokio::task::block_in_place(|| report(state, &environment, &headers, bytes))?;
-    } else {
-        report(state, &environment, &headers, bytes)?;
-    }
+    report(state, &environment, kind, &headers, &collected.bytes).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -175,35 +179,35 @@ async fn pass(
     token: Option<&str>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
-    let (_, headers, body) = admit(state, kind, token, request)?;
+    let (_, headers, body) = admit(state, kind, token, request).await?;
     collect(&headers, body, &state.events).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
-fn admit(
+async fn admit(
     state: &DataState,
     kind: TokenKind,
     token: Option<&str>,
     request: Request,
 ) -> Result<(Arc<Environment>, HeaderMap, Body), ApiError> {
     let (parts, body) = request.into_parts();
-    let environment = environment_of(state, kind, token, &parts)?;
+    let environment = environment_of(state, kind, token, &parts).await?;
     Ok((environment, parts.headers, body))
 }
 
 /// The environment that a token reports to, which must be of the kind that the route is for.
-fn environment_of(
+async fn environment_of(
     state: &DataState,
     kind: TokenKind,
     token: Option<&str>,
     parts: &Parts,
 ) -> Result<Arc<Environment>, ApiError> {
-    let snapshots = Arc::clone(&state.snapshots);
-    let request_id = parts.extensions.get::<RequestId>().cloned();
-    let caller = match token {
-        Some(token) => Caller::of_token(token, snapshots, request_id)?,
-        None => Caller::new(&parts.headers, snapshots, request_id)?,
+    let request_id = parts.extensions.get::<RequestId>();
+    let find = || match token {
+        Some(token) => Caller::of_token(token, Arc::clone(&state.snapshots), request_id.cloned()),
+        None => Caller::new(&parts.headers, Arc::clone(&state.snapshots), request_id.cloned()),
     };
+    let caller = known_caller(&state.snapshots, find).await?;
     if let Some(arrival) = parts.extensions.get::<Arrival>() {
         arrival.admit_caller(&caller, &parts.headers)?;
     }
@@ -219,10 +223,11 @@ fn environment_of(
     caller.entry.environment.clone().ok_or_else(ApiError::not_ready)
 }
 
-/// Sorts out what was reported and hands it over.
-fn report(
+/// Reads what was reported, sorts it out and hands it over.
+async fn report(
     state: &DataState,
     environment: &Environment,
+    kind: TokenKind,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<(), ApiError> {
@@ -230,25 +235,64 @@ fn report(
         true => Counting::OneByOne,
         false => Counting::InSummaries,
     };
-    let report = state
-        .events
-        .read(body, counting)
-        .map_err(|error| ApiError::bad_request("json_syntax", error.to_string()))?;
+    let read = || state.events.read(body, counting);
+    let report = match body.len() > LONG_BYTES {
+        true => tokio::task::block_in_place(read),
+        false => read(),
+    };
+    let mut report =
+        report.map_err(|error| ApiError::bad_request("json_syntax", error.to_string()))?;
+    let at = environment.position();
+    if kind == TokenKind::Server {
+        // Only these SDKs are sent versions that grow with epochs.
+        let counters = report.counters.iter_mut().map(|counter| &mut counter.version);
+        let events = report.events.iter_mut().map(|event| &mut event.version);
+        let read = |sent: &mut Option<i64>| {
+            *sent = sent.and_then(|sent| stored_version(at.epoch, sent));
+        };
+        counters.chain(events).for_each(read);
+    }
+    if let Some(version) = awaited(&report, environment) {
+        // If it is not reached in time, a flag that is new there counts as unknown.
+        let _ = reach(Position { version, ..at }, &state.snapshots, environment).await;
+    }
+    state.events.accept(environment.id, payload_id(headers), sorted(report, environment, kind));
+    Ok(())
+}
+
+/// The version at which a flag was made that an SDK has heard of from a replica that is ahead of this one.
+fn awaited(report: &Report, environment: &Environment) -> Option<i64> {
     let ruleset = environment.ruleset();
+    let is_news = |counter: &&Counter| !counter.is_unknown && ruleset.flag(&counter.flag).is_none();
+    let versions = report.counters.iter().filter(is_news).filter_map(|counter| counter.version);
+    versions.filter(|version| is_ahead(*version, ruleset.version)).max()
+}
+
+fn is_ahead(version: i64, served: i64) -> bool {
+    version > served && version <= served.saturating_add(VERSIONS_AHEAD_MAX)
+}
+
+/// Sorts out which counts are of flags that there are.
+fn sorted(report: Report, environment: &Environment, kind: TokenKind) -> Reported {
+    let ruleset = environment.ruleset();
+    let is_version = |version: &i64| {
+        (0..=ruleset.version).contains(version) || is_ahead(*version, ruleset.version)
+    };
     let mut reported =
         Reported { at: report.ended_at, events: report.events, ..Reported::default() };
     for counter in report.counters {
         match ruleset.flag(&counter.flag) {
+            // It is there, and hidden from the SDK: nobody was served it, and it is not unknown.
+            Some(flag) if counter.is_unknown && !is_visible(flag, kind) => {}
             Some(flag) => {
                 // What the flag cannot have served, nobody was served; rows are kept for what there is.
                 let served = |index: &u32| {
                     usize::try_from(*index).is_ok_and(|index| index < flag.n_variations())
                 };
-                let is_known = |version: &i64| (0..=ruleset.version).contains(version);
                 reported.counts.push(FlagCount {
                     flag: flag.key.clone(),
                     variation: counter.variation.filter(served),
-                    version: counter.version.filter(is_known).unwrap_or_default(),
+                    version: counter.version.filter(is_version).unwrap_or_default(),
                     n: counter.n,
                 });
             }
@@ -258,8 +302,7 @@ fn report(
             }
         }
     }
-    state.events.accept(environment.id, payload_id(headers), reported);
-    Ok(())
+    reported
 }
 
 /// What stands for the id of the payload, if it has one: of one length, whatever was sent.

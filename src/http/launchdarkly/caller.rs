@@ -4,22 +4,17 @@ use crate::http::DataState;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
+use crate::http::known::known_caller;
+use crate::http::known::soften;
+use crate::http::limit::Arrival;
+use crate::http::middleware::RequestId;
 use crate::http::position::settle;
 use crate::model::environment::ServerSdk;
 use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
-use crate::snapshot::Freshness;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::Instant;
-use tokio::time::timeout_at;
-
-/// The code of an error about a token that nobody knows.
-const TOKEN_UNKNOWN: &str = "token_unknown";
-/// How long a request waits for its token to become known: longer than from one look at the store to the next.
-const TOKEN_WAIT_MAX: Duration = Duration::from_millis(1_500);
 
 /// An SDK that may read an environment, whose flags are loaded.
 #[derive(Debug)]
@@ -33,8 +28,13 @@ impl FromRequestParts<DataState> for SdkCaller {
 
     async fn from_request_parts(parts: &mut Parts, state: &DataState) -> Result<Self, ApiError> {
         let freshness = state.snapshots.freshness();
-        let caller = known_caller(parts, state).await;
-        let caller = caller.map_err(|error| soften(error, &freshness))?;
+        let request_id = parts.extensions.get::<RequestId>();
+        let find =
+            || Caller::new(&parts.headers, Arc::clone(&state.snapshots), request_id.cloned());
+        let caller = known_caller(&state.snapshots, find).await?;
+        if let Some(arrival) = parts.extensions.get::<Arrival>() {
+            arrival.admit_caller(&caller, &parts.headers)?;
+        }
         if caller.grant().kind != TokenKind::Server {
             let detail = "LaunchDarkly's server-side SDKs need a server token (vxs_…)";
             return Err(ApiError::forbidden("token_kind", detail));
@@ -61,31 +61,4 @@ impl FromRequestParts<DataState> for SdkCaller {
         settle(&parts.headers, &state.snapshots, &environment).await?;
         Ok(Self { caller, environment })
     }
-}
-
-/// Waits for a token that is not known: another replica may have made it a moment ago.
-async fn known_caller(parts: &mut Parts, state: &DataState) -> Result<Caller, ApiError> {
-    let mut changes = state.snapshots.directory_changes();
-    let deadline = Instant::now() + TOKEN_WAIT_MAX;
-    loop {
-        let error = match Caller::from_request_parts(parts, state).await {
-            Err(error) if error.code == TOKEN_UNKNOWN => error,
-            known_or_refused => return known_or_refused,
-        };
-        // Without ringing: requests that nobody vouches for must not make work for the database.
-        match timeout_at(deadline, changes.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(error),
-        }
-    }
-}
-
-/// What is not known may have been created since the store was last heard of: SDKs that are told so would give up for ever.
-fn soften(error: ApiError, freshness: &Freshness) -> ApiError {
-    let is_unknown = matches!(error.code, TOKEN_UNKNOWN | "not_found");
-    if is_unknown && freshness.unconfirmed_for().is_some() {
-        let detail = "the token is not known here, and the store has not confirmed for a while that it does not exist";
-        return ApiError::unavailable("unconfirmed", detail);
-    }
-    error
 }

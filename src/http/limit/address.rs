@@ -38,12 +38,12 @@ fn parse(text: &str) -> Option<IpAddr> {
 
 /// Who counts as one client: an IPv4 address, or the 64 bits that name a network of IPv6, within which a client may choose
 /// addresses as it likes.
-pub(super) fn client_of(address: IpAddr) -> (bool, u64) {
+pub(super) fn client_of(address: IpAddr) -> IpAddr {
     match address {
-        IpAddr::V4(address) => (false, u64::from(u32::from(address))),
+        IpAddr::V4(_) => address,
         IpAddr::V6(address) => {
-            let [a, b, c, d, e, f, g, h, ..] = address.octets();
-            (true, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
         }
     }
 }

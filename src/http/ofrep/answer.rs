@@ -8,6 +8,7 @@ use crate::http::cors::allowed_headers;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
+use crate::http::known::known_caller;
 use crate::http::middleware::Observed;
 use crate::http::middleware::check_headers;
 use crate::http::ofrep::evaluate::Asked;
@@ -52,6 +53,8 @@ pub(super) enum Target<'p> {
 pub(super) fn target(path: &str) -> Option<Target<'_>> {
     let rest = path.strip_prefix(ALL_FLAGS_PATH)?;
     match rest.strip_prefix('/') {
+        // No flag has an empty key: the slash ends a base URL or a path, as some clients write it.
+        Some("") => Some(Target::All),
         Some(encoded_key) => Some(Target::Flag { encoded_key }),
         None => rest.is_empty().then_some(Target::All),
     }
@@ -98,18 +101,18 @@ async fn dispatch(
     peer: IpAddr,
     at: Instant,
 ) -> Result<Response, ApiError> {
+    if request.method() == Method::OPTIONS {
+        // Before any limit: a browser that is refused here would take it for an error of the network.
+        return Ok(preflight(request.headers()));
+    }
     check_headers(request.headers())?;
     data.limits.admit(at)?;
-    match *request.method() {
-        Method::POST => {}
-        Method::OPTIONS => return Ok(preflight(request.headers())),
-        _ => {
-            return Ok(([(header::ALLOW, METHODS)], ApiError::method_not_allowed()).into_response());
-        }
+    if request.method() != Method::POST {
+        return Ok(([(header::ALLOW, METHODS)], ApiError::method_not_allowed()).into_response());
     }
     let (parts, body) = request.into_parts();
-    let snapshots = Arc::clone(&data.snapshots);
-    let caller = Caller::new(&parts.headers, snapshots, None)?;
+    let find = || Caller::new(&parts.headers, Arc::clone(&data.snapshots), None);
+    let caller = known_caller(&data.snapshots, find).await?;
     data.limits.admit_caller(&caller, peer, &parts.headers, at)?;
     let (wanted, hint) = read_query(&parts.uri)?;
     let asked = Asked { data, caller, wanted, hint, headers: &parts.headers, body };

@@ -23,8 +23,10 @@ use crate::http::position::settle;
 use crate::http::position::unconfirmed_ms;
 use crate::http::secure::check_signed;
 use crate::http::secure::signature_of;
+use crate::http::stream::Affected;
 use crate::model::change::Position;
 use crate::model::context::Context;
+use crate::model::flag::ClientSideAvailability;
 use crate::model::key::FlagKey;
 use crate::model::problem::Problems;
 use crate::model::raw_context::RawContext;
@@ -44,7 +46,6 @@ use serde::de::Visitor;
 use sha2::Digest;
 use sha2::Sha256;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
 
 /// Bytes of SHA-256 that an entity tag has; 128 bits are beyond chance.
@@ -172,20 +173,23 @@ pub(super) fn flag_not_found(key: &str) -> ApiError {
 
 /// Which flags a token's holder may see.
 pub(crate) fn is_visible(flag: &CompiledFlag, kind: TokenKind) -> bool {
+    reaches(flag.client_side_availability, kind)
+}
+
+fn reaches(availability: ClientSideAvailability, kind: TokenKind) -> bool {
     match kind {
         TokenKind::Server | TokenKind::Admin => true,
-        TokenKind::Client => flag.client_side_availability.using_environment_id,
-        TokenKind::Mobile => flag.client_side_availability.using_mobile_key,
+        TokenKind::Client => availability.using_environment_id,
+        TokenKind::Mobile => availability.using_mobile_key,
     }
 }
 
-/// Whether a token's holder may see any of these flags; of one that is gone, nobody knows who could.
-pub(crate) fn is_any_visible(
-    ruleset: &Ruleset,
-    flags: &BTreeSet<FlagKey>,
-    kind: TokenKind,
-) -> bool {
-    flags.iter().any(|key| ruleset.flag(key.as_str()).is_none_or(|flag| is_visible(flag, kind)))
+/// Whether a token's holder may see any of the flags that answer otherwise, or could before they were withdrawn.
+pub(crate) fn is_any_visible(ruleset: &Ruleset, affected: &Affected, kind: TokenKind) -> bool {
+    let is_seen =
+        |key: &FlagKey| ruleset.flag(key.as_str()).is_some_and(|flag| is_visible(flag, kind));
+    affected.flags.iter().any(is_seen)
+        || affected.withdrawn.iter().any(|availability| reaches(*availability, kind))
 }
 
 /// A body, of which only the context counts.

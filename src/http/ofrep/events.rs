@@ -10,24 +10,26 @@ use crate::http::DataState;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
+use crate::http::extract::Params;
+use crate::http::known::known_caller;
 use crate::http::limit::Arrival;
+use crate::http::middleware::check_headers;
 use crate::http::ofrep::evaluate::is_any_visible;
 use crate::http::ofrep::render::write_json;
 use crate::http::position::has_reached;
 use crate::http::position::parse_position;
 use crate::http::position::render_position;
 use crate::http::position::settle;
+use crate::http::stream::Affected;
 use crate::http::stream::EVENT_STREAM;
 use crate::http::stream::Holder;
 use crate::http::stream::RETRY_MS;
 use crate::http::stream::Speech;
 use crate::http::stream::Watch;
 use crate::model::change::Position;
-use crate::model::key::FlagKey;
 use crate::model::token::TokenKind;
 use crate::snapshot::Environment;
 use axum::extract::Extension;
-use axum::extract::Query;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
@@ -38,7 +40,7 @@ use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 const PATH: &str = "/ofrep/v1/events";
@@ -114,47 +116,59 @@ pub(crate) struct EventsQuery {
 pub(crate) async fn stream_events(
     State(state): State<DataState>,
     arrival: Option<Extension<Arrival>>,
-    Query(EventsQuery { t, project, environment }): Query<EventsQuery>,
+    Params(query): Params<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let snapshots = std::sync::Arc::clone(&state.snapshots);
-    let caller = match t {
-        Some(ticket) => Caller::of_ticket(&ticket, snapshots)?,
-        None => Caller::new(&headers, snapshots, None)?,
-    };
     let arrival = arrival.map(|Extension(arrival)| arrival);
+    match open(&state, arrival, query, &headers).await {
+        // The provider would ask for values each second if it were refused; so it is sent away for a while.
+        Err(refused) if may_pass(&refused) => {
+            let body = format!("retry: {RETRY_LATER_MS}\n\n: not now\n\n");
+            Ok((EVENT_STREAM, body).into_response())
+        }
+        answer => answer,
+    }
+}
+
+async fn open(
+    state: &DataState,
+    arrival: Option<Arrival>,
+    query: EventsQuery,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    check_headers(headers)?;
     if let Some(arrival) = &arrival {
-        arrival.admit_caller(&caller, &headers)?;
+        arrival.limits.admit(arrival.at)?;
+    }
+    let EventsQuery { t, project, environment } = query;
+    let find = || match &t {
+        Some(ticket) => Caller::of_ticket(ticket, Arc::clone(&state.snapshots)),
+        None => Caller::new(headers, Arc::clone(&state.snapshots), None),
+    };
+    let caller = known_caller(&state.snapshots, find).await?;
+    if let Some(arrival) = &arrival {
+        arrival.admit_caller(&caller, headers)?;
     }
     let environment = caller.environment(&EnvironmentQuery { project, environment }, None)?;
     let kind = caller.grant().kind;
     let address = match kind {
         TokenKind::Client | TokenKind::Mobile => {
-            arrival.map(|arrival| arrival.client_address(&headers))
+            arrival.map(|arrival| arrival.client_network(headers))
         }
         TokenKind::Server | TokenKind::Admin => None,
     };
     let last_id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
     let seen = last_id.filter(|id| !id.is_empty());
     let holder = Holder { token: caller.digest, kind, address };
-    let opened = async {
-        settle(&headers, &state.snapshots, &environment).await?;
-        if let Some(seen) = seen.as_deref().and_then(parse_position) {
-            has_reached(seen, &state.snapshots, &environment).await?;
-        }
-        Watch::open(&state.streams, &environment, holder, Refetch { kind, seen })
-    };
-    match opened.await {
-        Ok(body) => Ok(body.into_response()),
-        // The provider would ask for values each second if it were refused; so it is sent away for a while.
-        Err(refused) if may_pass(&refused) => {
-            let body = format!("retry: {RETRY_LATER_MS}\n\n: not now\n\n");
-            Ok((EVENT_STREAM, body).into_response())
-        }
-        Err(error) => Err(error),
+    settle(headers, &state.snapshots, &environment).await?;
+    if let Some(seen) = seen.as_deref().and_then(parse_position) {
+        has_reached(seen, &state.snapshots, &environment).await?;
     }
+    let speech = Refetch { kind, seen };
+    Ok(Watch::open(&state.streams, &environment, holder, speech)?.into_response())
 }
 
+/// Whether a refusal is for a lack of room or of readiness, and not for what the client sent.
 fn may_pass(error: &ApiError) -> bool {
     [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&error.status)
 }
@@ -178,14 +192,9 @@ impl Speech for Refetch {
         block.into()
     }
 
-    fn go_on(
-        &mut self,
-        _: &Environment,
-        ruleset: &Ruleset,
-        flags: &BTreeSet<FlagKey>,
-    ) -> Option<Bytes> {
+    fn go_on(&mut self, _: &Environment, ruleset: &Ruleset, affected: &Affected) -> Option<Bytes> {
         let id = render_position(Position { epoch: ruleset.epoch, version: ruleset.version });
-        is_any_visible(ruleset, flags, self.kind).then(|| message(&id).into())
+        is_any_visible(ruleset, affected, self.kind).then(|| message(&id).into())
     }
 }
 

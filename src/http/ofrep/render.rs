@@ -123,9 +123,11 @@ impl<'a> EvaluationBody<'a> {
         stale: bool,
     ) -> Result<Self, FailureBody<'a>> {
         let key = flag.key.as_str();
+        // A value of `null`, which only imported flags have, is one that no provider takes: it means that there is none.
+        let value = outcome.value().filter(|value| value.get() != "null");
         let reason = match outcome.reason {
             Reason::Error(kind) => return Err(failure(key, kind)),
-            _ if outcome.variation.is_none() => "DISABLED",
+            _ if value.is_none() => "DISABLED",
             Reason::Off | Reason::PrerequisiteFailed { .. } => "DEFAULT",
             Reason::Fallthrough { .. } | Reason::RuleMatch { .. } if outcome.is_split => "SPLIT",
             Reason::Fallthrough { .. } if flag.is_static => "STATIC",
@@ -151,7 +153,7 @@ impl<'a> EvaluationBody<'a> {
             stale,
         };
         let variant = outcome.variation.map_or("", |(_, variation)| variation.key.as_str());
-        Ok(Self { key, value: outcome.value(), reason, variant, metadata })
+        Ok(Self { key, value, reason, variant, metadata })
     }
 }
 

@@ -14,7 +14,9 @@ use crate::http::stream::frame::HEARTBEAT;
 use crate::http::stream::hub::Place;
 use crate::http::stream::hub::Streams;
 use crate::model::change::Position;
+use crate::model::flag::ClientSideAvailability;
 use crate::model::key::FlagKey;
+use crate::snapshot::Change;
 use crate::snapshot::Environment;
 use crate::snapshot::Missed;
 use axum::extract::Extension;
@@ -35,13 +37,35 @@ pub(crate) trait Speech {
     /// The first events, and those after which nothing said before counts any more.
     fn begin(&mut self, environment: &Environment, ruleset: &Ruleset) -> Bytes;
 
-    /// The events after these flags may have begun to answer otherwise; `None` if they make no difference to the client.
+    /// The events after some flags may have begun to answer otherwise; `None` if they make no difference to the client.
     fn go_on(
         &mut self,
         environment: &Environment,
         ruleset: &Ruleset,
-        flags: &BTreeSet<FlagKey>,
+        affected: &Affected,
     ) -> Option<Bytes>;
+}
+
+/// What changes may have made different for a client.
+#[derive(Debug)]
+pub(crate) struct Affected {
+    /// The flags that may answer otherwise, also those that are gone.
+    pub(crate) flags: Arc<BTreeSet<FlagKey>>,
+    /// Who could see those that are hidden from somebody now, or gone.
+    pub(crate) withdrawn: Vec<ClientSideAvailability>,
+}
+
+impl Affected {
+    /// What several changes together may have made different.
+    fn by(changes: &[Arc<Change>], ruleset: &Ruleset) -> Self {
+        let mut flags = BTreeSet::new();
+        let mut withdrawn = Vec::new();
+        for change in changes {
+            flags.extend(change.affected(ruleset).iter().cloned());
+            withdrawn.extend_from_slice(&change.withdrawn);
+        }
+        Self { flags: Arc::new(flags), withdrawn }
+    }
 }
 
 /// One client's stream.
@@ -100,16 +124,13 @@ impl<S: Speech> Watch<S> {
         };
         if let Some(last) = missed.last() {
             self.cursor = Some(last.to);
-            let block = match missed.as_slice() {
-                [only] => self.speech.go_on(environment, &ruleset, &only.affected(&ruleset)),
-                many => {
-                    let mut flags = BTreeSet::new();
-                    for change in many {
-                        flags.extend(change.affected(&ruleset).iter().cloned());
-                    }
-                    self.speech.go_on(environment, &ruleset, &flags)
+            let affected = match missed.as_slice() {
+                [only] => {
+                    Affected { flags: only.affected(&ruleset), withdrawn: only.withdrawn.clone() }
                 }
+                many => Affected::by(many, &ruleset),
             };
+            let block = self.speech.go_on(environment, &ruleset, &affected);
             if block.is_some() {
                 return block;
             }

@@ -34,6 +34,16 @@ pub fn wire_version(epoch: i64, version: i64) -> i64 {
     version.saturating_add(epoch.saturating_sub(1).clamp(0, EPOCHS_MAX) * EPOCH_STRIDE)
 }
 
+/// The version of an environment that a [`wire_version`] stands for, told by an SDK while the environment is at `epoch`; `None`
+/// if it stands for none.
+///
+/// What was sent in an earlier epoch is told by being too low for a later one.
+pub fn stored_version(epoch: i64, wire_version: i64) -> Option<i64> {
+    let n_epochs = epoch.saturating_sub(1).clamp(0, EPOCHS_MAX);
+    let n_below = wire_version.saturating_sub(1).div_euclid(EPOCH_STRIDE).clamp(0, n_epochs);
+    (wire_version > 0).then(|| wire_version - n_below * EPOCH_STRIDE)
+}
+
 /// The version by which SDKs know everything that is there at a position.
 pub fn wire_position(at: Position) -> i64 {
     wire_version(at.epoch, at.version)
@@ -67,8 +77,13 @@ pub fn write_flag(definition: &FlagDefinition, config: &FlagConfig, wire_version
     })
 }
 
-/// Writes a segment.
+/// Writes a segment; one whose keys LaunchDarkly keeps elsewhere as an ordinary one with the rules by which it is evaluated here.
+///
+/// SDKs would look for its keys in a database of their own, and Rust's does not know of such segments at all.
 pub fn write_segment(segment: &Segment, wire_version: i64) -> String {
+    if segment.unbounded {
+        return write_segment(&ordinary(segment), wire_version);
+    }
     json(&WireSegment {
         key: segment.key.as_str(),
         version: wire_version,
@@ -79,10 +94,36 @@ pub fn write_segment(segment: &Segment, wire_version: i64) -> String {
         excluded_contexts: segment.excluded_contexts.iter().map(WireKeys::new).collect(),
         rules: segment.rules.iter().map(WireSegmentRule::new).collect(),
         salt: &segment.salt,
-        unbounded: segment.unbounded,
-        unbounded_context_kind: &segment.unbounded_context_kind,
-        generation: segment.generation,
+        unbounded: false,
+        generation: None,
     })
+}
+
+/// What an unbounded segment is without its keys: its rules, for contexts that have the kind whose keys are elsewhere.
+fn ordinary(segment: &Segment) -> Segment {
+    let has_kind = Clause {
+        context_kind: kind_or_user(&segment.unbounded_context_kind).to_owned(),
+        attribute: "key".to_owned(),
+        // Every key does.
+        op: "startsWith".to_owned(),
+        values: vec![Value::from("")],
+        ..Clause::default()
+    };
+    let rule = |rule: &SegmentRule| {
+        let clauses = std::iter::once(&has_kind).chain(&rule.clauses).cloned().collect();
+        SegmentRule { clauses, ..rule.clone() }
+    };
+    // Without a generation nobody could know its keys, and nobody is in it.
+    let rules = segment.rules.iter().filter(|_| segment.generation.is_some());
+    Segment {
+        unbounded: false,
+        included: Vec::new(),
+        excluded: Vec::new(),
+        included_contexts: Vec::new(),
+        excluded_contexts: Vec::new(),
+        rules: rules.map(rule).collect(),
+        ..segment.clone()
+    }
 }
 
 fn json(body: &impl Serialize) -> String {
@@ -230,8 +271,6 @@ struct WireSegment<'a> {
     rules: Vec<WireSegmentRule<'a>>,
     salt: &'a str,
     unbounded: bool,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    unbounded_context_kind: &'a str,
     generation: Option<i64>,
 }
 
@@ -370,5 +409,21 @@ mod tests {
         // A database that was restored to version 1 after a million changes still sends higher ones.
         assert!(wire_version(2, 1) > wire_version(1, 1_000_000));
         assert!(wire_version(i64::MAX, 1_000_000_000) <= i64::from(i32::MAX));
+    }
+
+    #[test]
+    fn a_version_that_was_sent_is_known_again() {
+        for epoch in [0, 1, 2, 7, 1_024, 2_000, i64::MAX] {
+            for version in [1, 2, 1_000, EPOCH_STRIDE, EPOCH_STRIDE + 5] {
+                let sent = wire_version(epoch, version);
+                assert_eq!(stored_version(epoch, sent), Some(version), "{epoch} {version}");
+            }
+        }
+        // By an SDK that has not heard of the epoch yet.
+        assert_eq!(stored_version(3, wire_version(2, 9)), Some(9));
+        assert_eq!(stored_version(3, wire_version(1, 9)), Some(9));
+        for none in [0, -1, i64::MIN] {
+            assert_eq!(stored_version(2, none), None);
+        }
     }
 }

@@ -9,6 +9,8 @@ use crate::harness::Folder;
 use crate::harness::Postgres;
 use crate::harness::Server;
 use crate::harness::eventually;
+use crate::lab::proxy::Fault;
+use crate::lab::proxy::Proxy;
 use serde_json::Value;
 use serde_json::json;
 
@@ -39,6 +41,30 @@ async fn what_is_reported_without_a_database_is_written_later() {
     })
     .await;
     assert_eq!(server.metric("vexil_event_queue_bytes").await, 0);
+}
+
+#[tokio::test]
+async fn what_is_reported_to_a_slow_database_is_written_in_the_end() {
+    let database = Database::create().await;
+    let (server_part, name) = database.url.rsplit_once('/').unwrap();
+    let (start, port) = server_part.rsplit_once(':').unwrap();
+    let proxy = Proxy::start(port.parse().unwrap()).await;
+    let folder = Folder::new();
+    let url = format!("{start}:{}/{name}", proxy.port);
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    // Whatever passes takes up to a second in each direction: there is a database, and writing takes long.
+    proxy.set(Fault::Delay(1_000));
+    let one = json!([summary(&[("f", Some(0), 1)])]);
+    for i in 0..200 {
+        assert_eq!(send(&client, "/bulk", Some(&format!("p{i}")), &one).await, 202);
+        client.evaluate("f", json!({})).await.expect(200);
+    }
+    assert!(server.metric("vexil_event_queue_bytes").await <= 64 * 1024 * 1024);
+    proxy.set(Fault::Pass);
+    counted(&server, "f", json!({"on": 400})).await;
+    assert_eq!(server.metric("vexil_events_dropped_total{reason=\"queue_full\"}").await, 0);
 }
 
 /// Events in one payload, and characters in the key of each, so that the queue is soon full.

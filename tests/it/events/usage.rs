@@ -79,6 +79,50 @@ async fn counts_of_replicas_and_of_sdks_add_up() {
     counted(&first, "f", json!({"on": 240 + n_first})).await;
 }
 
+#[tokio::test]
+async fn what_a_replica_has_not_heard_of_yet_is_counted_all_the_same() {
+    let database = Database::create().await;
+    let folders = [Folder::new(), Folder::new()];
+    let ahead = Server::start_on(folders[0].path(), Some(&database.url), &[]).await;
+    let client = ahead.with_environment().await;
+    // Hears of changes once a second, or when it is asked for something newer.
+    let no_listen = &["--test-no-listen"];
+    let behind = Server::start_on(folders[1].path(), Some(&database.url), no_listen).await;
+    let other = behind.admin.with_token(&client.token);
+    other.evaluates_with("f", 404).await;
+    for key in ["f", "g", "h"] {
+        ahead.flag(key).await;
+        let on = ahead.admin.change(key, json!([{"kind": "turnFlagOn"}])).await.expect(200);
+        let counter = json!({"value": true, "variation": 0, "version": on["version"], "count": 2});
+        let features = json!({key: {"default": false, "counters": [counter]}});
+        let events =
+            json!([{"kind": "summary", "startDate": 1, "endDate": 2, "features": features}]);
+        assert_eq!(send(&other, "/bulk", None, &events).await, 202);
+        counted(&ahead, key, json!({"on": 2})).await;
+        let usage = ahead.admin.get(&format!("{ENVIRONMENT}/flags/{key}/usage")).await;
+        let versions = &usage.expect(200)["variations"][0]["versions"];
+        assert_eq!(*versions, json!([{"version": on["version"], "count": 2}]));
+    }
+}
+
+#[tokio::test]
+async fn a_flag_that_is_hidden_from_an_sdk_was_neither_served_nor_unknown() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let browser = server.token("client", None).await;
+    server.flag("hidden").await;
+    let events = json!([summary(&[("hidden", None, 3), ("absent", None, 1)])]);
+    let path = format!("/events/bulk/{}", browser.token);
+    assert_eq!(send(&browser, &path, None, &events).await, 202);
+    eventually("the unknown flag is told", || async {
+        let unknown = server.admin.get(&format!("{ENVIRONMENT}/unknown-flags")).await.expect(200);
+        let items = unknown["items"].as_array().unwrap();
+        items.len() == 1 && items[0]["flag"] == "absent"
+    })
+    .await;
+    assert_eq!(counts(&server, "hidden").await, json!({}));
+}
+
 /// Flags that were evaluated by this replica so far.
 async fn counts_until_now(server: &Server) -> i64 {
     i64::try_from(server.metric("vexil_evaluations_total").await).unwrap()

@@ -11,6 +11,8 @@ use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
 use tokio::io::AsyncBufReadExt;
 use tokio::io::BufReader;
 use tokio::process::Child;
@@ -24,8 +26,8 @@ pub struct Server {
     pub url: String,
     pub admin: Client,
     process: Child,
-    /// Lets the process write its log to the end.
-    _log: tokio::task::JoinHandle<()>,
+    /// The lines of its log so far, after the one that says where it listens.
+    log: Arc<Mutex<Vec<String>>>,
     database: Option<Database>,
     folder: Option<Folder>,
 }
@@ -127,16 +129,20 @@ impl Server {
         };
         let address = tokio::time::timeout(PATIENCE, listening).await.unwrap();
         let show = std::env::var("VEXIL_TEST_LOG").is_ok();
-        let log = tokio::spawn(async move {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&log);
+        // Lets the process write its log to the end.
+        tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 if show {
                     eprintln!("{line}");
                 }
+                seen.lock().unwrap().push(line);
             }
         });
         let url = format!("http://{address}");
         let admin = Client::new(&url, ADMIN_TOKEN);
-        Self { url, admin, process, _log: log, database: None, folder: None }
+        Self { url, admin, process, log, database: None, folder: None }
     }
 
     /// The database of a server that was started with one of its own.
@@ -167,6 +173,11 @@ impl Server {
     pub fn owning(mut self, database: Option<Database>, folder: Folder) -> Self {
         (self.database, self.folder) = (database, Some(folder));
         self
+    }
+
+    /// What it has logged so far.
+    pub fn logged(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
     }
 
     /// The number of the process.

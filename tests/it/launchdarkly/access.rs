@@ -83,6 +83,13 @@ async fn a_server_that_starts_says_that_it_is_not_ready() {
     // One that it does not know may have been created meanwhile.
     let unknown = kept.admin.with_token("a token that nobody here knows");
     assert_eq!(unknown.get("/sdk/latest-all").await.expect(503)["code"], "unconfirmed");
+    for path in ["/bulk", "/mobile/events/bulk", "/events/bulk/nobody"] {
+        assert_eq!(unknown.post(path, json!([])).await.expect(503)["code"], "unconfirmed");
+    }
+    for path in ["/msdk/evalx/contexts/eA", "/sdk/evalx/nobody/contexts/eA"] {
+        assert_eq!(unknown.get(path).await.expect(503)["code"], "unconfirmed", "{path}");
+    }
+    unknown.evaluate("f", json!({})).await.expect(503);
     postgres.resume().await;
     eventually("the database is back", || async {
         unknown.get("/sdk/latest-all").await.status == 401
@@ -103,4 +110,18 @@ async fn a_token_that_another_replica_has_just_made_is_not_refused() {
         let made = makes.token("server", None).await;
         late.admin.with_token(&made.token).get("/sdk/latest-all").await.expect(200);
     }
+    // SDKs that hear 401 stop reporting, and those of mobile applications stop for good.
+    let made = makes.token("server", None).await.token;
+    late.admin.with_token(&made).post("/bulk", json!([])).await.expect(202);
+    let made = makes.token("client", None).await.token;
+    late.admin.post(&format!("/events/bulk/{made}"), json!([])).await.expect(202);
+    let made = makes.token("client", None).await.token;
+    let context = "eyJrZXkiOiJhIn0";
+    late.admin.get(&format!("/sdk/evalx/{made}/contexts/{context}")).await.expect(200);
+    let made = makes.token("mobile", None).await.token;
+    let mobile = late.admin.with_token(&made);
+    mobile.get(&format!("/msdk/evalx/contexts/{context}")).await.expect(200);
+    let made = makes.token("server", None).await.token;
+    let ofrep = late.admin.with_token(&made);
+    ofrep.post("/ofrep/v1/evaluate/flags", json!({})).await.expect(200);
 }

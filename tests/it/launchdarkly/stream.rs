@@ -5,6 +5,7 @@ use super::SEGMENTS;
 use super::environment;
 use crate::harness::Backend;
 use crate::harness::Events;
+use crate::harness::PATIENCE;
 use crate::harness::Server;
 use serde_json::Value;
 use serde_json::json;
@@ -144,4 +145,27 @@ async fn streams_end_without_a_word() {
     assert_eq!(all.event().await, None);
     assert_eq!(second.event().await, None);
     assert!(server.ended().await);
+}
+
+#[tokio::test]
+async fn every_stream_that_is_silent_has_a_heartbeat() {
+    let server = Server::start(Backend::Sqlite).await;
+    let sdk = environment(&server).await;
+    let browser = server.token("client", None).await;
+    let (token, context) = (browser.token.as_str(), "eyJrZXkiOiJhIn0");
+    let streams = [
+        (&sdk, "/all".to_owned()),
+        (&sdk, "/flags".to_owned()),
+        (&sdk, "/sdk/stream".to_owned()),
+        (&browser, format!("/eval/{token}/{context}")),
+        (&browser, format!("/ping/{token}")),
+        (&browser, format!("/sdk/stream/eval/{context}?auth={token}")),
+        (&browser, "/ofrep/v1/events".to_owned()),
+    ];
+    let beats = streams.iter().map(async |(client, path)| {
+        let mut events = Events::open_bare(client, path).await;
+        while events.block().await.expect("the stream goes on") != ": hb" {}
+    });
+    let all = tokio::time::timeout(PATIENCE * 3, futures_util::future::join_all(beats)).await;
+    all.expect("each has a heartbeat");
 }

@@ -1,5 +1,6 @@
 //! Versions only grow: over deletion and re-creation, over restarts, and over a database that was restored.
 
+use super::ENVIRONMENT;
 use super::SEGMENTS;
 use super::environment;
 use super::version;
@@ -8,6 +9,7 @@ use crate::harness::Database;
 use crate::harness::Events;
 use crate::harness::Folder;
 use crate::harness::Server;
+use crate::harness::eventually;
 use serde_json::json;
 
 /// Takes the last changes back, as if the database had been restored from before them.
@@ -76,6 +78,18 @@ async fn a_restored_database_sends_higher_versions_than_were_seen() {
     let (name, put) = events.event().await.unwrap();
     assert_eq!(name, "put");
     assert!(version(&put["data"], "flags", "f") > seen, "{put}");
+    // What SDKs report of it is counted for the version that the environment knows.
+    let counter =
+        |version: i64| json!({"value": true, "variation": 0, "version": version, "count": 1});
+    let sent = version(&put["data"], "flags", "f");
+    let features = json!({"f": {"default": false, "counters": [counter(sent)]}});
+    let events = json!([{"kind": "summary", "startDate": 1, "endDate": 2, "features": features}]);
+    sdk.post("/bulk", events).await.expect(202);
+    eventually("the version is known", || async {
+        let usage = server.admin.get(&format!("{ENVIRONMENT}/flags/f/usage")).await.expect(200);
+        usage["variations"][0]["versions"] == json!([{"version": 2, "count": 1}])
+    })
+    .await;
     // Those who come from a state that was lost do so too.
     let basis = state.as_str().unwrap();
     let polled = sdk.get(&format!("/sdk/poll?basis={basis}")).await;
