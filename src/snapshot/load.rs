@@ -324,8 +324,14 @@ impl From<Image> for Update {
             to: image.position,
             is_relative: false,
             stamp: image.stamp,
-            flags: image.flags.into_iter().map(|(_, flag)| flag).collect(),
-            segments: image.segments.into_iter().map(|(_, segment)| segment).collect(),
+            // What could not be read comes after what was served instead: perhaps it can be read here.
+            flags: image.flags.values().chain(image.unreadable_flags.values()).cloned().collect(),
+            segments: image
+                .segments
+                .values()
+                .chain(image.unreadable_segments.values())
+                .cloned()
+                .collect(),
         }
     }
 }

@@ -64,7 +64,8 @@ fn port_and_name(url: &str) -> (&str, &str) {
     (start.rsplit_once(':').unwrap().1, name)
 }
 
-async fn run_sql(url: &str, sql: &str) {
+/// Runs SQL behind a server's back.
+pub async fn run_sql(url: &str, sql: &str) {
     use sqlx::Connection;
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
