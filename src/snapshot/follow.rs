@@ -166,7 +166,7 @@ impl Follower {
             debug!(%error, "cannot say that this replica is about to serve");
         }
         let mut positions = within_timeout(self.read_positions()).await?;
-        within_timeout(Box::pin(self.loader.prepare())).await?;
+        within_timeout(Box::pin(self.loader.prepare(&positions.identity))).await?;
         let directory = self.own_directory();
         let result = compare(&self.store, &directory, &positions).await;
         if result.is_ok() && !positions.is_continued && positions.regression.is_none() {
@@ -199,7 +199,7 @@ impl Follower {
         let served = self.snapshots.directory();
         let kept = self.kept().clone();
         let Some(kept) = kept else { return served };
-        if self.loader.installation() == Some(kept.installation.as_str()) {
+        if self.loader.installation().as_ref() == Some(&kept.installation) {
             return if served.position > kept.directory.position { served } else { kept.directory };
         }
         warn!("the files of an earlier run are of another installation; they are not used");

@@ -40,6 +40,15 @@ impl Database {
         Self { url: format!("{start}/{name}") }
     }
 
+    /// Another database on the same server with everything that is in this one, which nobody may use meanwhile.
+    pub async fn copy(&self) -> Self {
+        let (start, name) = self.url.rsplit_once('/').unwrap();
+        let copy = format!("t{}", Ids.next().replace('-', ""));
+        let sql = format!("create database {copy} template {name}");
+        run_sql(&setting("VEXIL_TEST_POSTGRES_URL"), &sql).await;
+        Self { url: format!("{start}/{copy}") }
+    }
+
     /// Runs SQL behind the server's back.
     pub async fn run(&self, sql: &str) {
         run_sql(&self.url, sql).await;
