@@ -1,10 +1,11 @@
 //! The composition root: builds everything from the configuration, owns the tasks, and knows in which order to stop.
 
 mod capacity;
+mod setting;
 mod stop;
 
-use crate::auth;
-use crate::auth::HeadSigner;
+pub use setting::check_audit_key;
+
 use crate::clock::Clock;
 use crate::clock::Ids;
 use crate::config::Config;
@@ -13,25 +14,18 @@ use crate::http;
 use crate::http::AdminState;
 use crate::http::DataState;
 use crate::http::Front;
-use crate::http::LimitSetting;
-use crate::http::LimitSettings;
 use crate::http::Limits;
 use crate::http::Sockets;
 use crate::http::Streams;
 use crate::http::Tls;
 use crate::model::token::Digest;
-use crate::model::token::Grant;
-use crate::model::token::Holder;
-use crate::model::token::Role;
-use crate::model::token::Scope;
-use crate::model::token::TokenKind;
 use crate::record::LAST_WRITE_TIMEOUT;
 use crate::record::Recorder;
 use crate::snapshot::Folder;
 use crate::snapshot::Follower;
+use crate::snapshot::Heart;
 use crate::snapshot::Keeper;
 use crate::snapshot::Loader;
-use crate::snapshot::ReplicaName;
 use crate::snapshot::Snapshots;
 use crate::store::Doorbell;
 use crate::store::Redis;
@@ -40,7 +34,11 @@ use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use anyhow::Context;
 use futures_util::FutureExt;
-use secrecy::ExposeSecret;
+use setting::configured_tokens;
+use setting::head_signer;
+use setting::limit_settings;
+use setting::listen;
+use setting::replica_name;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,10 +64,6 @@ const START_DELAY_MAX: Duration = Duration::from_secs(5);
 const START_PATIENCE: Duration = Duration::from_millis(500);
 /// The folder in the data directory where what is served is kept.
 const FOLDER: &str = "snapshot";
-/// The file in the data directory with the key that signs the end of the audit log.
-const AUDIT_KEY_FILE: &str = "audit.key";
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: u32 = 4_096;
 
 /// A server that is put together but does not serve yet.
 #[derive(Debug)]
@@ -113,32 +107,13 @@ impl App {
             .with_context(|| format!("could not listen on {}", config.listen))?;
         let snapshots = Arc::new(Snapshots::default());
         let metrics = Arc::new(Metrics::default());
-        // With SQLite there is one process, and a file beside it already.
-        let is_shared = config.database_url.is_some();
-        let cache = redis.clone().filter(|_| is_shared);
-        let loader = Loader::new(store.clone(), cache, Arc::clone(&metrics), Ids);
-        let folder = is_shared.then(|| Folder::new(config.data_dir.join(FOLDER)));
-        let configured = configured_tokens(config);
-        let keeper = Keeper {
-            snapshots: Arc::clone(&snapshots),
-            folder: folder.clone(),
-            loader: loader.clone(),
-            metrics: Arc::clone(&metrics),
-            configured: configured.clone(),
-            ids: Ids,
-        };
-        let follower = Follower {
+        let heart = Heart {
             store: store.clone(),
-            loader,
             replica: replica_name(&listener),
-            folder,
-            kept: Arc::default(),
             snapshots: Arc::clone(&snapshots),
-            metrics: Arc::clone(&metrics),
-            configured,
-            refused,
-            ids: Ids,
         };
+        let replica = heart.replica.clone();
+        let (follower, keeper) = following(config, refused, redis.clone(), heart, &metrics);
         let of_store = Doorbell::of(&store).filter(|_| config.does_listen);
         let of_redis = redis.clone().map(|redis| Doorbell::Redis(Box::new(redis)));
         let doorbells = of_store.into_iter().chain(of_redis).collect();
@@ -150,7 +125,8 @@ impl App {
         sockets.leaving = streams.leaving();
         let recorder = Recorder::new(&store, &snapshots, &metrics, config.event_retention_days);
         let signer = Arc::new(head_signer(config)?);
-        let control = Control { store, snapshots, redis, metrics, clock: Clock, ids: Ids, signer };
+        let control =
+            Control { store, snapshots, replica, redis, metrics, clock: Clock, ids: Ids, signer };
         Ok(Self {
             control,
             listener,
@@ -219,6 +195,7 @@ impl App {
             let (snapshots, stopped) = (Arc::clone(&control.snapshots), stop.clone());
             run(name, async move { snapshots.listen(doorbell, Ids, stopped).await }.boxed());
         }
+        run("heart", follower.heart.clone().run(stop.clone()).boxed());
         run("keeper", keeper.run(stop.clone()).boxed());
         run("upkeep", control.clone().keep_up(stop.clone()).boxed());
         run("schedule", control.clone().run_schedule(stop.clone()).boxed());
@@ -255,6 +232,44 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// What follows the store, and what keeps what is served.
+fn following(
+    config: &Config,
+    refused: Vec<Digest>,
+    redis: Option<Redis>,
+    heart: Heart,
+    metrics: &Arc<Metrics>,
+) -> (Follower, Keeper) {
+    let Heart { store, snapshots, .. } = heart.clone();
+    // With SQLite there is one process, and a file beside it already.
+    let is_shared = config.database_url.is_some();
+    let cache = redis.filter(|_| is_shared);
+    let loader = Loader::new(store.clone(), cache, Arc::clone(metrics), Ids);
+    let folder = is_shared.then(|| Folder::new(config.data_dir.join(FOLDER)));
+    let configured = configured_tokens(config);
+    let keeper = Keeper {
+        snapshots: Arc::clone(&snapshots),
+        folder: folder.clone(),
+        loader: loader.clone(),
+        metrics: Arc::clone(metrics),
+        configured: configured.clone(),
+        ids: Ids,
+    };
+    let follower = Follower {
+        store,
+        loader,
+        heart,
+        folder,
+        kept: Arc::default(),
+        snapshots,
+        metrics: Arc::clone(metrics),
+        configured,
+        refused,
+        ids: Ids,
+    };
+    (follower, keeper)
 }
 
 /// Waits until everything has ended, but no longer than the grace period, and not if told again to stop.
@@ -359,85 +374,6 @@ async fn prepare(follower: &Follower) -> Result<(), StoreError> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Says whether the key that signs the end of the audit log can be used, without making one.
-///
-/// # Errors
-///
-/// It is there and is no key, or it cannot be read.
-pub fn check_audit_key(config: &Config) -> anyhow::Result<&'static str> {
-    let own = config.data_dir.join(AUDIT_KEY_FILE);
-    let path = config.audit_key.as_ref().unwrap_or(&own);
-    if !path.exists() {
-        return Ok("it is made at the first start");
-    }
-    HeadSigner::open(path).with_context(|| format!("could not use the key {}", path.display()))?;
-    Ok("it can be read")
-}
-
-/// The key that signs the end of the audit log: the one that is configured, or one of the data directory.
-fn head_signer(config: &Config) -> anyhow::Result<HeadSigner> {
-    if let Some(path) = &config.audit_key {
-        let cannot = || format!("could not use the key {}", path.display());
-        return HeadSigner::open(path).with_context(cannot);
-    }
-    let path = config.data_dir.join(AUDIT_KEY_FILE);
-    match HeadSigner::open(&path) {
-        Ok(signer) => Ok(signer),
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(error.into()),
-        Err(error) => {
-            // Replicas over PostgreSQL need no folder that can be written.
-            warn!(%error, "cannot keep a key for the audit log; its end is signed with one that ends with the process");
-            Ok(HeadSigner::ephemeral()?)
-        }
-    }
-}
-
-/// How other replicas call this process: the machine and the port.
-fn replica_name(listener: &TcpListener) -> ReplicaName {
-    let machine = rustix::system::uname();
-    let machine = machine.nodename().to_string_lossy().into_owned();
-    let port = listener.local_addr().map_or(0, |address| address.port());
-    ReplicaName { id: Ids.next(), name: format!("{machine}:{port}") }
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        tokio::net::TcpSocket::new_v4()?
-    } else {
-        tokio::net::TcpSocket::new_v6()?
-    };
-    // So that a restart does not wait for connections of the process before it.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn limit_settings(config: &Config) -> LimitSettings {
-    let limit = |rps, is_shadow| LimitSetting { rps, is_shadow };
-    let shadow = config.limit_shadow;
-    LimitSettings {
-        replica: limit(config.limit_replica_rps, shadow.replica),
-        client_address: limit(config.limit_client_address_rps, shadow.client_address),
-        server_token: limit(config.limit_server_token_rps, shadow.server_token),
-        trusted_proxies: config.trusted_proxies.0.clone(),
-    }
-}
-
-fn configured_tokens(config: &Config) -> Vec<(Digest, Grant)> {
-    let grant = || Grant {
-        id: "configured".to_owned(),
-        name: "VEXIL_ADMIN_TOKEN".to_owned(),
-        kind: TokenKind::Admin,
-        role: Some(Role::Administrator),
-        scope: Scope::All,
-        holder: Some(Holder::Service),
-        expires_at: None,
-        signing: None,
-    };
-    let token = config.admin_token.iter();
-    token.map(|token| (auth::digest(token.expose_secret()), grant())).collect()
 }
 
 #[cfg(test)]

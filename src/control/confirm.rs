@@ -6,10 +6,10 @@ use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
+use crate::snapshot::ReplicaName;
 use crate::store::DIRECTORY;
 use crate::store::ReplicaRecord;
 use crate::store::SeenReplica;
-use crate::store::Store;
 use crate::store::within_timeout;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -52,10 +52,10 @@ impl Control {
         let mut members = BTreeSet::new();
         let mut interval = LOOK_INTERVAL_MIN;
         loop {
-            let seen = match &self.store {
-                Store::Postgres(_) => within_timeout(self.store.replicas()).await?,
-                Store::Sqlite { .. } => vec![self.itself()],
-            };
+            let mut seen = within_timeout(self.store.replicas()).await?;
+            // What this process serves it knows itself, whether or not it could say so.
+            seen.retain(|each| each.replica.id != self.replica.id);
+            seen.push(self.itself());
             let live = seen.iter().filter(|each| each.is_live).map(|each| each.replica.id.clone());
             members.extend(live);
             let mut confirmation = Confirmation::default();
@@ -66,8 +66,7 @@ impl Control {
                     confirmation.waiting.push(replica.name);
                 }
             }
-            confirmation.is_complete =
-                confirmation.waiting.is_empty() && !confirmation.confirmed.is_empty();
+            confirmation.is_complete = confirmation.waiting.is_empty();
             if confirmation.is_complete || Instant::now() >= deadline {
                 return Ok(confirmation);
             }
@@ -95,12 +94,8 @@ impl Control {
     }
 
     fn itself(&self) -> SeenReplica {
-        let directory = self.snapshots.directory();
-        let environments = directory.environments().iter();
-        let mut positions: BTreeMap<EnvId, Position> =
-            environments.map(|each| (each.id, each.position())).collect();
-        positions.insert(DIRECTORY, directory.position);
-        let (id, name) = (String::new(), "this process".to_owned());
+        let ReplicaName { id, name } = self.replica.clone();
+        let positions = self.snapshots.applied();
         SeenReplica { replica: ReplicaRecord { id, name, positions }, is_live: true }
     }
 }

@@ -75,6 +75,7 @@ use crate::model::change::AuditEntry;
 use crate::model::change::EnvId;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
+use crate::snapshot::ReplicaName;
 use crate::snapshot::Snapshots;
 use crate::store::Claim;
 use crate::store::Redis;
@@ -96,6 +97,8 @@ pub struct Control {
     pub store: Store,
     /// What is served.
     pub snapshots: Arc<Snapshots>,
+    /// This process, as other replicas know it.
+    pub replica: ReplicaName,
     /// The second doorbell, if there is one.
     pub redis: Option<Redis>,
     /// Where figures go.

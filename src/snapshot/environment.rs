@@ -4,8 +4,6 @@ use crate::eval::CompiledFlag;
 use crate::eval::Ruleset;
 use crate::eval::RulesetChange;
 use crate::eval::Usage;
-use crate::eval::compile;
-use crate::eval::compile_segment;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::model::environment::Safety;
@@ -17,23 +15,26 @@ use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::snapshot::Image;
+use crate::snapshot::since::Since;
+use crate::snapshot::stored::Stored;
+use crate::snapshot::stored::compile_all;
 use crate::store::ChangedFlag;
 use crate::store::ChangedSegment;
 use crate::store::StoreError;
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
-use imbl::OrdMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// Changes that are remembered for clients which were away for a moment; one further back gets the full list.
@@ -70,8 +71,10 @@ pub struct Environment {
     server_sdk: AtomicU8,
     /// What keeps it from being changed by mistake.
     safety: ArcSwap<Safety>,
-    /// Whether the last attempt to read what changed failed for a reason that is its own.
-    is_quarantined: AtomicBool,
+    /// Since when what changed cannot be read, for a reason that is its own.
+    unread: Since,
+    /// Rows that cannot be read, of which something older is served.
+    n_unreadable: AtomicUsize,
 }
 
 /// How an environment came to where it is.
@@ -83,9 +86,9 @@ struct History {
     changes: VecDeque<Arc<Change>>,
     /// What the changes take, about.
     n_bytes: usize,
-    /// What is stored of each flag and segment that is served.
-    flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
-    segments: OrdMap<SegmentKey, Arc<ChangedSegment>>,
+    stored: Stored,
+    /// Up to where everything that is stored is served.
+    applied: Position,
 }
 
 /// What was read of an environment, to be installed.
@@ -173,7 +176,8 @@ impl Environment {
             fail_closed_after_secs: AtomicU64::new(0),
             server_sdk: AtomicU8::new(0),
             safety: ArcSwap::default(),
-            is_quarantined: AtomicBool::new(false),
+            unread: Since::default(),
+            n_unreadable: AtomicUsize::new(0),
         }
     }
 
@@ -227,8 +231,10 @@ impl Environment {
             key: self.key.clone(),
             position: self.position(),
             stamp: history.stamp.clone(),
-            flags: history.flags.clone(),
-            segments: history.segments.clone(),
+            flags: history.stored.flags.clone(),
+            segments: history.stored.segments.clone(),
+            unreadable_flags: history.stored.unreadable_flags.clone(),
+            unreadable_segments: history.stored.unreadable_segments.clone(),
         }
     }
 
@@ -238,7 +244,9 @@ impl Environment {
     /// A relative update must be relative to the current ruleset or to an older one.
     pub fn install(&self, update: &Update) -> (bool, Vec<StoreError>) {
         // Takes time, so it is done before the lock is taken.
-        let (change, unreadable) = compile_all(update);
+        let mut compiled = compile_all(update);
+        let unreadable = std::mem::take(&mut compiled.errors);
+        let change = &compiled.change;
         let mut history = self.history();
         let current = self.ruleset.load();
         let (from, to) = (self.position(), update.to);
@@ -246,10 +254,17 @@ impl Environment {
             return (false, unreadable);
         }
         if !update.is_relative {
-            *history = History::default();
+            let applied = history.applied;
+            *history = History { applied, ..History::default() };
         }
         let from_stamp = std::mem::take(&mut history.stamp);
-        history.keep(update);
+        history.stamp = update.stamp.clone();
+        history.stored.keep(update, &compiled);
+        let n_unreadable = history.stored.n_unreadable();
+        self.n_unreadable.store(n_unreadable, Ordering::Relaxed);
+        if n_unreadable == 0 {
+            history.applied = to;
+        }
         if from.epoch != to.epoch {
             // Nobody can continue from before the epoch: they may have seen what is not in it.
             history.changes.clear();
@@ -261,15 +276,15 @@ impl Environment {
                 to,
                 flags: change.flags.iter().map(|(key, _)| key.clone()).collect(),
                 segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
-                withdrawn: withdrawn(&current, &change),
+                withdrawn: withdrawn(&current, change),
                 affected: Mutex::default(),
             };
             history.remember(entry);
         }
         let empty = Ruleset::default();
         let base = if update.is_relative { &**current } else { &empty };
-        self.ruleset.store(Arc::new(base.with(to.epoch, to.version, &change)));
-        self.retire(&current, &change, update.is_relative);
+        self.ruleset.store(Arc::new(base.with(to.epoch, to.version, change)));
+        self.retire(&current, change, update.is_relative);
         // Before the lock is released: whoever holds it sees a position that belongs to what it protects.
         self.position.send_replace(to);
         (true, unreadable)
@@ -335,13 +350,29 @@ impl Environment {
         self.server_sdk.store(word, Ordering::Relaxed);
     }
 
-    /// Whether the last attempt to read what changed failed for a reason that is this environment's own.
-    pub fn is_quarantined(&self) -> bool {
-        self.is_quarantined.load(Ordering::Relaxed)
+    /// Up to where everything that is stored is served: below the position if a row cannot be read.
+    pub fn applied(&self) -> Position {
+        self.history().applied
     }
 
-    pub(super) fn set_quarantined(&self, is_quarantined: bool) {
-        self.is_quarantined.store(is_quarantined, Ordering::Relaxed);
+    /// Whether what changed, or a row of it, cannot be read for a reason that is this environment's own.
+    pub fn is_quarantined(&self) -> bool {
+        self.unread.elapsed().is_some() || self.n_unreadable.load(Ordering::Relaxed) > 0
+    }
+
+    /// For how long what changed cannot be read; `None` if it can, but for single rows.
+    pub fn unread_for(&self) -> Option<Duration> {
+        self.unread.elapsed()
+    }
+
+    /// Notes that what changed since `since` cannot be read; returns whether that is new.
+    pub(super) fn set_unread(&self, since: Instant) -> bool {
+        self.unread.begin(since)
+    }
+
+    /// Notes that what changed can be read.
+    pub(super) fn set_read(&self) {
+        self.unread.end();
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
@@ -396,23 +427,6 @@ impl History {
             old.forget_affected();
         }
     }
-
-    /// Keeps what is stored of each row, also where this version of the program cannot read it: another may.
-    fn keep(&mut self, update: &Update) {
-        self.stamp = update.stamp.clone();
-        for flag in &update.flags {
-            match flag.text {
-                Some(_) => _ = self.flags.insert(flag.key.clone(), Arc::clone(flag)),
-                None => _ = self.flags.remove(&flag.key),
-            }
-        }
-        for segment in &update.segments {
-            match segment.text {
-                Some(_) => _ = self.segments.insert(segment.key.clone(), Arc::clone(segment)),
-                None => _ = self.segments.remove(&segment.key),
-            }
-        }
-    }
 }
 
 /// Who could see, before a change, the flags that it hides from somebody or takes away.
@@ -431,31 +445,6 @@ fn withdrawn(before: &Ruleset, change: &RulesetChange) -> Vec<ClientSideAvailabi
         }
     }
     withdrawn
-}
-
-/// Compiles each row that can be read, in their order; returns the errors of the others.
-fn compile_all(update: &Update) -> (RulesetChange, Vec<StoreError>) {
-    let mut change = RulesetChange::default();
-    let mut unreadable = Vec::new();
-    for flag in &update.flags {
-        match flag.read() {
-            Ok(body) => {
-                let compile = |(definition, config)| compile(&definition, &config, flag.version);
-                change.flags.push((flag.key.clone(), body.map(compile).map(Arc::new)));
-            }
-            Err(error) => unreadable.push(error),
-        }
-    }
-    for segment in &update.segments {
-        match segment.read() {
-            Ok(body) => {
-                let compile = |body| compile_segment(&body, segment.version);
-                change.segments.push((segment.key.clone(), body.map(compile).map(Arc::new)));
-            }
-            Err(error) => unreadable.push(error),
-        }
-    }
-    (change, unreadable)
 }
 
 #[cfg(test)]

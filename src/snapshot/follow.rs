@@ -10,28 +10,26 @@ use crate::model::token::Grant;
 use crate::snapshot::Directory;
 use crate::snapshot::Environment;
 use crate::snapshot::Folder;
+use crate::snapshot::Heart;
 use crate::snapshot::Kept;
 use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
 use crate::snapshot::history::compare;
 use crate::snapshot::keep::read_kept;
-use crate::store::DIRECTORY;
 use crate::store::EnvironmentRecord;
 use crate::store::Positions;
-use crate::store::ReplicaRecord;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::within_timeout;
 use crate::telemetry::EnvironmentLabels;
 use crate::telemetry::Metrics;
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
-use tokio::time::Instant;
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use tracing::error;
@@ -42,21 +40,11 @@ use tracing::warn;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon the store is asked again at the earliest.
 const POLL_GAP: Duration = Duration::from_millis(5);
-/// How often a replica says at least that it lives.
-const BEAT_INTERVAL: Duration = Duration::from_millis(700);
 /// How often an environment is read in a row: as a whole, from the cache perhaps, and then what was missing there.
 const READS_MAX: usize = 3;
 
 /// New environments that are loaded and wait for the directory that names them.
 type Loading = HashMap<EnvId, Arc<Environment>>;
-
-/// What one look at the store leaves for the next.
-#[derive(Debug, Default)]
-struct Progress {
-    loading: Loading,
-    /// When this replica last said how far it had come, and what it said.
-    said: Option<(Instant, BTreeMap<EnvId, Position>)>,
-}
 
 /// Keeps the snapshots up to date with the store.
 #[derive(Debug, Clone)]
@@ -65,8 +53,8 @@ pub struct Follower {
     pub store: Store,
     /// Reads environments.
     pub loader: Loader,
-    /// This process, as others know it.
-    pub replica: ReplicaName,
+    /// Tells other replicas how far this one has come.
+    pub heart: Heart,
     /// Where an earlier run kept what it served.
     pub folder: Option<Folder>,
     /// What it kept, until it is served or the store has brought it up to date.
@@ -83,22 +71,13 @@ pub struct Follower {
     pub ids: Ids,
 }
 
-/// A process, as others know it.
-#[derive(Debug, Clone)]
-pub struct ReplicaName {
-    /// Another one after each start.
-    pub id: String,
-    /// For people.
-    pub name: String,
-}
-
 impl Follower {
     /// Follows until it is told to stop.
     pub async fn run(self, stop: CancellationToken) {
         let mut was_reachable = true;
-        let mut progress = Progress::default();
+        let mut loading = Loading::default();
         loop {
-            let refreshed = self.refresh_once(&mut progress).await;
+            let refreshed = self.refresh_once(&mut loading).await;
             if refreshed.is_ok() && !was_reachable {
                 info!("the store confirms again what is served");
             }
@@ -121,10 +100,6 @@ impl Follower {
                 () = stop.cancelled() => break,
                 () = next => {}
             }
-        }
-        let signed_off = within_timeout(self.store.sign_off(&self.replica.id)).await;
-        if let Err(error) = signed_off {
-            warn!(%error, "could not sign off");
         }
     }
 
@@ -160,12 +135,13 @@ impl Follower {
         }
         self.snapshots.directory.store(directory);
         self.snapshots.directory_changed.send_replace(position);
+        self.snapshots.moved.notify_one();
         true
     }
 
     /// Looks at the store once, and notes how it went.
-    async fn refresh_once(&self, progress: &mut Progress) -> Result<(), StoreError> {
-        let result = self.refresh(progress).await;
+    async fn refresh_once(&self, loading: &mut Loading) -> Result<(), StoreError> {
+        let result = self.refresh(loading).await;
         match &result {
             Ok(()) => self.snapshots.status.confirm(),
             Err(_) => {
@@ -177,41 +153,20 @@ impl Follower {
         }
         self.metrics.store_stale.set(i64::from(result.is_err()));
         self.snapshots.installed.notify_one();
-        // Reading confirms, whether or not it can be said.
-        if result.is_ok()
-            && let Err(error) = within_timeout(self.beat(progress)).await
-        {
-            debug!(%error, "cannot say how far this replica has come");
-        }
         result
-    }
-
-    /// Tells other replicas how far this one has come.
-    async fn beat(&self, progress: &mut Progress) -> Result<(), StoreError> {
-        let directory = self.snapshots.directory();
-        let environments = directory.environments().iter();
-        let mut positions: BTreeMap<EnvId, Position> =
-            environments.map(|each| (each.id, each.position())).collect();
-        positions.insert(DIRECTORY, directory.position);
-        if let Some((at, said)) = &progress.said
-            && *said == positions
-            && at.elapsed() < BEAT_INTERVAL
-        {
-            return Ok(());
-        }
-        let ReplicaName { id, name } = self.replica.clone();
-        let replica = ReplicaRecord { id, name, positions };
-        self.store.beat(&replica).await?;
-        progress.said = Some((Instant::now(), replica.positions));
-        Ok(())
     }
 
     /// Looks at the store once and installs whatever is newer.
     ///
     /// What fails keeps nothing else from being installed; the first error that is not of one environment alone is returned.
-    async fn refresh(&self, progress: &mut Progress) -> Result<(), StoreError> {
+    async fn refresh(&self, loading: &mut Loading) -> Result<(), StoreError> {
+        if self.snapshots.directory().position == Position::default()
+            && let Err(error) = self.heart.announce().await
+        {
+            debug!(%error, "cannot say that this replica is about to serve");
+        }
         let mut positions = within_timeout(self.read_positions()).await?;
-        within_timeout(Box::pin(self.loader.prepare())).await?;
+        within_timeout(Box::pin(self.loader.prepare(&positions.identity))).await?;
         let directory = self.own_directory();
         let result = compare(&self.store, &directory, &positions).await;
         if result.is_ok() && !positions.is_continued && positions.regression.is_none() {
@@ -220,7 +175,7 @@ impl Follower {
             positions = within_timeout(self.read_positions()).await?;
         }
         let result = match result {
-            Ok(()) => self.follow(&directory, &positions, progress).await,
+            Ok(()) => self.follow(&directory, &positions, loading).await,
             lost => lost,
         };
         let regression = match &result {
@@ -244,7 +199,7 @@ impl Follower {
         let served = self.snapshots.directory();
         let kept = self.kept().clone();
         let Some(kept) = kept else { return served };
-        if self.loader.installation() == Some(kept.installation.as_str()) {
+        if self.loader.installation().as_ref() == Some(&kept.installation) {
             return if served.position > kept.directory.position { served } else { kept.directory };
         }
         warn!("the files of an earlier run are of another installation; they are not used");
@@ -262,7 +217,7 @@ impl Follower {
         &self,
         directory: &Arc<Directory>,
         positions: &Positions,
-        progress: &mut Progress,
+        loading: &mut Loading,
     ) -> Result<(), StoreError> {
         let wanted: HashMap<EnvId, i64> =
             positions.environments.iter().map(|each| (each.id, each.version)).collect();
@@ -276,7 +231,7 @@ impl Follower {
         }
         let to = Position { epoch: positions.epoch, version: positions.directory_version };
         if to > directory.position {
-            let refreshed = self.refresh_directory(directory, positions, &mut progress.loading);
+            let refreshed = self.refresh_directory(directory, positions, loading);
             result = result.and(refreshed.await);
         } else {
             // What was kept is current, or was brought up to date.
@@ -392,17 +347,18 @@ impl Follower {
             if let Err(error) = &read
                 && !is_general(error)
             {
-                if !environment.is_quarantined() {
+                if environment.set_unread(Instant::now()) {
                     error!(project.key = %environment.project, env.key = %environment.key, %error,
                         "cannot read an environment; serving what was there before");
                 }
-                environment.set_quarantined(true);
                 return Ok(());
             }
-            environment.set_quarantined(false);
+            environment.set_read();
             let Some(update) = read? else { break };
             let (is_installed, unreadable) = environment.install(&update);
-            if !is_installed {
+            if is_installed {
+                self.snapshots.moved.notify_one();
+            } else {
                 self.metrics.installs_refused.inc();
             }
             for error in unreadable {

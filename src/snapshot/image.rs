@@ -51,6 +51,10 @@ pub struct Image {
     pub flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
     /// What is stored of each segment.
     pub segments: OrdMap<SegmentKey, Arc<ChangedSegment>>,
+    /// Newer forms of flags that the one who wrote it could not read.
+    pub unreadable_flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
+    /// Newer forms of segments that the one who wrote it could not read.
+    pub unreadable_segments: OrdMap<SegmentKey, Arc<ChangedSegment>>,
 }
 
 /// Why bytes are no image.
@@ -91,6 +95,9 @@ struct FlagLine<'a> {
     definition: Cow<'a, str>,
     #[serde(borrow)]
     config: Cow<'a, str>,
+    /// What is served, if this could not be read.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    before: Option<Box<FlagLine<'a>>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,6 +107,44 @@ struct SegmentLine<'a> {
     version: i64,
     #[serde(borrow)]
     body: Cow<'a, str>,
+    /// What is served, if this could not be read.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    before: Option<Box<SegmentLine<'a>>>,
+}
+
+impl<'a> FlagLine<'a> {
+    fn of(flag: &'a ChangedFlag, before: Option<&'a ChangedFlag>) -> Option<Self> {
+        let stored = flag.text.as_ref()?;
+        Some(Self {
+            key: Cow::from(flag.key.as_str()),
+            version: flag.version,
+            definition: Cow::from(&*stored.definition),
+            config: Cow::from(&*stored.config),
+            before: before.and_then(|before| Self::of(before, None)).map(Box::new),
+        })
+    }
+
+    fn flag(&self) -> Arc<ChangedFlag> {
+        let (definition, config) = (Box::from(&*self.definition), Box::from(&*self.config));
+        let text = Some(FlagText { definition, config });
+        Arc::new(ChangedFlag { key: FlagKey::stored(&self.key), version: self.version, text })
+    }
+}
+
+impl<'a> SegmentLine<'a> {
+    fn of(segment: &'a ChangedSegment, before: Option<&'a ChangedSegment>) -> Option<Self> {
+        Some(Self {
+            key: Cow::from(segment.key.as_str()),
+            version: segment.version,
+            body: Cow::from(segment.text.as_deref()?),
+            before: before.and_then(|before| Self::of(before, None)).map(Box::new),
+        })
+    }
+
+    fn segment(&self) -> Arc<ChangedSegment> {
+        let (key, text) = (SegmentKey::stored(&self.key), Some(Box::from(&*self.body)));
+        Arc::new(ChangedSegment { key, version: self.version, text })
+    }
 }
 
 /// Authenticates a text with a key: a line before it.
@@ -143,6 +188,8 @@ impl Image {
             stamp: update.stamp.clone(),
             flags: flags.map(|flag| (flag.key.clone(), Arc::clone(flag))).collect(),
             segments: segments.map(|each| (each.key.clone(), Arc::clone(each))).collect(),
+            unreadable_flags: OrdMap::new(),
+            unreadable_segments: OrdMap::new(),
         }
     }
 
@@ -154,7 +201,12 @@ impl Image {
 
     /// Writes the image down, to be sealed.
     pub fn text(&self) -> Vec<u8> {
-        let n_lines = self.flags.len() + self.segments.len() + 1;
+        let flags = self.unreadable_flags.keys().filter(|key| !self.flags.contains_key(*key));
+        let n_flags = self.flags.len() + flags.count();
+        let segments =
+            self.unreadable_segments.keys().filter(|key| !self.segments.contains_key(*key));
+        let n_segments = self.segments.len() + segments.count();
+        let n_lines = n_flags + n_segments + 1;
         let mut text = Vec::with_capacity(n_lines.saturating_mul(LINE_BYTES));
         let head = Head {
             environment: self.id,
@@ -163,24 +215,26 @@ impl Image {
             epoch: self.position.epoch,
             version: self.position.version,
             stamp: Cow::from(&*self.stamp),
-            flags: self.flags.len(),
-            segments: self.segments.len(),
+            flags: n_flags,
+            segments: n_segments,
         };
         write_line(&mut text, &head);
-        for (key, flag) in &self.flags {
-            let Some(stored) = &flag.text else { continue };
-            let line = FlagLine {
-                key: Cow::from(key.as_str()),
-                version: flag.version,
-                definition: Cow::from(&*stored.definition),
-                config: Cow::from(&*stored.config),
-            };
+        let served = self.flags.iter().filter(|(key, _)| !self.unreadable_flags.contains_key(*key));
+        let served = served.map(|(_, flag)| FlagLine::of(flag, None));
+        let unreadable = self.unreadable_flags.iter();
+        let unreadable = unreadable
+            .map(|(key, flag)| FlagLine::of(flag, self.flags.get(key).map(|before| &**before)));
+        for line in served.chain(unreadable).flatten() {
             write_line(&mut text, &line);
         }
-        for (key, segment) in &self.segments {
-            let Some(body) = segment.text.as_deref() else { continue };
-            let (key, body) = (Cow::from(key.as_str()), Cow::from(body));
-            write_line(&mut text, &SegmentLine { key, version: segment.version, body });
+        let served =
+            self.segments.iter().filter(|(key, _)| !self.unreadable_segments.contains_key(*key));
+        let served = served.map(|(_, segment)| SegmentLine::of(segment, None));
+        let unreadable = self.unreadable_segments.iter();
+        let unreadable = unreadable
+            .map(|(key, each)| SegmentLine::of(each, self.segments.get(key).map(|b| &**b)));
+        for line in served.chain(unreadable).flatten() {
+            write_line(&mut text, &line);
         }
         text
     }
@@ -204,21 +258,26 @@ impl Image {
             stamp: Box::from(&*head.stamp),
             flags: OrdMap::new(),
             segments: OrdMap::new(),
+            unreadable_flags: OrdMap::new(),
+            unreadable_segments: OrdMap::new(),
         };
         for line in lines.by_ref().take(head.flags) {
             let line: FlagLine<'_> = serde_json::from_slice(line).map_err(malformed)?;
-            let (definition, config) = (Box::from(&*line.definition), Box::from(&*line.config));
-            let text = FlagText { definition, config };
-            let key = FlagKey::stored(&line.key);
-            let flag = ChangedFlag { key: key.clone(), version: line.version, text: Some(text) };
-            image.flags.insert(key, Arc::new(flag));
+            let (mut flag, key) = (line.flag(), FlagKey::stored(&line.key));
+            if let Some(before) = line.before.filter(|before| before.key == line.key) {
+                image.unreadable_flags.insert(key.clone(), flag);
+                flag = before.flag();
+            }
+            image.flags.insert(key, flag);
         }
         for line in lines.by_ref().take(head.segments) {
             let line: SegmentLine<'_> = serde_json::from_slice(line).map_err(malformed)?;
-            let key = SegmentKey::stored(&line.key);
-            let text = Some(Box::from(&*line.body));
-            let segment = ChangedSegment { key: key.clone(), version: line.version, text };
-            image.segments.insert(key, Arc::new(segment));
+            let (mut segment, key) = (line.segment(), SegmentKey::stored(&line.key));
+            if let Some(before) = line.before.filter(|before| before.key == line.key) {
+                image.unreadable_segments.insert(key.clone(), segment);
+                segment = before.segment();
+            }
+            image.segments.insert(key, segment);
         }
         let is_complete = image.flags.len() == head.flags
             && image.segments.len() == head.segments

@@ -152,7 +152,7 @@ impl Keeper {
         else {
             return true;
         };
-        let image = DirectoryImage::of(installation, directory, &self.configured);
+        let image = DirectoryImage::of(&installation, directory, &self.configured);
         let written = blocking(move || folder.write(DIRECTORY_FILE, &image.seal(&FILE_KEY)));
         match written.await.and_then(|written| written) {
             Ok(()) => true,

@@ -28,7 +28,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use tracing::debug;
 use tracing::warn;
@@ -48,7 +47,7 @@ pub struct Loader {
     metrics: Arc<Metrics>,
     ids: Ids,
     /// What tells this installation from others, known once the store was reached.
-    own: Arc<OnceCell<Own>>,
+    own: Arc<Mutex<Option<Own>>>,
     refused: Arc<Mutex<HashSet<EnvId>>>,
 }
 
@@ -64,8 +63,10 @@ enum Found {
 struct Own {
     /// Its name, which its files have in them.
     name: String,
+    /// Which server it is on, and which timeline of it. A copy of the database has those of another.
+    identity: String,
     /// Its part of Redis.
-    shared: Option<SharedCache>,
+    shared: Option<Arc<SharedCache>>,
 }
 
 /// The part of Redis, with the key that its images are authenticated with.
@@ -81,34 +82,38 @@ impl Loader {
         Self { store, redis, metrics, ids, own: Arc::default(), refused: Arc::default() }
     }
 
-    fn shared(&self) -> Option<&SharedCache> {
-        self.own.get()?.shared.as_ref()
+    fn own(&self) -> MutexGuard<'_, Option<Own>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared(&self) -> Option<Arc<SharedCache>> {
+        self.own().as_ref()?.shared.clone()
     }
 
     /// The name of the installation, once the store was reached.
-    pub(super) fn installation(&self) -> Option<&str> {
-        self.own.get().map(|own| own.name.as_str())
+    pub(super) fn installation(&self) -> Option<String> {
+        self.own().as_ref().map(|own| own.name.clone())
     }
 
-    /// Reads what tells this installation's images from others.
-    pub(super) async fn prepare(&self) -> Result<(), StoreError> {
-        let prepare = async {
-            let mut tx = self.store.begin_writing().await?;
-            let (secret, identity) = tx.cache_key(&self.ids.key()).await?;
-            tx.commit().await?;
-            // A copy of the database is not its original: it has another server, and another history from there on.
-            let own = format!("{}{identity}", hex::encode(&secret));
-            let key = blake3::derive_key("vexil key of images in Redis", own.as_bytes());
-            let shared = self.redis.clone().map(|redis| {
-                let name = short("vexil name in Redis", own.as_bytes());
-                SharedCache { cache: Cache::new(redis, name), key }
-            });
-            Ok::<_, StoreError>(Own {
-                name: short("vexil name of an installation", &secret),
-                shared,
-            })
-        };
-        self.own.get_or_try_init(|| prepare).await.map(|_| ())
+    /// Reads what tells this installation's images from others, unless it was read from the server with this identity.
+    pub(super) async fn prepare(&self, identity: &str) -> Result<(), StoreError> {
+        if self.own().as_ref().is_some_and(|own| own.identity == identity) {
+            return Ok(());
+        }
+        let mut tx = self.store.begin_writing().await?;
+        let secret = tx.cache_key(&self.ids.key()).await?;
+        tx.commit().await?;
+        // A copy of the database is not its original: it has another server, and another history from there on. What the copy
+        // says of itself is what its original was.
+        let mark = format!("{}{identity}", hex::encode(&secret));
+        let key = blake3::derive_key("vexil key of images in Redis", mark.as_bytes());
+        let shared = self.redis.clone().map(|redis| {
+            let name = short("vexil name in Redis", mark.as_bytes());
+            Arc::new(SharedCache { cache: Cache::new(redis, name), key })
+        });
+        let name = short("vexil name of an installation", &secret);
+        *self.own() = Some(Own { name, identity: identity.to_owned(), shared });
+        Ok(())
     }
 
     /// Reads what is newer than what an environment serves; `None` if nothing is, or the environment is gone.
@@ -157,7 +162,7 @@ impl Loader {
         is_starting: bool,
     ) -> Result<Option<Update>, StoreError> {
         let shared = self.shared().filter(|_| is_starting);
-        if let Some(shared) = shared
+        if let Some(shared) = &shared
             && let Some(image) = self.read_cached(shared, environment).await
         {
             self.metrics.loads.count(LoadSource::Cache);
@@ -324,8 +329,14 @@ impl From<Image> for Update {
             to: image.position,
             is_relative: false,
             stamp: image.stamp,
-            flags: image.flags.into_iter().map(|(_, flag)| flag).collect(),
-            segments: image.segments.into_iter().map(|(_, segment)| segment).collect(),
+            // What could not be read comes after what was served instead: perhaps it can be read here.
+            flags: image.flags.values().chain(image.unreadable_flags.values()).cloned().collect(),
+            segments: image
+                .segments
+                .values()
+                .chain(image.unreadable_segments.values())
+                .cloned()
+                .collect(),
         }
     }
 }

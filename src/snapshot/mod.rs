@@ -8,6 +8,7 @@
 //! * Only a higher `(epoch, version)` replaces what is there.
 //! * While the store is away, what is there stays.
 
+mod beat;
 mod directory;
 mod directory_image;
 mod environment;
@@ -18,8 +19,12 @@ mod image;
 mod keep;
 mod listen;
 mod load;
+mod since;
 mod status;
+mod stored;
 
+pub use beat::Heart;
+pub use beat::ReplicaName;
 pub use directory::Directory;
 pub use directory::TokenEntry;
 pub use directory_image::DirectoryImage;
@@ -30,7 +35,6 @@ pub use environment::Missed;
 pub use environment::Update;
 pub use folder::Folder;
 pub use follow::Follower;
-pub use follow::ReplicaName;
 pub use image::IMAGE_BYTES_MAX;
 pub use image::Image;
 pub use image::ImageError;
@@ -56,6 +60,8 @@ pub struct Snapshots {
     doorbell: Notify,
     /// Tells the keeper to look.
     installed: Notify,
+    /// Tells the heart that something newer is served.
+    moved: Notify,
     status: status::Status,
 }
 
@@ -66,6 +72,7 @@ impl Default for Snapshots {
             directory_changed: watch::Sender::new(Position::default()),
             doorbell: Notify::new(),
             installed: Notify::new(),
+            moved: Notify::new(),
             status: status::Status::default(),
         }
     }

@@ -21,6 +21,8 @@ pub struct Positions {
     pub epoch: i64,
     /// The epoch from which replicas take what is here even if they have seen more.
     pub accepted_epoch: i64,
+    /// Which server this is, which timeline it writes, and which of its databases this is; empty on SQLite.
+    pub identity: String,
     /// Whether the server is still the one under which the epoch began.
     pub is_continued: bool,
     /// What is missing here that a replica has seen; while it does, nothing can be changed.
@@ -50,11 +52,13 @@ macro_rules! postgres_identity {
 }
 
 const POSTGRES_CLUSTER: &str = concat!(
-    "select epoch, accepted_epoch, identity = ",
+    "select c.epoch, c.accepted_epoch, live.id || '/' || live.db, c.identity = live.id, c.regression,
+        c.directory_version
+    from cluster c, (select oid::text as db, ",
     postgres_identity!(),
-    ", regression, directory_version from cluster where id = 1"
+    " as id from pg_database where datname = current_database()) live where c.id = 1"
 );
-const SQLITE_CLUSTER: &str = "select epoch, accepted_epoch, true, regression, directory_version
+const SQLITE_CLUSTER: &str = "select epoch, accepted_epoch, '', true, regression, directory_version
     from cluster where id = 1";
 const ENVIRONMENTS: &str = "select e.id, e.version, coalesce(l.audit_id, '') from environment e
     left join change_log l on l.environment_id = e.id and l.version = e.version";
@@ -83,10 +87,10 @@ const ACCEPT: &str =
     "update cluster set epoch = epoch + 1, accepted_epoch = epoch + 1, regression = null
     where id = 1 and regression is not null returning epoch";
 const REGRESSION: &str = "select regression from cluster where id = 1";
-const CACHE_KEY: &str = "select cache_key, identity from cluster where id = 1";
+const CACHE_KEY: &str = "select cache_key from cluster where id = 1";
 const SET_CACHE_KEY: &str = "update cluster set cache_key = $1 where id = 1 and cache_key is null";
 
-type ClusterRow = (i64, i64, bool, Option<String>, i64);
+type ClusterRow = (i64, i64, String, bool, Option<String>, i64);
 
 /// Checks that the history is the one that replicas follow.
 ///
@@ -164,7 +168,7 @@ impl Tx {
             Self::Sqlite(_) => SQLITE_CLUSTER,
         };
         on_tx!(self, c => {
-            let (epoch, accepted_epoch, is_continued, regression, directory_version) =
+            let (epoch, accepted_epoch, identity, is_continued, regression, directory_version) =
                 sql!(cluster => ClusterRow).fetch_one(&mut *c).await?;
             let rows = sql!(ENVIRONMENTS => (i64, i64, String)).fetch_all(&mut *c).await?;
             let read = |(id, version, stamp)| EnvironmentPosition { id, version, stamp };
@@ -172,6 +176,7 @@ impl Tx {
             Ok(Positions {
                 epoch,
                 accepted_epoch,
+                identity,
                 is_continued,
                 regression,
                 directory_version,
@@ -223,16 +228,17 @@ impl Tx {
         Ok(epoch.and_then(|(epoch,)| Some((epoch, regression?))))
     }
 
-    /// Reads the key that authenticates what replicas leave in Redis, and which server this is; the first who asks sets the key
-    /// to `new`.
+    /// Reads the key of which the one is made that authenticates what replicas leave in Redis; the first who asks sets it to
+    /// `new`.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn cache_key(&mut self, new: &[u8]) -> Result<(Vec<u8>, String), StoreError> {
+    pub async fn cache_key(&mut self, new: &[u8]) -> Result<Vec<u8>, StoreError> {
         on_tx!(self, c => {
             sql!(SET_CACHE_KEY).bind(new).execute(&mut *c).await?;
-            Ok(sql!(CACHE_KEY => (Vec<u8>, String)).fetch_one(&mut *c).await?)
+            let (key,) = sql!(CACHE_KEY => (Vec<u8>,)).fetch_one(&mut *c).await?;
+            Ok(key)
         })
     }
 }

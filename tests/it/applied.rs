@@ -1,10 +1,15 @@
 //! Changes that are acknowledged when every replica serves them, and reads that ask for a version.
 
+use crate::harness::Backend;
 use crate::harness::Database;
 use crate::harness::Folder;
 use crate::harness::Server;
 use crate::harness::command;
+use crate::harness::eventually;
+use crate::harness::run_sql;
+use crate::kept::kept;
 use serde_json::json;
+use sqlx::Connection;
 
 #[tokio::test]
 async fn a_kill_is_acknowledged_when_every_replica_serves_it() {
@@ -86,4 +91,64 @@ async fn a_read_can_ask_for_what_was_written() {
     assert!(behind.header("retry-after").parse::<u32>().is_ok());
     assert_eq!(behind.status, 503);
     assert_eq!(ask("soon").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_replica_that_serves_from_disk_while_it_waits_to_migrate_is_waited_for() {
+    let database = Database::create().await;
+    let folders = [Folder::new(), Folder::new()];
+    let first = Server::start_on(folders[0].path(), Some(&database.url), &[]).await;
+    let client = first.with_environment().await;
+    first.flag_on("f").await;
+    let second = Server::start_on(folders[1].path(), Some(&database.url), &[]).await;
+    kept(folders[1].path(), r#"\"on\":true"#).await;
+    kept(folders[1].path(), "\"tokens\":[[").await;
+    second.kill().await;
+    // Somebody else is about to apply a migration that is missing.
+    let mut holder = sqlx::PgConnection::connect(&database.url).await.unwrap();
+    let mut migrating = holder.begin().await.unwrap();
+    let lock = "select pg_advisory_xact_lock(8398764301)";
+    sqlx::raw_sql(lock).execute(&mut *migrating).await.unwrap();
+    let lacking = "update schema_migration set number = -number where number = 11";
+    database.run(lacking).await;
+    let second = Server::start_on(folders[1].path(), Some(&database.url), &[]).await;
+    assert_eq!(second.admin.get("/readyz").await.expect(200)["source"], "disk");
+    let other = second.admin.with_token(&client.token);
+    eventually("it says that it lives", || async {
+        database
+            .ask::<i64>("select count(*) from replica where seen_at > now() - interval '5 s'")
+            .await
+            == 2
+    })
+    .await;
+    let answer = first.admin.post("/kill/f?wait=applied&timeout=500ms", json!({})).await;
+    assert_eq!(other.value("f", json!({})).await, true, "what was before");
+    let waiting = answer.expect(202)["unconfirmed"].clone();
+    assert_eq!(waiting.as_array().unwrap().len(), 1, "{waiting}");
+    database.run("update schema_migration set number = 11 where number = -11").await;
+    migrating.commit().await.unwrap();
+    first.admin.post("/restore/f?wait=applied&timeout=20s", json!({})).await.expect(200);
+    first.admin.post("/kill/f?wait=applied&timeout=20s", json!({})).await.expect(200);
+    assert_eq!(other.value("f", json!({})).await, false);
+}
+
+#[tokio::test]
+async fn what_a_replica_cannot_read_it_does_not_confirm() {
+    let server = Server::start(Backend::Postgres).await;
+    let client = server.with_environment().await;
+    server.flag_on("good").await;
+    server.flag_on("bad").await;
+    server.admin.post("/kill/good?wait=applied", json!({})).await.expect(200);
+    let sql = "update environment set version = version + 1;
+        update flag_config set body = '{', version = (select version from environment)
+            where flag_key = 'bad';
+        insert into change_log select id, version, '[]', '[]', 'another', now() from environment";
+    run_sql(server.database_url(), sql).await;
+    server.admin.becomes("quarantined", 1).await;
+    assert_eq!(server.metric("vexil_environments_quarantined").await, 1);
+    let restore = "/restore/good?wait=applied&timeout=100ms";
+    let answer = server.admin.post(restore, json!({})).await.expect(202);
+    assert_eq!(answer["unconfirmed"].as_array().unwrap().len(), 1, "{answer}");
+    assert_eq!(client.value("good", json!({})).await, true);
+    assert_eq!(client.value("bad", json!({})).await, true, "as it was before");
 }

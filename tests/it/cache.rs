@@ -3,6 +3,7 @@
 use crate::harness::Client;
 use crate::harness::Database;
 use crate::harness::Folder;
+use crate::harness::Postgres;
 use crate::harness::Server;
 use crate::harness::eventually;
 use crate::harness::redis_url;
@@ -38,7 +39,9 @@ async fn key_of(database: &Database, version: i64) -> String {
     let redis = connect().await;
     // Other tests use the same Redis: each installation has a name of its own there.
     let secret: Vec<u8> = database.ask("select cache_key from cluster").await;
-    let identity: String = database.ask("select identity from cluster").await;
+    let identity = "select identity || '/' || oid from cluster, pg_database
+        where datname = current_database()";
+    let identity: String = database.ask(identity).await;
     let own = format!("{}{identity}", hex::encode(secret));
     let name = blake3::derive_key("vexil name in Redis", own.as_bytes());
     let env: i64 = database.ask("select id from environment").await;
@@ -128,6 +131,65 @@ async fn replicas_that_start_together_read_the_database_once() {
     };
     let (a, b, c, d) = tokio::join!(start(), start(), start(), start());
     assert_eq!(a + b + c + d, 1, "{a} {b} {c} {d}");
+}
+
+/// Two installations of which one is a copy of the other, with one Redis, go on without taking anything from each other.
+async fn do_not_meet(original: &str, copy: &str, token: &str) {
+    let redis = redis_url();
+    let args = ["--redis-url", redis.as_str()];
+    let [first_folder, second_folder] = [Folder::new(), Folder::new()];
+    let first = Server::start_on(first_folder.path(), Some(original), &args).await;
+    let second = Server::start_on(second_folder.path(), Some(copy), &args).await;
+    for _ in 0..3 {
+        second.admin.change("f", json!([{"kind": "turnFlagOff"}])).await.expect(200);
+        second.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(200);
+    }
+    first.admin.post("/kill/f", json!({})).await.expect(200);
+    for (url, wanted) in [(original, false), (copy, true), (original, false)] {
+        // What it has to start from is in Redis.
+        let is_cached = async || {
+            let folder = Folder::new();
+            let fresh = Server::start_on(folder.path(), Some(url), &args).await;
+            let client = fresh.admin.with_token(token);
+            assert_eq!(client.value("f", json!({})).await, wanted, "{url}");
+            assert_eq!(figure(&fresh.admin, REFUSED).await, 0, "{url}");
+            figure(&fresh.admin, FROM_CACHE).await == 1
+        };
+        eventually("a replica starts from Redis", is_cached).await;
+    }
+    for server in [&first, &second] {
+        let ready = server.admin.get("/readyz").await.expect(200);
+        assert!(ready.get("historyRegressed").is_none(), "{ready}");
+        server.admin.change("f", json!([{"kind": "turnFlagOn"}])).await;
+        server.admin.post("/kill/f", json!({})).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_the_database_takes_nothing_from_its_originals_part_of_redis() {
+    let first = Postgres::start().await;
+    let folder = Folder::new();
+    let redis = redis_url();
+    let args = ["--redis-url", redis.as_str()];
+    let mut server = Server::start_on(folder.path(), Some(&first.url), &args).await;
+    let token = server.with_environment().await.token;
+    server.flag_on("f").await;
+    assert!(server.stop().await);
+    let second = Postgres::start().await;
+    first.dump_into(&second).await;
+    do_not_meet(&first.url, &second.url, &token).await;
+}
+
+#[tokio::test]
+async fn a_copy_on_the_same_server_takes_nothing_from_its_originals_part_of_redis() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let mut server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let token = server.with_environment().await.token;
+    server.flag_on("f").await;
+    assert!(server.stop().await);
+    let copy = database.copy().await;
+    do_not_meet(&database.url, &copy.url, &token).await;
 }
 
 /// Puts an image, whose bytes are its position, and tries again while Redis is too slow to answer.

@@ -6,6 +6,8 @@ use crate::harness::Folder;
 use crate::harness::Postgres;
 use crate::harness::Server;
 use crate::harness::eventually;
+use crate::harness::free_port;
+use crate::kept::kept;
 use serde_json::json;
 
 #[tokio::test]
@@ -61,6 +63,33 @@ async fn rows_that_cannot_be_read_spoil_nothing_else() {
     assert_eq!(server.admin.get("/readyz").await.expect(200)["stale"], false);
     let metrics = server.admin.get("/metrics").await.text;
     assert!(!metrics.contains("vexil_corrupt_rows_total 0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_flag_that_cannot_be_read_keeps_its_last_good_form_through_a_restart() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("bad").await;
+    kept(folder.path(), "\"tokens\":[[").await;
+    database
+        .run(
+            "update flag_config set body = '{', version = version + 1 where flag_key = 'bad';
+            update environment set version = version + 1",
+        )
+        .await;
+    server.admin.becomes("quarantined", 1).await;
+    kept(folder.path(), r#""config":"{""#).await;
+    server.kill().await;
+    let nowhere = format!("postgres://vexil@127.0.0.1:{}/nothing", free_port());
+    for url in [&nowhere, &database.url] {
+        let server = Server::start_on(folder.path(), Some(url), &[]).await;
+        let client = server.admin.with_token(&client.token);
+        assert_eq!(client.value("bad", json!({})).await, true, "as it was before");
+        assert_eq!(server.admin.get("/readyz").await.expect(200)["quarantined"], 1);
+        server.kill().await;
+    }
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ pub(crate) async fn confirm(
         None => Ok(Confirmation { is_complete: true, ..Confirmation::default() }),
     };
     // It is written, whatever is known about replicas.
-    let Ok(Confirmation { is_complete, confirmed, mut waiting }) = confirmation else {
+    let Ok(Confirmation { is_complete, confirmed, waiting }) = confirmation else {
         return pending(response, vec!["the database cannot be asked".to_owned()]).await;
     };
     if let (Some(project), Some(env)) = (&project, &env) {
@@ -92,9 +92,6 @@ pub(crate) async fn confirm(
     }
     if wait.is_some() {
         response.headers_mut().insert(REPLICAS, HeaderValue::from(confirmed.len()));
-    }
-    if !is_complete && waiting.is_empty() {
-        waiting.push("no replica has said anything for 5 seconds".to_owned());
     }
     if is_complete { response } else { pending(response, waiting).await }
 }

@@ -50,6 +50,15 @@ impl Database {
         self.url.replace(&format!(":{}/", self.port()), &format!(":{port}/"))
     }
 
+    /// Another database on the same server with everything that is in this one, which nobody may use meanwhile.
+    pub async fn copy(&self) -> Self {
+        let (start, name) = self.url.rsplit_once('/').unwrap();
+        let copy = format!("t{}", Ids.next().replace('-', ""));
+        let sql = format!("create database {copy} template {name}");
+        run_sql(&setting("VEXIL_TEST_POSTGRES_URL"), &sql).await;
+        Self { url: format!("{start}/{copy}") }
+    }
+
     /// Runs SQL behind the server's back.
     pub async fn run(&self, sql: &str) {
         run_sql(&self.url, sql).await;
@@ -74,7 +83,8 @@ fn port_and_name(url: &str) -> (&str, &str) {
     (start.rsplit_once(':').unwrap().1, name)
 }
 
-async fn run_sql(url: &str, sql: &str) {
+/// Runs SQL behind a server's back.
+pub async fn run_sql(url: &str, sql: &str) {
     use sqlx::Connection;
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();

@@ -17,6 +17,7 @@ pub use database::PgBouncer;
 pub use database::Postgres;
 pub use database::free_port;
 pub use database::redis_url;
+pub use database::run_sql;
 pub use database::run_sql_fails;
 pub use raw_stream::RawStream;
 pub use server::Server;

@@ -1,0 +1,130 @@
+//! What is stored of each flag and segment that is served, and compiling it row by row.
+//!
+//! A row that cannot be read, or whose compilation panics, costs itself only: what was served of it before stays, and is kept
+//! beside the newer form, which another version of the program may read.
+
+use crate::eval::RulesetChange;
+use crate::eval::compile;
+use crate::eval::compile_segment;
+use crate::model::key::FlagKey;
+use crate::model::key::SegmentKey;
+use crate::snapshot::Update;
+use crate::store::ChangedFlag;
+use crate::store::ChangedSegment;
+use crate::store::StoreError;
+use imbl::OrdMap;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+
+/// What is stored of each flag and segment.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    /// What is served.
+    pub(super) flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
+    pub(super) segments: OrdMap<SegmentKey, Arc<ChangedSegment>>,
+    /// Newer forms that cannot be read.
+    pub(super) unreadable_flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
+    pub(super) unreadable_segments: OrdMap<SegmentKey, Arc<ChangedSegment>>,
+}
+
+/// What an update becomes when it is compiled.
+#[derive(Debug, Default)]
+pub(super) struct Compiled {
+    /// Whatever can be read.
+    pub(super) change: RulesetChange,
+    /// Why the rest cannot.
+    pub(super) errors: Vec<StoreError>,
+    flags: Vec<Arc<ChangedFlag>>,
+    segments: Vec<Arc<ChangedSegment>>,
+}
+
+impl Stored {
+    /// How many rows there are of which something older is served, or nothing.
+    pub(super) fn n_unreadable(&self) -> usize {
+        self.unreadable_flags.len() + self.unreadable_segments.len()
+    }
+
+    /// Keeps what is stored of each row.
+    pub(super) fn keep(&mut self, update: &Update, compiled: &Compiled) {
+        for flag in &update.flags {
+            if compiled.flags.iter().any(|each| Arc::ptr_eq(each, flag)) {
+                self.unreadable_flags.insert(flag.key.clone(), Arc::clone(flag));
+                continue;
+            }
+            self.unreadable_flags.remove(&flag.key);
+            match flag.text {
+                Some(_) => _ = self.flags.insert(flag.key.clone(), Arc::clone(flag)),
+                None => _ = self.flags.remove(&flag.key),
+            }
+        }
+        for segment in &update.segments {
+            if compiled.segments.iter().any(|each| Arc::ptr_eq(each, segment)) {
+                self.unreadable_segments.insert(segment.key.clone(), Arc::clone(segment));
+                continue;
+            }
+            self.unreadable_segments.remove(&segment.key);
+            match segment.text {
+                Some(_) => _ = self.segments.insert(segment.key.clone(), Arc::clone(segment)),
+                None => _ = self.segments.remove(&segment.key),
+            }
+        }
+    }
+}
+
+/// Compiles each row that can be read, in their order.
+pub(super) fn compile_all(update: &Update) -> Compiled {
+    let mut compiled = Compiled::default();
+    for flag in &update.flags {
+        let read = guarded("flag_config", flag.key.as_str(), || {
+            let compile = |(definition, config)| compile(&definition, &config, flag.version);
+            Ok(flag.read()?.map(compile).map(Arc::new))
+        });
+        match read {
+            Ok(body) => compiled.change.flags.push((flag.key.clone(), body)),
+            Err(error) => {
+                compiled.errors.push(error);
+                compiled.flags.push(Arc::clone(flag));
+            }
+        }
+    }
+    for segment in &update.segments {
+        let read = guarded("segment", segment.key.as_str(), || {
+            let compile = |body| compile_segment(&body, segment.version);
+            Ok(segment.read()?.map(compile).map(Arc::new))
+        });
+        match read {
+            Ok(body) => compiled.change.segments.push((segment.key.clone(), body)),
+            Err(error) => {
+                compiled.errors.push(error);
+                compiled.segments.push(Arc::clone(segment));
+            }
+        }
+    }
+    compiled
+}
+
+/// Reads a row; a panic says that it cannot be read.
+fn guarded<T>(
+    table: &'static str,
+    key: &str,
+    read: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    // Nothing outlives the closure that it could have left half-done.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let cause = "compiling it panicked".to_owned();
+        Err(StoreError::Corrupt { table, key: key.to_owned(), cause })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_panics_cannot_be_read_and_does_no_other_harm() {
+        let refused = guarded::<()>("flag_config", "f", || panic!("on purpose"));
+        assert!(matches!(refused, Err(StoreError::Corrupt { key, .. }) if key == "f"));
+        assert_eq!(guarded("flag_config", "f", || Ok(7)).unwrap(), 7);
+    }
+}
