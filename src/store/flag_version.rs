@@ -8,6 +8,7 @@ use crate::model::key::FlagKey;
 use crate::model::rule::FlagConfig;
 use crate::store::StoreError;
 use crate::store::Tx;
+use crate::store::audit::raw_actor;
 use crate::store::error::read_body;
 use crate::store::on_tx;
 use crate::store::sql;
@@ -82,7 +83,7 @@ impl Tx {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if an audit entry cannot be read.
+    /// Those of the database.
     pub async fn flag_versions(
         &mut self,
         env: EnvId,
@@ -94,19 +95,19 @@ impl Tx {
             let query = sql!(VERSIONS => Row).bind(env).bind(key.as_str()).bind(before).bind(limit);
             query.fetch_all(c).await
         })?;
-        rows.into_iter().map(Row::read).collect()
+        Ok(rows.into_iter().map(Row::read).collect())
     }
 
     /// Reads who made a version of an environment; `None` if that is not known.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if the audit entry cannot be read.
+    /// Those of the database.
     pub async fn maker(&mut self, env: EnvId, version: i64) -> Result<Option<Made>, StoreError> {
         let row = on_tx!(self, c => {
             sql!(MAKER => Row).bind(env).bind(version).fetch_optional(c).await
         })?;
-        Ok(row.map(Row::read).transpose()?.and_then(|version| version.made))
+        Ok(row.map(Row::read).and_then(|version| version.made))
     }
 
     /// Reads the configuration that a flag had at a version; `None` if that is not kept.
@@ -129,19 +130,20 @@ impl Tx {
 }
 
 impl Row {
-    fn read(self) -> Result<FlagVersion, StoreError> {
+    /// An audit entry that was damaged is told as it is stored.
+    fn read(self) -> FlagVersion {
         let Self { version, id, at, actor, action, comment, changes } = self;
         let made = match (id, at, actor, action, changes) {
             (Some(audit_id), Some(at), Some(actor), Some(action), Some(changes)) => Some(Made {
                 at: at.to_jiff(),
-                actor: read_body("audit", &audit_id, &actor)?,
+                actor: serde_json::from_str(&actor).unwrap_or_else(|_| raw_actor(actor)),
                 action,
                 comment,
-                changes: read_body("audit", &audit_id, &changes)?,
+                changes: serde_json::from_str(&changes).unwrap_or_else(|_| vec![changes]),
                 audit_id,
             }),
             _ => None,
         };
-        Ok(FlagVersion { version, made })
+        FlagVersion { version, made }
     }
 }

@@ -42,6 +42,7 @@ mod usage;
 
 pub use audit::AuditCursor;
 pub use audit::AuditFilter;
+pub use audit::Logged;
 pub use cache::CACHE_TTL;
 pub use cache::Cache;
 pub use cache::LEASE_TTL;
