@@ -10,9 +10,11 @@ use crate::store::StoreError;
 use crate::store::Tx;
 use crate::store::audit::raw_actor;
 use crate::store::error::read_body;
+use crate::store::error::write_body;
 use crate::store::on_tx;
 use crate::store::sql;
 use jiff::Timestamp;
+use sqlx::QueryBuilder;
 
 /// A version of a flag in an environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,20 +64,107 @@ const VERSION: &str = "select body from flag_version
 const MAKER: &str = "select l.version, a.id, a.at, a.actor, a.action, a.comment, a.changes
     from change_log l join audit a on a.id = l.audit_id
     where l.environment_id = $1 and l.version = $2";
-const FORGET: &str = "delete from flag_version where environment_id = $1 and flag_key = $2";
+/// Versions of a flag, and those of others in which its key occurs as a prerequisite's is written.
+macro_rules! earlier {
+    ($position:literal) => {
+        concat!(
+            "select flag_key, version, body from flag_version where environment_id = $1 and (flag_key = $2 or ",
+            $position,
+            "(body, $3) > 0)"
+        )
+    };
+}
+const EARLIER_POSTGRES: &str = earlier!("strpos");
+const EARLIER_SQLITE: &str = earlier!("instr");
+const PUT_EARLIER: &str = "insert into flag_version (environment_id, flag_key, version, body) ";
+const REPLACE_EARLIER: &str = " on conflict (environment_id, flag_key, version) do update
+    set body = excluded.body";
+const FORGET: &str = "delete from flag_version
+    where environment_id = $1 and flag_key = $2 and version = $3";
+/// Rows that one statement writes; SQLite takes 32,766 parameters, and a row has four.
+const ROWS_MAX: usize = 500;
+
+/// An earlier configuration of a flag.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EarlierConfig {
+    /// The flag.
+    pub flag: FlagKey,
+    /// The environment's version that made it.
+    pub version: i64,
+    /// What it was.
+    pub config: FlagConfig,
+}
 
 impl Tx {
-    /// Forgets the versions of a flag in an environment.
+    /// Reads all that is kept of a flag in an environment, and of others what may have it as a prerequisite; what cannot be read is
+    /// left out, because nobody can go back to it.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn forget_flag_versions(
+    pub async fn earlier_configs(
         &mut self,
         env: EnvId,
         key: &FlagKey,
+    ) -> Result<Vec<EarlierConfig>, StoreError> {
+        let sql = match self {
+            Self::Postgres(_) => EARLIER_POSTGRES,
+            Self::Sqlite(_) => EARLIER_SQLITE,
+        };
+        let asked = format!("{{\"key\":\"{key}\",");
+        let rows = on_tx!(self, c => {
+            let query = sql!(sql => (String, i64, String)).bind(env).bind(key.as_str());
+            query.bind(asked).fetch_all(c).await
+        })?;
+        let read = |(flag, version, body): (String, i64, String)| {
+            let config = serde_json::from_str(&body).ok()?;
+            Some(EarlierConfig { flag: FlagKey::stored(&flag), version, config })
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    /// Writes earlier configurations anew.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn put_earlier(
+        &mut self,
+        env: EnvId,
+        earlier: &[EarlierConfig],
     ) -> Result<(), StoreError> {
-        on_tx!(self, c => sql!(FORGET).bind(env).bind(key.as_str()).execute(c).await.map(|_| ()))?;
+        for chunk in earlier.chunks(ROWS_MAX) {
+            let mut rows = Vec::with_capacity(chunk.len());
+            for EarlierConfig { flag, version, config } in chunk {
+                rows.push((flag.as_str(), *version, write_body(config)?));
+            }
+            on_tx!(self, c => {
+                let mut query = QueryBuilder::new(PUT_EARLIER);
+                query.push_values(rows, |mut row, (key, version, body)| {
+                    row.push_bind(env).push_bind(key).push_bind(version).push_bind(body);
+                });
+                query.push(REPLACE_EARLIER);
+                query.build().persistent(false).execute(c).await.map(|_| ())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a version of a flag in an environment.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn forget_flag_version(
+        &mut self,
+        env: EnvId,
+        key: &FlagKey,
+        version: i64,
+    ) -> Result<(), StoreError> {
+        on_tx!(self, c => {
+            let query = sql!(FORGET).bind(env).bind(key.as_str()).bind(version);
+            query.execute(c).await.map(|_| ())
+        })?;
         Ok(())
     }
 

@@ -60,6 +60,7 @@ pub use event::UsageKey;
 pub use flag::ChangedFlag;
 pub use flag::FlagText;
 pub use flag::StoredFlag;
+pub use flag_version::EarlierConfig;
 pub use flag_version::FlagVersion;
 pub use flag_version::Made;
 pub use hint::Doorbell;
