@@ -29,7 +29,7 @@ impl Control {
             if let (Some(project), Some(env)) = (&filter.project, &filter.env) {
                 let spanning = tx.spanning_audit((project, env), filter).await?;
                 entries
-                    .extend(spanning.into_iter().map(|(entry, here)| seen_from(env, entry, here)));
+                    .extend(spanning.into_iter().map(|(entry, here)| seen_from(env, entry, &here)));
                 entries.sort_by(|a, b| b.id.cmp(&a.id));
                 entries.truncate(usize::try_from(filter.limit).unwrap_or_default());
             }
@@ -69,7 +69,7 @@ impl Control {
 }
 
 /// An entry as an environment's log shows it: who may read one environment must not learn from it what there is in others.
-fn seen_from(env: &EnvKey, entry: AuditEntry, here: Logged) -> AuditEntry {
+fn seen_from(env: &EnvKey, entry: AuditEntry, here: &Logged) -> AuditEntry {
     let version = Some(here.version);
     // A definition is the same everywhere.
     if entry.action.starts_with("flag.") {
