@@ -361,6 +361,7 @@ fn edit_custom_property(
     }
     let fresh = || CustomProperty { name: key.to_owned(), values: Vec::new() };
     let property = flag.custom_properties.entry(key.to_owned()).or_insert_with(fresh);
+    let n_before = property.values.len();
     if let Some(name) = name.filter(|_| !matches!(edit, ListEdit::Remove(_))) {
         name.clone_into(&mut property.name);
     }
@@ -376,9 +377,15 @@ fn edit_custom_property(
         let detail = format!("a custom property can have at most {CUSTOM_VALUES_MAX} values");
         problems.add(format!("{path}.values"), "too_many", detail);
     }
-    // A property ends with its last value, or when it is removed as a whole.
-    let is_whole = matches!(edit, ListEdit::Remove(values) if values.is_empty());
-    if is_whole || (property.values.is_empty() && !is_new) {
+    // A property ends with its last value, or when it is removed as a whole; one that was added without any stays.
+    let is_over = match edit {
+        ListEdit::Add(_) => false,
+        ListEdit::Replace(_) => property.values.is_empty(),
+        ListEdit::Remove(values) => {
+            values.is_empty() || (property.values.is_empty() && n_before > 0)
+        }
+    };
+    if is_over {
         flag.custom_properties.remove(key);
     }
     if flag.custom_properties.len() > CUSTOM_PROPERTIES_MAX {

@@ -1,6 +1,7 @@
 //! What becomes of the indexes in configurations when a flag loses a variation.
 
 use crate::model::flag::FlagDefinition;
+use crate::model::flag::Variation;
 use crate::model::key::FlagKey;
 use crate::model::rule::FlagConfig;
 use crate::model::rule::Target;
@@ -11,6 +12,15 @@ use crate::model::rule::VariationOrRollout;
 pub struct Renumbering(Vec<Option<i64>>);
 
 impl Renumbering {
+    /// What becomes of the variations of one definition in another, by their keys; `None` if every index stays.
+    pub(super) fn between(before: &FlagDefinition, after: &FlagDefinition) -> Option<Self> {
+        let origin = |new: &Variation| {
+            before.variations.iter().position(|variation| variation.key == new.key)
+        };
+        let origins: Vec<Option<usize>> = after.variations.iter().map(origin).collect();
+        Self::new(before.variations.len(), &origins)
+    }
+
     /// `origins` are the indexes before of the variations that are there after; `None` if every index stays.
     pub(super) fn new(n_before: usize, origins: &[Option<usize>]) -> Option<Self> {
         let after = |before: usize| {
@@ -52,6 +62,23 @@ impl Renumbering {
         }
     }
 
+    /// Renumbers an earlier configuration of the flag; returns `false` if it serves a variation that was removed, so that nobody could
+    /// go back to it.
+    pub fn apply_to_earlier(&self, config: &mut FlagConfig) -> bool {
+        let is_whole = places_of(config).iter().all(|(index, _)| self.of(*index).is_some());
+        self.apply(config);
+        is_whole
+    }
+
+    /// Renumbers what an earlier configuration of another flag asks of this one; returns `false` if it asks for a variation that was
+    /// removed.
+    pub fn apply_to_earlier_dependant(&self, key: &FlagKey, config: &mut FlagConfig) -> bool {
+        let mut asked = config.prerequisites.iter().filter(|each| each.key == *key);
+        let is_whole = asked.all(|each| self.of(each.variation).is_some());
+        self.apply_to_dependant(key, config);
+        is_whole
+    }
+
     /// Renumbers what another flag asks of this one; returns whether anything changed.
     pub fn apply_to_dependant(&self, key: &FlagKey, config: &mut FlagConfig) -> bool {
         let mut has_changed = false;
@@ -66,6 +93,15 @@ impl Renumbering {
 
 /// Where a configuration uses variations of its flag: an index and a place in words, in the order of an evaluation.
 pub fn variations_used(definition: &FlagDefinition, config: &FlagConfig) -> Vec<(i64, String)> {
+    let mut used = places_of(config);
+    used.retain(|(index, _)| {
+        usize::try_from(*index).is_ok_and(|i| i < definition.variations.len())
+    });
+    used
+}
+
+/// The indexes that a configuration uses, whether there are such variations or not, and where.
+fn places_of(config: &FlagConfig) -> Vec<(i64, String)> {
     let mut used: Vec<(i64, String)> = Vec::new();
     used.extend(config.off_variation.map(|index| (index, "the off variation".to_owned())));
     let targets = config.targets.iter().chain(&config.context_targets);
@@ -76,9 +112,6 @@ pub fn variations_used(definition: &FlagDefinition, config: &FlagConfig) -> Vec<
         used.extend(served(&rule.serve).map(|index| (index, place.clone())));
     }
     used.extend(served(&config.fallthrough).map(|index| (index, "the fallthrough".to_owned())));
-    used.retain(|(index, _)| {
-        usize::try_from(*index).is_ok_and(|i| i < definition.variations.len())
-    });
     used
 }
 

@@ -1,6 +1,7 @@
 //! Earlier versions of a flag in an environment, and going back to one.
 
 use crate::change::Applied;
+use crate::change::Renumbering;
 use crate::change::Scene;
 use crate::change::revert;
 use crate::change::segments_of;
@@ -12,12 +13,15 @@ use crate::control::Deed;
 use crate::control::PartChanged;
 use crate::control::flag_config::Locked;
 use crate::control::read::find_environment;
+use crate::model::change::EnvId;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::model::rule::FlagConfig;
 use crate::store::FlagVersion;
+use crate::store::StoreError;
+use crate::store::Tx;
 use crate::store::within_timeout;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -150,4 +154,27 @@ async fn revert_in(
         server_sdk,
     };
     Ok(revert(&scene, earlier)?)
+}
+
+/// Renumbers the variations of a flag in all that is kept of earlier versions, its own and those of flags that had it as a
+/// prerequisite; what served or asked for a variation that was removed is forgotten, because nobody could go back to it.
+pub(super) async fn renumber_versions(
+    tx: &mut Tx,
+    env: EnvId,
+    key: &FlagKey,
+    renumbering: &Renumbering,
+) -> Result<(), StoreError> {
+    let mut renumbered = Vec::new();
+    for mut earlier in tx.earlier_configs(env, key).await? {
+        let is_kept = match earlier.flag == *key {
+            true => renumbering.apply_to_earlier(&mut earlier.config),
+            false => renumbering.apply_to_earlier_dependant(key, &mut earlier.config),
+        };
+        if is_kept {
+            renumbered.push(earlier);
+        } else {
+            tx.forget_flag_version(env, &earlier.flag, earlier.version).await?;
+        }
+    }
+    tx.put_earlier(env, &renumbered).await
 }

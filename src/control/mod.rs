@@ -193,6 +193,7 @@ impl Control {
             request_id: author.request_id.clone(),
             address: author.provenance.address.clone(),
             link: None,
+            unreadable: Vec::new(),
         };
         tx.insert_audit(&entry).await?;
         Ok(entry.id)

@@ -2,13 +2,11 @@
 
 use crate::control::Control;
 use crate::control::ControlError;
-use crate::model::change::AuditEntry;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
-use crate::store::AuditFilter;
 use crate::store::EnvironmentRecord;
 use crate::store::ProjectRecord;
 use crate::store::StoredFlag;
@@ -207,15 +205,6 @@ impl Control {
             Ok(tokens.into_iter().flatten().collect())
         })
         .await
-    }
-
-    /// Returns entries of the audit log, newest first.
-    ///
-    /// # Errors
-    ///
-    /// Those of the store.
-    pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, ControlError> {
-        within_timeout(async { Ok(self.store.read().await?.audit(filter).await?) }).await
     }
 }
 

@@ -65,6 +65,8 @@ pub fn record(entry: &AuditEntry, seq: Option<i64>) -> Value {
     put("instructions", entry.instructions.as_deref().map(read));
     put("changes", Some(Value::from(entry.changes.clone())));
     put("requestId", Some(Value::from(entry.request_id.as_str())));
+    // Whatever the raw text is, the hash is of another record.
+    put("unreadable", (!entry.unreadable.is_empty()).then(|| entry.unreadable.clone().into()));
     Value::Object(fields)
 }
 
@@ -275,6 +277,7 @@ mod tests {
                 request_id: "r".to_owned(),
                 address: Some("192.0.2.1".to_owned()),
                 link: None,
+                unreadable: Vec::new(),
             };
             let hash = seal(&previous, &record(&entry, Some(seq)));
             previous.clone_from(&hash);

@@ -81,6 +81,8 @@ pub struct AuditEntry {
     pub address: Option<String>,
     /// Where it stands in the chain and what seals it there; see `audit`.
     pub link: Option<AuditLink>,
+    /// The fields whose stored form cannot be read: of the actor and the changes the raw text is there instead, of others nothing.
+    pub unreadable: Vec<&'static str>,
 }
 
 /// A place in the chain of audit entries.

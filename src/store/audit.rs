@@ -4,6 +4,7 @@
 
 use crate::model::audit::record;
 use crate::model::audit::seal;
+use crate::model::change::Actor;
 use crate::model::change::AuditEntry;
 use crate::model::change::AuditLink;
 use crate::model::key::EnvKey;
@@ -16,6 +17,7 @@ use crate::store::on_tx;
 use crate::store::sql;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
+use serde::de::DeserializeOwned;
 
 /// Entries that are chained or exported at a time.
 const BATCH: i64 = 500;
@@ -57,44 +59,128 @@ pub enum AuditCursor {
     Unchained(String),
 }
 
+/// A column that may hold what its type cannot be, as somebody may have written it who goes around this program.
+struct Lenient<T>(Option<T>);
+
+impl<'r, DB: sqlx::Database, T: sqlx::Decode<'r, DB>> sqlx::Decode<'r, DB> for Lenient<T> {
+    fn decode(value: DB::ValueRef<'r>) -> Result<Self, sqlx::error::BoxDynError> {
+        Ok(Self(T::decode(value).ok()))
+    }
+}
+
+impl<DB: sqlx::Database, T: sqlx::Type<DB>> sqlx::Type<DB> for Lenient<T> {
+    fn type_info() -> DB::TypeInfo {
+        T::type_info()
+    }
+
+    fn compatible(_: &DB::TypeInfo) -> bool {
+        true
+    }
+}
+
+type Text = Lenient<String>;
+
+/// An entry as it is stored; one that was damaged must not keep the others from being read.
 #[derive(sqlx::FromRow)]
 struct AuditRow {
     id: String,
-    at: jiff_sqlx::Timestamp,
-    actor: String,
-    project_key: Option<String>,
-    environment_key: Option<String>,
-    action: String,
-    subject: String,
-    version: Option<i64>,
-    comment: Option<String>,
-    instructions: Option<String>,
-    changes: String,
-    request_id: String,
-    address: Option<String>,
-    seq: Option<i64>,
-    hash: Option<String>,
+    at: Lenient<jiff_sqlx::Timestamp>,
+    actor: Text,
+    project_key: Option<Text>,
+    environment_key: Option<Text>,
+    action: Text,
+    subject: Text,
+    version: Option<Lenient<i64>>,
+    comment: Option<Text>,
+    instructions: Option<Text>,
+    changes: Text,
+    request_id: Text,
+    address: Option<Text>,
+    seq: Option<Lenient<i64>>,
+    hash: Option<Text>,
+}
+
+/// Notes which fields cannot be read.
+#[derive(Default)]
+struct Gaps(Vec<&'static str>);
+
+impl Gaps {
+    fn take<T>(&mut self, name: &'static str, value: Lenient<T>) -> Option<T> {
+        if value.0.is_none() {
+            self.0.push(name);
+        }
+        value.0
+    }
+
+    fn maybe<T>(&mut self, name: &'static str, value: Option<Lenient<T>>) -> Option<T> {
+        value.and_then(|value| self.take(name, value))
+    }
+
+    fn text(&mut self, name: &'static str, value: Text) -> String {
+        self.take(name, value).unwrap_or_default()
+    }
+
+    /// Reads a text as JSON, or makes something of it as it is.
+    fn body<T: DeserializeOwned>(
+        &mut self,
+        name: &'static str,
+        value: Text,
+        raw: impl FnOnce(String) -> T,
+    ) -> T {
+        let text = self.take(name, value);
+        let read = text.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        read.unwrap_or_else(|| {
+            if text.is_some() {
+                self.0.push(name);
+            }
+            raw(text.unwrap_or_default())
+        })
+    }
+}
+
+/// The actor of an entry that does not say it so that it can be read.
+pub(super) fn raw_actor(text: String) -> Actor {
+    Actor { id: String::new(), name: text, holder: None }
 }
 
 impl AuditRow {
-    fn read(self) -> Result<AuditEntry, StoreError> {
-        Ok(AuditEntry {
-            actor: read_body("audit", &self.id, &self.actor)?,
-            changes: read_body("audit", &self.id, &self.changes)?,
-            at: self.at.to_jiff(),
-            project: self.project_key.as_deref().map(ProjectKey::stored),
-            env: self.environment_key.as_deref().map(EnvKey::stored),
-            action: self.action,
-            subject: self.subject,
-            version: self.version,
-            comment: self.comment,
-            instructions: self.instructions,
-            request_id: self.request_id,
-            address: self.address,
-            link: self.seq.zip(self.hash).map(|(seq, hash)| AuditLink { seq, hash }),
-            id: self.id,
-        })
+    fn seq(&self) -> Option<i64> {
+        self.seq.as_ref().and_then(|seq| seq.0)
     }
+
+    fn read(self) -> AuditEntry {
+        let mut gaps = Gaps::default();
+        let (seq, hash) = (gaps.maybe("seq", self.seq), gaps.maybe("hash", self.hash));
+        let at = gaps.take("at", self.at).map(jiff_sqlx::Timestamp::to_jiff);
+        AuditEntry {
+            at: at.unwrap_or(Timestamp::UNIX_EPOCH),
+            actor: gaps.body("actor", self.actor, raw_actor),
+            changes: gaps.body("changes", self.changes, |text| vec![text]),
+            project: gaps.maybe("project", self.project_key).map(|key| ProjectKey::stored(&key)),
+            env: gaps.maybe("environment", self.environment_key).map(|key| EnvKey::stored(&key)),
+            action: gaps.text("action", self.action),
+            subject: gaps.text("subject", self.subject),
+            version: gaps.maybe("version", self.version),
+            comment: gaps.maybe("comment", self.comment),
+            instructions: gaps.maybe("instructions", self.instructions),
+            request_id: gaps.text("requestId", self.request_id),
+            address: gaps.maybe("address", self.address),
+            link: seq.zip(hash).map(|(seq, hash)| AuditLink { seq, hash }),
+            id: self.id,
+            unreadable: gaps.0,
+        }
+    }
+}
+
+/// What a change that spans several environments did to one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// The version that it made there.
+    pub version: i64,
+    /// The flags that it changed there, or whose definitions it changed.
+    pub flags: Vec<String>,
+    /// The segments that it changed there.
+    pub segments: Vec<String>,
 }
 
 const LOCK_HEAD: &str = "update audit_head set seq = seq + 1 where id = 1 returning seq, hash";
@@ -118,24 +204,29 @@ macro_rules! select_audit {
 }
 /// An empty text stands for "any": ids and keys are never empty, and both databases compare texts alike. How they compare
 /// times, and texts whatever the case of their letters, differs.
+///
+/// `$env` says which environments' entries, and `$told` whether what was done is told of an entry, and may be looked for.
 macro_rules! list_audit {
-    ($flag:literal, $like:literal, $since:literal, $until:literal) => {
+    (($env:literal, $told:literal), $flag:literal, $like:literal, $since:literal, $until:literal) => {
         select_audit!(
-            "where ($1 = '' or project_key = $1) and ($2 = '' or environment_key = $2)
-                and ($3 = '' or id < $3)
+            "where ($1 = '' or project_key = $1) and ",
+            $env,
+            " and ($3 = '' or id < $3)
                 and ($4 = '' or actor like $4 escape '\\' or actor like $5 escape '\\')
                 and ($6 = '' or action = $6 or action like $7 escape '\\')
                 and ",
             $flag,
-            " and ($10 = '' or changes ",
-            $like,
-            " $10 escape '\\' or coalesce(comment, '') ",
-            $like,
-            " $10 escape '\\' or subject ",
+            " and ($10 = '' or coalesce(comment, '') ",
             $like,
             " $10 escape '\\' or actor ",
             $like,
-            " $10 escape '\\')
+            " $10 escape '\\' or (",
+            $told,
+            " and (changes ",
+            $like,
+            " $10 escape '\\' or subject ",
+            $like,
+            " $10 escape '\\')))
                 and ",
             $since,
             " and ",
@@ -146,13 +237,20 @@ macro_rules! list_audit {
 }
 /// Entries about one flag have a text of their own: behind an `or`, PostgreSQL uses no index for them.
 macro_rules! list_audit_postgres {
-    ($flag:literal) => {
-        list_audit!($flag, "ilike", "($11 is null or at >= $11)", "($12 is null or at < $12)")
+    ($which:tt, $flag:literal) => {
+        list_audit!(
+            $which,
+            $flag,
+            "ilike",
+            "($11 is null or at >= $11)",
+            "($12 is null or at < $12)"
+        )
     };
 }
 macro_rules! list_audit_sqlite {
-    ($flag:literal) => {
+    ($which:tt, $flag:literal) => {
         list_audit!(
+            $which,
             $flag,
             "like",
             "($11 is null or julianday(at) >= julianday($11))",
@@ -160,17 +258,49 @@ macro_rules! list_audit_sqlite {
         )
     };
 }
-const AUDIT_POSTGRES: &str = list_audit_postgres!("$8 = '' and $9 = ''");
-const AUDIT_SQLITE: &str = list_audit_sqlite!("$8 = '' and $9 = ''");
-const AUDIT_OF_FLAG_POSTGRES: &str = list_audit_postgres!(
-    "id in (select a.id from audit a where a.subject = $8 and a.action like 'flag%'
-        union all select l.audit_id from change_log l where l.flags::jsonb @> $9::jsonb)"
-);
-const AUDIT_OF_FLAG_SQLITE: &str = list_audit_sqlite!(
-    "id in (select a.id from audit a where a.subject = $8 and a.action like 'flag%'
-        union all select l.audit_id from change_log l
-            where instr(l.flags, substr($9, 2, length($9) - 2)) > 0)"
-);
+/// The four texts for entries of these environments: for both databases, without a flag and about one.
+macro_rules! audit_texts {
+    ($which:tt) => {
+        AuditTexts {
+            postgres: list_audit_postgres!($which, "$8 = '' and $9 = ''"),
+            sqlite: list_audit_sqlite!($which, "$8 = '' and $9 = ''"),
+            postgres_of_flag: list_audit_postgres!(
+                $which,
+                "id in (select a.id from audit a where a.subject = $8 and a.action like 'flag%'
+                    union all select l.audit_id from change_log l
+                        where l.flags::jsonb @> $9::jsonb and ($2 = '' or l.environment_id in
+                            (select e.id from environment e where e.project_key = $1 and e.key = $2)))"
+            ),
+            sqlite_of_flag: list_audit_sqlite!(
+                $which,
+                "id in (select a.id from audit a where a.subject = $8 and a.action like 'flag%'
+                    union all select l.audit_id from change_log l
+                        where instr(l.flags, substr($9, 2, length($9) - 2)) > 0
+                            and ($2 = '' or l.environment_id in
+                            (select e.id from environment e where e.project_key = $1 and e.key = $2)))"
+            ),
+        }
+    };
+}
+
+struct AuditTexts {
+    postgres: &'static str,
+    sqlite: &'static str,
+    postgres_of_flag: &'static str,
+    sqlite_of_flag: &'static str,
+}
+
+const AUDIT: AuditTexts = audit_texts!(("($2 = '' or environment_key = $2)", "true"));
+/// What was done is told of changes of definitions only, which every environment sees.
+const SPANNING: AuditTexts = audit_texts!((
+    "environment_key is null and exists (select 1 from change_log l
+        join environment e on e.id = l.environment_id
+        where l.audit_id = audit.id and e.project_key = $1 and e.key = $2)",
+    "action like 'flag.%'"
+));
+const LOGGED: &str = "select l.version, l.flags, l.segments from change_log l
+    join environment e on e.id = l.environment_id
+    where l.audit_id = $1 and e.project_key = $2 and e.key = $3";
 const CHAINED: &str = select_audit!("where seq > $1 order by seq limit $2");
 const UNCHAINED: &str = select_audit!("where seq is null and id > $1 order by id limit $2");
 
@@ -244,12 +374,46 @@ impl Tx {
         Ok(on_tx!(self, c => sql!(HEAD => (i64, String)).fetch_one(c).await)?)
     }
 
-    /// Reads entries of the audit log, newest first.
+    /// Reads entries of the audit log, newest first; of an environment, those that are of it alone.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if one cannot be read.
+    /// Those of the database.
     pub async fn audit(&mut self, filter: &AuditFilter) -> Result<Vec<AuditEntry>, StoreError> {
+        self.list_audit(&AUDIT, filter).await
+    }
+
+    /// Reads entries of changes that span several environments, or the whole project, and touched this one, newest first, with what
+    /// they did to it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if an entry of the log of changes cannot be read.
+    pub async fn spanning_audit(
+        &mut self,
+        (project, env): (&ProjectKey, &EnvKey),
+        filter: &AuditFilter,
+    ) -> Result<Vec<(AuditEntry, Logged)>, StoreError> {
+        let mut found = Vec::new();
+        for entry in self.list_audit(&SPANNING, filter).await? {
+            let row = on_tx!(self, c => {
+                let query = sql!(LOGGED => (i64, String, String)).bind(&entry.id);
+                query.bind(project.as_str()).bind(env.as_str()).fetch_optional(c).await
+            })?;
+            if let Some((version, flags, segments)) = row {
+                let flags = read_body("change_log", &entry.id, &flags)?;
+                let segments = read_body("change_log", &entry.id, &segments)?;
+                found.push((entry, Logged { version, flags, segments }));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn list_audit(
+        &mut self,
+        texts: &AuditTexts,
+        filter: &AuditFilter,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let pattern = |text: Option<String>| text.unwrap_or_default();
         let as_json = |text: &String| like(&serde_json::Value::from(text.as_str()).to_string());
@@ -262,10 +426,10 @@ impl Tx {
         let flags = filter.flag.as_ref().map(|flag| write_body(&[flag])).transpose()?;
         let contains = filter.text.as_ref().map(|text| format!("%{}%", like(text)));
         let sql = match (&self, flags.is_some()) {
-            (Self::Postgres(_), false) => AUDIT_POSTGRES,
-            (Self::Postgres(_), true) => AUDIT_OF_FLAG_POSTGRES,
-            (Self::Sqlite(_), false) => AUDIT_SQLITE,
-            (Self::Sqlite(_), true) => AUDIT_OF_FLAG_SQLITE,
+            (Self::Postgres(_), false) => texts.postgres,
+            (Self::Postgres(_), true) => texts.postgres_of_flag,
+            (Self::Sqlite(_), false) => texts.sqlite,
+            (Self::Sqlite(_), true) => texts.sqlite_of_flag,
         };
         let rows = on_tx!(self, c => {
             sql!(sql => AuditRow)
@@ -285,14 +449,14 @@ impl Tx {
                 .fetch_all(c)
                 .await
         })?;
-        rows.into_iter().map(AuditRow::read).collect()
+        Ok(rows.into_iter().map(AuditRow::read).collect())
     }
 
     /// Reads the next entries of an export, oldest first, and how far it has come then; no entries at the end.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if one cannot be read.
+    /// Those of the database.
     pub async fn export_audit(
         &mut self,
         cursor: AuditCursor,
@@ -304,9 +468,9 @@ impl Tx {
                 let rows = on_tx!(self, c => {
                     sql!(CHAINED => AuditRow).bind(seq).bind(BATCH).fetch_all(c).await
                 })?;
-                let last = rows.last().and_then(|row| row.seq);
+                let last = rows.iter().rev().find_map(AuditRow::seq);
                 if let Some(last) = last {
-                    let entries = rows.into_iter().map(AuditRow::read).collect::<Result<_, _>>()?;
+                    let entries = rows.into_iter().map(AuditRow::read).collect();
                     return Ok((entries, AuditCursor::Chained(last)));
                 }
                 String::new()
@@ -321,7 +485,7 @@ impl Tx {
         let rows = on_tx!(self, c => {
             sql!(UNCHAINED => AuditRow).bind(after).bind(n).fetch_all(c).await
         })?;
-        rows.into_iter().map(AuditRow::read).collect()
+        Ok(rows.into_iter().map(AuditRow::read).collect())
     }
 }
 

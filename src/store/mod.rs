@@ -42,6 +42,7 @@ mod usage;
 
 pub use audit::AuditCursor;
 pub use audit::AuditFilter;
+pub use audit::Logged;
 pub use cache::CACHE_TTL;
 pub use cache::Cache;
 pub use cache::LEASE_TTL;
@@ -59,6 +60,7 @@ pub use event::UsageKey;
 pub use flag::ChangedFlag;
 pub use flag::FlagText;
 pub use flag::StoredFlag;
+pub use flag_version::EarlierConfig;
 pub use flag_version::FlagVersion;
 pub use flag_version::Made;
 pub use hint::Doorbell;

@@ -6,6 +6,7 @@ use crate::harness::Database;
 use crate::harness::Events;
 use crate::harness::Folder;
 use crate::harness::Server;
+use crate::harness::command;
 use crate::harness::run_sql_fails;
 use futures_util::future::join_all;
 use reqwest::Method;
@@ -89,6 +90,171 @@ async fn the_database_itself_refuses_to_change_the_log() {
         "truncate audit",
     ] {
         assert!(run_sql_fails(url, sql).await.contains("only appended"), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_done_to_the_log_in_the_database_is_found_and_named() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        server.flag_on("f").await;
+        let head = head(&server).await;
+        let of = if backend == Backend::Postgres { " on audit" } else { "" };
+        let save = format!(
+            "drop trigger audit_not_updated{of}; drop trigger audit_not_deleted{of};
+            create table saved as select * from audit;"
+        );
+        server.run_sql(&save).await;
+        assert_eq!(verified(&server, &head).await.findings, [""; 0]);
+        for seq in 1..=head.seq {
+            let next = if seq == head.seq { 1 } else { seq + 1 };
+            let edits = [
+                ("altered", format!("update audit set subject = 'x' where seq = {seq}")),
+                (
+                    "altered",
+                    format!("update audit set at = '2020-01-01T00:00:00Z' where seq = {seq}"),
+                ),
+                ("altered", format!("update audit set changes = '[' where seq = {seq}")),
+                ("altered", format!("update audit set actor = '\"\"' where seq = {seq}")),
+                ("missing", format!("delete from audit where seq = {seq}")),
+                (
+                    "altered",
+                    format!(
+                        "update audit set seq = -1 where seq = {seq};
+                    update audit set seq = {seq} where seq = {next};
+                    update audit set seq = {next} where seq = -1;"
+                    ),
+                ),
+            ];
+            for (word, edit) in edits {
+                server.run_sql(&edit).await;
+                let findings = verified(&server, &head).await.findings;
+                let is_named =
+                    |finding: &String| finding.contains(word) && finding.contains(&seq.to_string());
+                assert!(findings.iter().any(is_named), "{edit}: {findings:?}");
+                server.admin.get("/api/v1/audit?limit=500").await.expect(200);
+                server.run_sql("delete from audit; insert into audit select * from saved").await;
+            }
+        }
+        assert_eq!(verified(&server, &head).await.findings, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_is_shown_as_it_is_and_hides_no_other() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        server.flag_on("f").await;
+        let n = entries(&server, "").await.len();
+        let export = server.admin.get("/api/v1/audit/export").await.text;
+        let of = if backend == Backend::Postgres { " on audit" } else { "" };
+        server.run_sql(&format!("drop trigger audit_not_updated{of}")).await;
+        let last = "(select max(seq) from audit)";
+        let edit = format!("update audit set changes = 'gone', actor = '[]' where seq = {last}");
+        server.run_sql(&edit).await;
+        let now = entries(&server, "").await;
+        assert_eq!(now.len(), n);
+        assert_eq!(now[0]["unreadable"], json!(["actor", "changes"]));
+        assert_eq!(
+            (&now[0]["changes"], &now[0]["actor"]["name"]),
+            (&json!(["gone"]), &json!("[]"))
+        );
+        let history = server.admin.get(&format!("{FLAG}/history")).await.expect(200);
+        assert!(history.to_string().contains("gone"), "{history}");
+        if backend == Backend::Sqlite {
+            // Only here can a time be no time.
+            let edit = format!("update audit set at = 'never' where seq = {last}");
+            server.run_sql(&edit).await;
+            let now = entries(&server, "").await;
+            assert_eq!(now[0]["unreadable"], json!(["at", "actor", "changes"]));
+        }
+        // The command line says so by its status, too.
+        let damaged = server.admin.get("/api/v1/audit/export").await.text;
+        assert_eq!(damaged.lines().count(), export.lines().count());
+        let folder = Folder::new();
+        for (text, status) in [(export, 0), (damaged, 1)] {
+            let file = folder.path().join("audit.jsonl");
+            std::fs::write(&file, text).unwrap();
+            let verify = command().args(["audit", "verify"]).arg(&file).output().await.unwrap();
+            let said = String::from_utf8_lossy(&verify.stdout).into_owned();
+            assert_eq!(verify.status.code(), Some(status), "{said}");
+            assert_eq!(said.contains("was altered"), status == 1, "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_environment_s_log_has_what_was_done_to_it_among_others_and_nothing_of_those() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        let admin = &server.admin;
+        let project = "/api/v1/projects/shop";
+        let key = json!({"key": "staging"});
+        admin.post(&format!("{project}/environments"), key).await.expect(201);
+        for flag in ["f", "g"] {
+            server.flag(flag).await;
+        }
+        let segment = json!({"key": "hidden"});
+        admin.post(&format!("{project}/environments/staging/segments"), segment).await.expect(201);
+        let on = |flag: &str, env: &str| json!({"flag": flag, "environment": env, "instructions": [{"kind": "turnFlagOn"}]});
+        let hidden = json!({"segment": "hidden", "environment": "staging",
+            "instructions": [{"kind": "addIncludedTargets", "values": ["u"]}]});
+        let changes = format!("{project}/changes");
+        let both = json!({"comment": "launch",
+            "changes": [on("f", "production"), on("g", "staging"), hidden]});
+        admin.post(&changes, both).await.expect(200);
+        // This one is of staging alone, in two parts.
+        let other = json!({"changes": [on("f", "staging")]});
+        admin.post(&changes, other).await.expect(200);
+        let name = json!({"instructions": [{"kind": "updateName", "value": "Renamed"}]});
+        admin.patch(&format!("{project}/flags/g"), name).await.expect(200);
+
+        let viewer = server.token("admin", Some("viewer")).await;
+        let log = async |query: &str| {
+            let path = format!("{ENVIRONMENT}/audit?limit=500{query}");
+            let list = viewer.get(&path).await.expect(200);
+            assert!(!list.to_string().contains("staging"), "{list}");
+            assert!(!list.to_string().contains("hidden"), "{list}");
+            list["items"].as_array().unwrap().clone()
+        };
+        let found = log("&action=project.change").await;
+        assert_eq!(found.len(), 1, "{found:?}");
+        let entry = &found[0];
+        assert_eq!((&entry["subject"], &entry["comment"]), (&json!("f"), &json!("launch")));
+        assert_eq!(entry["actor"]["id"], "configured");
+        assert!(entry.get("instructions").is_none(), "{entry}");
+        let flag = admin.get(FLAG).await.expect(200);
+        let version = entry["version"].as_i64().unwrap();
+        assert_eq!(flag["version"], version);
+        let renamed = log("&action=flag.update").await;
+        assert!(renamed[0].to_string().contains("Renamed"), "{renamed:?}");
+        // What is not told cannot be looked for either.
+        for (query, n) in [
+            ("&action=project.change&flag=f", 1),
+            ("&action=project.change&flag=g", 0),
+            ("&text=hidden", 0),
+            ("&text=staging", 0),
+            ("&text=launch", 1),
+            ("&text=Renamed", 1),
+        ] {
+            assert_eq!(log(query).await.len(), n, "{query}");
+        }
+        let told = admin.get(&format!("{project}/audit?action=project.change")).await.expect(200);
+        assert!(told.to_string().contains("hidden"), "{told}");
+        // Page by page it is the same.
+        let all = log("").await;
+        let (mut paged, mut before) = (Vec::new(), String::new());
+        loop {
+            let path = format!("{ENVIRONMENT}/audit?limit=2{before}");
+            let page = viewer.get(&path).await.expect(200);
+            paged.extend(page["items"].as_array().unwrap().clone());
+            let Some(next) = page["next"].as_str() else { break };
+            before = format!("&before={next}");
+        }
+        assert_eq!(paged, all);
     }
 }
 

@@ -233,6 +233,77 @@ async fn a_variation_that_nothing_uses_can_be_removed_and_nobody_gets_another() 
 }
 
 #[tokio::test]
+async fn versions_and_plans_outlive_a_variation_that_they_did_not_use() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = with_two_environments(&server).await;
+        let admin = &server.admin;
+        let flag = "/api/v1/projects/shop/flags/t";
+        let body = json!({"key": "t", "kind": "string", "variations": [
+            {"key": "x", "value": "x"}, {"key": "y", "value": "y"}, {"key": "z", "value": "z"}],
+            "defaults": {"onVariation": "x", "offVariation": "x"}});
+        admin.post("/api/v1/projects/shop/flags", body).await.expect(201);
+        let production = format!("{ENVIRONMENTS}/production");
+        let change = async |flag: &str, instructions: Value| {
+            admin.change(flag, instructions).await.expect(200)["version"].as_i64().unwrap()
+        };
+        let serve = |variation: &str| json!([{"kind": "updateFallthroughVariationOrRollout", "variation": variation}]);
+        change("t", json!([{"kind": "turnFlagOn"}])).await;
+        let with_z = change("t", serve("z")).await;
+        let with_y = change("t", serve("y")).await;
+        let with_x = change("t", serve("x")).await;
+        change("a", json!([{"kind": "turnFlagOn"}])).await;
+        let asks = |variation: &str| json!([{"kind": "addPrerequisite", "key": "t", "variation": variation}]);
+        let asked_z = change("a", asks("z")).await;
+        let free = json!([{"kind": "removePrerequisite", "key": "t"}]);
+        change("a", free.clone()).await;
+        let asked_y = change("a", asks("y")).await;
+        change("a", free).await;
+        let history = async |flag: &str| {
+            let path = format!("{production}/flags/{flag}/history");
+            let list = admin.get(&path).await.expect(200);
+            let versions = list["items"].as_array().unwrap().iter();
+            versions.map(|each| each["version"].as_i64().unwrap()).collect::<Vec<_>>()
+        };
+        let before = (history("t").await, history("a").await);
+        let plan = json!({"flag": "t", "instructions": serve("z"), "at": "2027-03-28T02:30:00Z"});
+        let planned = admin.post(&format!("{production}/schedule"), plan).await.expect(201);
+
+        let remove = json!({"instructions": [{"kind": "removeVariation", "variation": "y"}]});
+        admin.patch(flag, remove).await.expect(200);
+        let kept = |versions: &[i64], gone: i64| {
+            versions.iter().copied().filter(|version| *version != gone).collect::<Vec<_>>()
+        };
+        let after = (history("t").await, history("a").await);
+        assert!(after.0.ends_with(&kept(&before.0, with_y)), "{after:?} {before:?}");
+        assert!(after.1.ends_with(&kept(&before.1, asked_y)), "{after:?} {before:?}");
+
+        let revert = async |flag: &str, version: i64| {
+            let path = format!("{production}/flags/{flag}/revert");
+            admin.post(&path, json!({"version": version})).await
+        };
+        let value = async |flag: &str| client.value(flag, json!({"targetingKey": "u"})).await;
+        revert("t", with_y).await.expect(404);
+        revert("a", asked_y).await.expect(404);
+        revert("t", with_z).await.expect(200);
+        assert_eq!(value("t").await, "z");
+        revert("a", asked_z).await.expect(200);
+        assert_eq!(value("a").await, true);
+        revert("t", with_x).await.expect(200);
+        assert_eq!((value("t").await, value("a").await), (json!("x"), json!(false)));
+        server.run_sql("update schedule set due_us = 1 where state = 'pending'").await;
+        let path = format!("{production}/schedule/{}", planned["id"].as_str().unwrap());
+        eventually("it is decided", || async {
+            admin.get(&path).await.expect(200)["state"] != "pending"
+        })
+        .await;
+        let entry = admin.get(&path).await.expect(200);
+        assert_eq!(entry["state"], "done", "{entry}");
+        eventually("it is served", || async { value("t").await == "z" }).await;
+    }
+}
+
+#[tokio::test]
 async fn lists_of_flags_come_in_pages_that_filters_and_orders_shape() {
     let server = Server::start(Backend::Sqlite).await;
     server.with_environment().await;

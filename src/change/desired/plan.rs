@@ -18,6 +18,7 @@ use super::readable::readable_segment;
 use super::slots::keep_slots;
 use super::target;
 use super::words::describe;
+use crate::change::renumber::Renumbering;
 use crate::model::environment::Safety;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::EnvKey;
@@ -186,12 +187,8 @@ impl Planner<'_> {
     fn redefine(&mut self, here: &FlagDefinition, new: &FlagDefinition, op: &'static str) {
         let details = differences(&readable_definition(here), &readable_definition(new));
         self.change((op, "flag"), new.key.as_str(), None, details);
-        let keeps = |(i, variation): (usize, &crate::model::flag::Variation)| {
-            new.variations.get(i).is_some_and(|other| other.key == variation.key)
-        };
-        if !here.variations.iter().enumerate().all(keeps) {
-            self.plan.renumbered.insert(new.key.clone());
-        }
+        let renumbering = Renumbering::between(here, new);
+        self.plan.renumbered.extend(renumbering.map(|it| (new.key.clone(), it)));
         if new.archived && !here.archived {
             self.plan.archived.insert(new.key.clone());
         }
@@ -210,11 +207,11 @@ impl Planner<'_> {
                 let is_given = self.desired.flags.contains_key(*key);
                 let asks = |(config, _): &(FlagConfig, bool)| {
                     let mut asked = config.prerequisites.iter();
-                    asked.any(|it| self.plan.renumbered.contains(&it.key))
+                    asked.any(|it| self.plan.renumbered.contains_key(&it.key))
                 };
                 let is_touched = is_given
                     || killed.is_none()
-                    || self.plan.renumbered.contains(*key)
+                    || self.plan.renumbered.contains_key(*key)
                     || killed.is_some_and(asks);
                 if is_touched {
                     let ground = target::Ground {
@@ -274,7 +271,7 @@ impl Planner<'_> {
         let (problems, notes) = (&mut self.problems, &mut self.plan.notes);
         let mut new = target::config(fields, ground, &path, problems, notes)?;
         if here.is_some() {
-            keep_slots(&old, &mut new, |old| match self.plan.renumbered.contains(key) {
+            keep_slots(&old, &mut new, |old| match self.plan.renumbered.contains_key(key) {
                 false => Some(old.clone()),
                 // In the numbers that the variations will have; if one of them goes, nothing is kept.
                 true => target::config(
@@ -303,7 +300,7 @@ impl Planner<'_> {
     fn is_renumbering(&self, config: &FlagConfig, key: &FlagKey) -> bool {
         let renumbered = &self.plan.renumbered;
         let mut asked = config.prerequisites.iter();
-        renumbered.contains(key) || asked.any(|it| renumbered.contains(&it.key))
+        renumbered.contains_key(key) || asked.any(|it| renumbered.contains_key(&it.key))
     }
 
     fn segments(&mut self, pruned: Option<&Managed>) {

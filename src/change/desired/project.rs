@@ -2,6 +2,7 @@
 //!
 //! How that is found out is in `plan`.
 
+use crate::change::renumber::Renumbering;
 use crate::model::environment::Safety;
 use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
@@ -85,8 +86,8 @@ pub struct StatePlan {
     pub redefined: Vec<FlagDefinition>,
     /// Flags among these that are archived and were not before.
     pub archived: BTreeSet<FlagKey>,
-    /// Flags among these whose variations have other numbers than before.
-    pub renumbered: BTreeSet<FlagKey>,
+    /// Flags among these whose variations have other numbers than before, and which.
+    pub renumbered: BTreeMap<FlagKey, Renumbering>,
     /// Configurations.
     pub configs: BTreeMap<EnvKey, Vec<(FlagKey, FlagConfig)>>,
     /// Segments.

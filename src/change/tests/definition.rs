@@ -278,3 +278,23 @@ fn tags_and_variations_are_bounded() {
     assert_eq!(full.variations.len(), VARIATIONS_MAX);
     assert_refused(&full, &json!([add(VARIATIONS_MAX)]), &[("instructions[0]", "too_many")]);
 }
+
+#[test]
+fn a_custom_property_without_values_is_added_once() {
+    let before = definition(&json!({}));
+    let one = |kind: &str, values: Value| json!([{"kind": kind, "key": "k", "values": values}]);
+    let add = json!([{"kind": "addCustomProperties", "key": "k", "name": "K"}]);
+    let (added, _) = change(&before, &add).unwrap();
+    assert!(added.custom_properties["k"].values.is_empty());
+    for same in [add, one("removeCustomProperties", json!(["x"]))] {
+        let (again, changes) = change(&added, &same).unwrap();
+        assert_eq!((again, changes), (added.clone(), Vec::new()), "{same}");
+    }
+    // Replacing by nothing removes it, and twice as well as once.
+    let clear = one("replaceCustomProperties", json!([]));
+    for from in [&before, &added] {
+        assert_eq!(change(from, &clear).unwrap().0, before);
+    }
+    let (valued, _) = change(&added, &one("addCustomProperties", json!(["x"]))).unwrap();
+    assert_eq!(change(&valued, &one("removeCustomProperties", json!(["x"]))).unwrap().0, before);
+}

@@ -11,6 +11,7 @@ use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Served;
+use crate::control::flag_history::renumber_versions;
 use crate::control::safety;
 use crate::model::change::EnvId;
 use crate::model::flag::FlagDefinition;
@@ -164,15 +165,11 @@ async fn write_environment(
             tx.touch_config(id, key, version, now).await?;
         }
     }
+    for (key, renumbering) in &plan.renumbered {
+        renumber_versions(tx, id, key, renumbering).await?;
+    }
     tx.put_configs(id, &new, version, now).await?;
     tx.put_flags(id, &changed.iter().collect::<Vec<_>>(), version, now).await?;
-    for flag in changed.iter().filter(|flag| has_new_numbers(flag, plan)) {
-        // Earlier versions name variations by the old numbers: nobody could go back to one and get what it served.
-        tx.forget_flag_versions(id, &flag.definition.key).await?;
-    }
-    for key in &plan.renumbered {
-        tx.forget_flag_versions(id, key).await?;
-    }
     let written = plan.segments.get(env).cloned().unwrap_or_default();
     tx.put_segments(id, &written, version, now).await?;
     let mut segments: BTreeSet<SegmentKey> = written.into_iter().map(|each| each.key).collect();
@@ -182,10 +179,6 @@ async fn write_environment(
         segments.insert(key.clone());
     }
     Ok((flags, segments))
-}
-
-fn has_new_numbers(flag: &StoredFlag, plan: &StatePlan) -> bool {
-    flag.config.prerequisites.iter().any(|it| plan.renumbered.contains(&it.key))
 }
 
 /// What was done, in words.

@@ -10,6 +10,7 @@ use crate::change::definition_differences;
 use crate::change::variations_used;
 use crate::control::ControlError;
 use crate::control::change_set::PartChanged;
+use crate::control::flag_history::renumber_versions;
 use crate::control::recent_use;
 use crate::model::key::FlagKey;
 
@@ -112,8 +113,7 @@ impl World<'_> {
         Ok(asking.into_iter().filter(is_there).collect())
     }
 
-    /// Renumbers the variations of a flag wherever they are named; earlier versions, which name them by the old numbers, are
-    /// forgotten, because nobody could go back to one and get what it served.
+    /// Renumbers the variations of a flag wherever they are named, in earlier versions too.
     async fn renumber(
         &mut self,
         key: &FlagKey,
@@ -121,18 +121,13 @@ impl World<'_> {
     ) -> Result<(), PartError> {
         for index in 0..self.environments.len() {
             renumbering.apply(&mut self.flag(index, key).await?.config);
-            self.forget_versions(index, key).await?;
             for dependant in self.dependants_in(index, key).await? {
                 let other = self.flag(index, &dependant).await?;
                 renumbering.apply_to_dependant(key, &mut other.config);
-                self.forget_versions(index, &dependant).await?;
             }
+            let env = self.environment(index)?.id;
+            renumber_versions(&mut self.tx, env, key, renumbering).await?;
         }
         Ok(())
-    }
-
-    async fn forget_versions(&mut self, index: usize, key: &FlagKey) -> Result<(), PartError> {
-        let Some(environment) = self.environments.get(index) else { return Ok(()) };
-        Ok(self.tx.forget_flag_versions(environment.id, key).await?)
     }
 }

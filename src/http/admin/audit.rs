@@ -82,6 +82,9 @@ pub(crate) struct AuditBody {
     /// SHA-256 of the hash before and of this entry, as hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<String>,
+    /// The fields whose stored form cannot be read; of the actor and the changes, the raw text is there instead.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<&'static str>,
 }
 
 /// Who made a change.
@@ -117,6 +120,7 @@ impl From<AuditEntry> for AuditBody {
             instructions,
             changes: entry.changes,
             request_id: entry.request_id,
+            unreadable: entry.unreadable,
         }
     }
 }

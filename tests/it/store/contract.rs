@@ -360,6 +360,7 @@ async fn the_audit_log_is_paged_newest_first(fixture: &Fixture) {
         request_id: "r".to_owned(),
         address: (i > 1).then(|| "192.0.2.1".to_owned()),
         link: None,
+        unreadable: Vec::new(),
     };
     let unlinked = |entries: Vec<AuditEntry>| -> Vec<AuditEntry> {
         entries.into_iter().map(|entry| AuditEntry { link: None, ..entry }).collect()
