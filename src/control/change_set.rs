@@ -325,7 +325,7 @@ impl Control {
             tx.log_change(*id, *version, &flags, &segments, &audit_id, now).await?;
             positions.push((*id, *version));
         }
-        self.finish(tx, Served::Environments(positions)).await
+        self.finish(author, tx, Served::Environments(positions)).await
     }
 }
 

@@ -1,17 +1,21 @@
 //! Emergencies: killing a flag and undoing exactly that.
 
+use crate::change::differences;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::flag_config::Locked;
+use crate::control::rehearsal::dependants_of_flags;
 use crate::model::change::Kill;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
+use crate::model::rule::FlagConfig;
 use crate::model::trigger::is_actor_name;
 use crate::store::KillRecord;
 use crate::store::within_timeout;
+use std::collections::BTreeSet;
 
 /// A flag that is killed.
 #[derive(Debug)]
@@ -71,6 +75,12 @@ impl Control {
             Some(kill) => (kill.was_on, format!("took over the kill of the {}", kill.by)),
             None => (flag.config.on, "killed the flag".to_owned()),
         };
+        if let Some(rehearsal) = &author.provenance.rehearsal {
+            let keys = BTreeSet::from([key.clone()]);
+            let dependants = dependants_of_flags(&mut tx, (env, env_key), &keys).await?;
+            let after = FlagConfig { on: false, ..flag.config.clone() };
+            rehearsal.tell(differences(&flag.definition, &flag.config, &after), dependants);
+        }
         let kill = Kill { id: self.ids.next(), at: now, by, version, was_on };
         let (id, flags) = (kill.id.clone(), vec![key.clone()]);
         let record = KillRecord { id, version, flags, tags: Vec::new(), at: now };
@@ -118,12 +128,18 @@ impl Control {
         (project, env_key): (&ProjectKey, &EnvKey),
         locked: Locked,
     ) -> Result<Restored, ControlError> {
-        let Locked { tx, env, version, mut flag, now } = locked;
+        let Locked { mut tx, env, version, mut flag, now } = locked;
         let key = flag.definition.key.clone();
         let Some(kill) = flag.killed.take() else {
             let detail = format!("`{key}` is not killed, so there is nothing to restore");
             return Err(ControlError::conflict("not_killed", detail));
         };
+        if let Some(rehearsal) = &author.provenance.rehearsal {
+            let keys = BTreeSet::from([key.clone()]);
+            let dependants = dependants_of_flags(&mut tx, (env, env_key), &keys).await?;
+            let after = FlagConfig { on: kill.was_on, ..flag.config.clone() };
+            rehearsal.tell(differences(&flag.definition, &flag.config, &after), dependants);
+        }
         flag.config.on = kill.was_on;
         flag.version = version;
         flag.changed_at = now;

@@ -6,8 +6,10 @@ use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
+use crate::control::Dependency;
 use crate::control::Served;
 use crate::control::emergency::takes_over;
+use crate::control::rehearsal::dependants_of_flags;
 use crate::model::change::EnvId;
 use crate::model::change::Kill;
 use crate::model::key::EnvKey;
@@ -296,12 +298,20 @@ impl Control {
         deed: Deed<'_>,
     ) -> Result<(), ControlError> {
         let Scene { mut tx, env, version, now, flags } = scene;
+        if let (Some(rehearsal), Some(env_key)) = (&author.provenance.rehearsal, deed.env) {
+            let all = keys.iter().cloned().collect();
+            let mut dependants = dependants_of_flags(&mut tx, (env, env_key), &all).await?;
+            let is_other =
+                |it: &Dependency| !matches!(it, Dependency::Flag(_, key) if all.contains(key));
+            dependants.retain(is_other);
+            rehearsal.tell(Vec::new(), dependants);
+        }
         let changed: Vec<&StoredFlag> = keys.iter().filter_map(|key| flags.get(key)).collect();
         tx.put_flags(env, &changed, version, now).await?;
         let audit_id = self.record(&mut tx, author, deed, now).await?;
         let names: Vec<&str> = keys.iter().map(FlagKey::as_str).collect();
         tx.log_change(env, version, &names, &[], &audit_id, now).await?;
-        self.finish(tx, Served::Environments(vec![(env, version)])).await
+        self.finish(author, tx, Served::Environments(vec![(env, version)])).await
     }
 }
 

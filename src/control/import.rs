@@ -221,7 +221,7 @@ impl Control {
             tx.log_change(id, version, &keys, &[], &audit_id, now).await?;
             positions.push((id, version));
         }
-        self.finish(tx, Served::Environments(positions)).await
+        self.finish(author, tx, Served::Environments(positions)).await
     }
 }
 

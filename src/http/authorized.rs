@@ -9,6 +9,7 @@ use crate::auth::Permission;
 use crate::auth::Place;
 use crate::control::Author;
 use crate::control::Provenance;
+use crate::control::Rehearsal;
 use crate::http::AdminState;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
@@ -169,6 +170,7 @@ impl<R: Requirement> FromRequestParts<AdminState> for Authorized<R> {
             address,
             claim: parts.extensions.get::<Claim>().cloned(),
             is_unprivileged: !is_privileged,
+            rehearsal: parts.extensions.get::<Rehearsal>().cloned(),
             lacks_version: !parts.headers.contains_key(header::IF_MATCH),
         };
         Ok(Self { caller, provenance, comment, requirement: PhantomData })

@@ -351,6 +351,9 @@ async fn a_flag_goes_back_to_an_earlier_version() {
         let rule = json!([{"kind": "addRule", "variation": "on", "clauses":
             [{"attribute": "segmentMatch", "op": "segmentMatch", "values": ["s"]}]}]);
         let with_rule = admin.change("f", rule).await.expect(200)["version"].clone();
+        server.flag("top").await;
+        let needs = json!([{"kind": "addPrerequisite", "key": "f", "variation": "on"}]);
+        admin.change("top", needs).await.expect(200);
         let clear = json!([{"kind": "updateFallthroughVariationOrRollout", "variation": "off"}]);
         admin.change("f", clear).await.expect(200);
 
@@ -358,6 +361,14 @@ async fn a_flag_goes_back_to_an_earlier_version() {
         let back = json!({"version": version, "comment": "back"});
         let dry = admin.post(&format!("{revert}?dryRun=true"), back.clone()).await.expect(200);
         assert_eq!(dry["flag"]["fallthrough"], wanted["flag"]["fallthrough"]);
+        let paths = dry["diff"].as_array().unwrap().iter().map(|each| each["path"].as_str());
+        let paths: Vec<&str> = paths.map(Option::unwrap).collect();
+        assert!(paths.contains(&"fallthrough") && paths.contains(&"ruleOrder"), "{dry}");
+        assert_eq!(dry["dependants"], json!([{"environment": "production", "flag": "top"}]));
+        let again = json!({"version": with_rule});
+        let again = admin.post(&format!("{revert}?dryRun=true"), again).await.expect(200);
+        let needs = json!([{"environment": "production", "segment": "s"}]);
+        assert_eq!((&again["dependsOn"], &again["warnings"]), (&needs, &json!([])));
         let before = admin.get(FLAG).await.expect(200);
         assert_eq!(before["rules"].as_array().unwrap().len(), 1, "a dry run changes nothing");
         let done = admin.post(&revert, back.clone()).await.expect(200);

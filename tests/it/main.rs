@@ -57,6 +57,7 @@ mod ofrep_events;
 mod outage;
 mod parity;
 mod recent_use;
+mod rehearsals;
 mod replicas;
 mod rollout;
 mod schedule;

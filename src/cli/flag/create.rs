@@ -2,9 +2,8 @@
 
 use super::flag_key;
 use crate::cli::Common;
+use crate::cli::change::DeedArgs;
 use crate::cli::change::insert_some;
-use crate::cli::client::Conditions;
-use crate::cli::output::print_rows;
 use crate::cli::target::Target;
 use crate::model::key::FlagKey;
 use anyhow::Context;
@@ -52,9 +51,8 @@ pub(in crate::cli) struct CreateArgs {
     /// Shows the flag to mobile applications
     #[arg(long)]
     mobile: bool,
-    /// Why; kept in the audit log
-    #[arg(long)]
-    comment: Option<String>,
+    #[command(flatten)]
+    deed: DeedArgs,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -97,10 +95,9 @@ pub(super) async fn create(args: CreateArgs) -> anyhow::Result<()> {
         fields.insert("variations".to_owned(), Value::Array(variations));
     }
     let path = format!("/api/v1/projects/{project}/flags");
-    let conditions = Conditions { comment: args.comment, if_match: None };
-    let answer = client.send(Method::POST, &path, Some(&body), &conditions).await?;
+    let answer = args.deed.send(&client, Method::POST, &path, Some(&body)).await?;
     let columns = [("FLAG", "/key"), ("KIND", "/kind"), ("TAGS", "/tags"), ("NAME", "/name")];
-    print_rows(args.common.output, &answer, &columns)
+    args.deed.print_made(args.common.output, &answer, &columns)
 }
 
 /// Reads a variation from `KEY=JSON`.

@@ -96,7 +96,7 @@ impl Control {
             let segments: Vec<&str> = segments.iter().map(SegmentKey::as_str).collect();
             tx.log_change(*id, *version, &flags, &segments, &audit_id, now).await?;
         }
-        self.finish(tx, Served::All(directory, positions)).await?;
+        self.finish(author, tx, Served::All(directory, positions)).await?;
         Ok(StateApplied { plan, versions: loaded.versions, origins: Vec::new() })
     }
 }

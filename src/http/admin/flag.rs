@@ -133,7 +133,7 @@ pub(crate) async fn create_flag(
     State(state): State<AdminState>,
     caller: Authorized<CreateFlag>,
     Keys((project,)): Keys<(ProjectKey,)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<FlagDefinition>), ApiError> {
     let definition = FlagDefinition::decode(body).map_err(invalid)?;
@@ -189,7 +189,7 @@ pub(crate) async fn delete_flag(
     State(state): State<AdminState>,
     caller: Authorized<ChangeFlag>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     let author = caller.author(None);
     state.control.delete_flag(&author, &project, &key).await?;

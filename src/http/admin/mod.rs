@@ -19,6 +19,7 @@ pub(crate) mod impact;
 pub(crate) mod import;
 pub(crate) mod project;
 pub(crate) mod schedule;
+pub(crate) mod rehearsal;
 pub(crate) mod segment;
 pub(crate) mod state;
 pub(crate) mod token;

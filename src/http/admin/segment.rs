@@ -96,7 +96,7 @@ pub(crate) async fn create_segment(
     State(state): State<AdminState>,
     caller: Authorized<ChangeSegment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SegmentBody>), ApiError> {
     let salt = initial_salt(&project, &env);
@@ -129,7 +129,7 @@ pub(crate) async fn update_segment(
     State(state): State<AdminState>,
     caller: Authorized<ChangeSegment>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<SegmentBody>, ApiError> {
     let salt = initial_salt(&project, &env);
@@ -202,7 +202,7 @@ pub(crate) async fn delete_segment(
     State(state): State<AdminState>,
     caller: Authorized<ChangeSegment>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     state.control.delete_segment(&caller.author(None), &project, &env, &key).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -9,6 +9,7 @@ use crate::control::TokenRequest;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
+use crate::http::admin::flag_config::PatchQuery;
 use crate::http::admin::required_name;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ManageOwnTokens;
@@ -105,8 +106,20 @@ pub(crate) struct PreviousBody {
 pub(crate) struct TokenCreated {
     #[serde(flatten)]
     listed: TokenBody,
-    /// The token itself; shown only now.
-    token: String,
+    /// The token itself; shown only now, and not by a dry run, which makes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+impl TokenCreated {
+    /// Shows a secret, unless it was not kept.
+    fn new(record: TokenRecord, secret: String, is_rehearsal: bool) -> Self {
+        let mut listed = TokenBody::from(record);
+        if is_rehearsal {
+            listed.hint.clear();
+        }
+        Self { listed, token: (!is_rehearsal).then_some(secret) }
+    }
 }
 
 impl From<TokenRecord> for TokenBody {
@@ -207,7 +220,7 @@ pub(crate) async fn create_environment_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageTokens>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
     let (name, kind, role, (holder, expires_at)) = decode(body, |fields| {
@@ -260,7 +273,7 @@ pub(crate) async fn revoke_environment_token(
 pub(crate) async fn list_tokens(
     State(state): State<AdminState>,
     caller: Authorized<ReadOwnTokens>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<Json<Items<TokenBody>>, ApiError> {
     let mut tokens = state.control.tokens().await?;
     tokens.retain(|token| is_wide_within(&token.grant.scope, &caller.grant().scope));
@@ -273,7 +286,7 @@ pub(crate) async fn list_tokens(
 pub(crate) async fn create_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageOwnTokens>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
     let (name, role, project, (holder, expires_at)) = decode(body, |fields| {
@@ -304,7 +317,7 @@ pub(crate) async fn revoke_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageOwnTokens>,
     Keys((id,)): Keys<(String,)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     let own = &caller.grant().scope;
     let may = |each: &Grant| may_handle(caller.role(), each, is_wide_within(&each.scope, own));
@@ -321,7 +334,7 @@ pub(crate) async fn rotate_environment_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageTokens>,
     Keys((project, env, id)): Keys<(ProjectKey, EnvKey, String)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<TokenCreated>, ApiError> {
     let scope = Scope::Environment(project, env);
@@ -337,7 +350,7 @@ pub(crate) async fn rotate_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageOwnTokens>,
     Keys((id,)): Keys<(String,)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<TokenCreated>, ApiError> {
     let own = &caller.grant().scope;
@@ -392,8 +405,9 @@ async fn create<R>(
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
     may_hand_out(caller.role(), request.role)?;
     let secret = new_secret(request.kind, state.control.ids);
-    let record = state.control.create_token(&caller.author(None), request, &secret).await?;
-    let created = TokenCreated { listed: record.into(), token: secret.token };
+    let author = caller.author(None);
+    let record = state.control.create_token(&author, request, &secret).await?;
+    let created = TokenCreated::new(record, secret.token, author.is_rehearsing());
     Ok((StatusCode::CREATED, Json(created)))
 }
 
@@ -410,5 +424,5 @@ async fn rotate(
     let make = |kind| new_secret(kind, ids);
     let rotated = state.control.rotate_token(author, id, overlap, make, may).await?;
     let (record, secret) = rotated;
-    Ok(Json(TokenCreated { listed: record.into(), token: secret.token }))
+    Ok(Json(TokenCreated::new(record, secret.token, author.is_rehearsing())))
 }
