@@ -308,6 +308,9 @@ impl Control {
             instructions: Some(set.raw.clone()),
             changes,
         };
+        if has_definition {
+            safety::check_definition(&mut tx, author, project).await?;
+        }
         for part in &set.parts {
             if let Some((env, needs_version)) = part.touched() {
                 safety::check_environment(&mut tx, author, project, env, needs_version).await?;

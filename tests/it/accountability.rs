@@ -417,3 +417,30 @@ async fn the_last_use_of_a_token_is_noted() {
     assert!(used[1].as_str().unwrap().ends_with("T00:00:00Z"), "only the day of a browser's");
     assert!(used[2].is_null(), "{}", unused.token);
 }
+
+#[tokio::test]
+async fn a_definition_needs_a_comment_if_any_environment_that_sees_it_does() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let admin = &server.admin;
+    for key in ["f", "g"] {
+        server.flag(key).await;
+    }
+    admin.patch(ENVIRONMENT, json!({"requireComment": true})).await.expect(200);
+    let path = "/api/v1/projects/shop/flags/f";
+    let archive = |comment: Option<&str>| json!({"comment": comment, "instructions": [{"kind": "archiveFlag"}]});
+    let refused = admin.patch(path, archive(None)).await.expect(422);
+    assert_eq!(refused["code"], "comment_required");
+    assert!(refused["detail"].as_str().unwrap().contains("`production`"), "{refused}");
+    let new = json!({"key": "new", "kind": "boolean"});
+    admin.post("/api/v1/projects/shop/flags", new).await.expect(422);
+    admin.delete(path).await.expect(422);
+    let many = json!({"changes": [{"flag": "f", "instructions": [{"kind": "archiveFlag"}]}]});
+    let refused = admin.post("/api/v1/projects/shop/changes", many).await.expect(422);
+    assert_eq!(refused["code"], "comment_required");
+    admin.patch(&format!("{path}?dryRun=true"), archive(None)).await.expect(200);
+    admin.patch(path, archive(Some("everybody has it"))).await.expect(200);
+    let request = admin.request(Method::DELETE, path).header("Vexil-Comment", "gone");
+    admin.send(request).await.expect(204);
+    admin.post("/kill/g", json!({})).await.expect(200);
+}
