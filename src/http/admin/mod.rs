@@ -17,6 +17,7 @@ pub(crate) mod history;
 pub(crate) mod idempotency;
 pub(crate) mod impact;
 pub(crate) mod import;
+pub(crate) mod page;
 pub(crate) mod project;
 pub(crate) mod schedule;
 pub(crate) mod rehearsal;

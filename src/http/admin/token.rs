@@ -7,9 +7,11 @@ use crate::clock::Clock;
 use crate::control::Author;
 use crate::control::TokenRequest;
 use crate::http::AdminState;
-use crate::http::admin::Items;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::PatchQuery;
+use crate::http::admin::page::PageQuery;
+use crate::http::admin::page::PageWanted;
+use crate::http::admin::page::Paged;
 use crate::http::admin::required_name;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ManageOwnTokens;
@@ -18,7 +20,6 @@ use crate::http::authorized::ReadOwnTokens;
 use crate::http::authorized::ReadTokens;
 use crate::http::error::ApiError;
 use crate::http::extract::Keys;
-use crate::http::extract::NoParams;
 use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::http::json_body::OptionalJsonBody;
@@ -197,19 +198,27 @@ pub(crate) struct Rotation {
 
 /// Lists the tokens of an environment.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/tokens", tag = "tokens",
-    params(("project" = String, Path), ("environment" = String, Path)),
-    responses((status = 200, description = "The tokens, oldest first.", body = Items<TokenBody>)))]
+    params(("project" = String, Path), ("environment" = String, Path),
+        ("limit" = Option<u32>, Query, description = "Tokens in one answer, at most 1,000; all if it is left out."),
+        ("cursor" = Option<String>, Query, description = "The `next` of the answer before.")),
+    responses((status = 200, description = "The tokens, oldest first.", body = Paged<TokenBody>)))]
 pub(crate) async fn list_environment_tokens(
     State(state): State<AdminState>,
     _: Authorized<ReadTokens>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
-) -> Result<Json<Items<TokenBody>>, ApiError> {
+    Params(query): Params<PageQuery>,
+) -> Result<Json<Paged<TokenBody>>, ApiError> {
+    let wanted = query.read()?;
     state.control.environment(&project, &env).await?;
     let scope = Scope::Environment(project, env);
     let mut tokens = state.control.tokens().await?;
     tokens.retain(|token| token.grant.scope == scope);
-    Ok(Json(Items { items: tokens.into_iter().map(TokenBody::from).collect() }))
+    Ok(Json(page_of(&wanted, tokens)))
+}
+
+/// A page of tokens, whose ids are in the order in which they were made.
+fn page_of(wanted: &PageWanted, tokens: Vec<TokenRecord>) -> Paged<TokenBody> {
+    wanted.page_of_all(tokens, |token| token.grant.id.clone(), TokenBody::from)
 }
 
 /// Makes a token of an environment; the answer is the only place where it is shown.
@@ -259,7 +268,7 @@ pub(crate) async fn revoke_environment_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageTokens>,
     Keys((project, env, id)): Keys<(ProjectKey, EnvKey, String)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     let scope = Scope::Environment(project, env);
     let may = |each: &Grant| may_handle(caller.role(), each, each.scope == scope);
@@ -269,15 +278,19 @@ pub(crate) async fn revoke_environment_token(
 
 /// Lists the administration tokens that are wider than one environment, as far as they are within the token's scope.
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens",
-    responses((status = 200, description = "The tokens, oldest first.", body = Items<TokenBody>)))]
+    params(
+        ("limit" = Option<u32>, Query, description = "Tokens in one answer, at most 1,000; all if it is left out."),
+        ("cursor" = Option<String>, Query, description = "The `next` of the answer before.")),
+    responses((status = 200, description = "The tokens, oldest first.", body = Paged<TokenBody>)))]
 pub(crate) async fn list_tokens(
     State(state): State<AdminState>,
     caller: Authorized<ReadOwnTokens>,
-    _: Params<PatchQuery>,
-) -> Result<Json<Items<TokenBody>>, ApiError> {
+    Params(query): Params<PageQuery>,
+) -> Result<Json<Paged<TokenBody>>, ApiError> {
+    let wanted = query.read()?;
     let mut tokens = state.control.tokens().await?;
     tokens.retain(|token| is_wide_within(&token.grant.scope, &caller.grant().scope));
-    Ok(Json(Items { items: tokens.into_iter().map(TokenBody::from).collect() }))
+    Ok(Json(page_of(&wanted, tokens)))
 }
 
 /// Makes an administration token for a project or for the installation; the answer is the only place where it is shown.
