@@ -45,6 +45,9 @@ pub(in crate::cli) struct CreateArgs {
     /// It is meant to be removed one day
     #[arg(long)]
     temporary: bool,
+    /// When it is to be gone, e.g. 2027-01-31: it is temporary then
+    #[arg(long, value_name = "DAY|TIME")]
+    temporary_until: Option<String>,
     /// Shows the flag to browsers
     #[arg(long)]
     client_side: bool,
@@ -77,7 +80,8 @@ pub(super) async fn create(args: CreateArgs) -> anyhow::Result<()> {
     insert_some(fields, "name", args.name.as_deref());
     insert_some(fields, "description", args.description.as_deref());
     insert_some(fields, "maintainer", args.maintainer.as_deref());
-    if args.temporary {
+    insert_some(fields, "temporaryUntil", args.temporary_until.as_deref());
+    if args.temporary || args.temporary_until.is_some() {
         fields.insert("temporary".to_owned(), json!(true));
     }
     let mut defaults = serde_json::Map::new();

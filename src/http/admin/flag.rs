@@ -25,6 +25,7 @@ use crate::http::json_body::JsonBody;
 use crate::model::flag::ClientSideAvailability;
 use crate::model::flag::Defaults;
 use crate::model::flag::FlagDefinition;
+use crate::model::flag::FlagEnd;
 use crate::model::flag::FlagKind;
 use crate::model::flag::Variation;
 use crate::model::key::FlagKey;
@@ -51,6 +52,8 @@ pub(crate) struct NewFlag {
     variations: Option<Vec<Variation>>,
     tags: Option<Vec<String>>,
     temporary: Option<bool>,
+    /// When it is to be gone: the end of a day like `2027-01-31`, UTC, or a time; only of a temporary flag.
+    temporary_until: Option<FlagEnd>,
     client_side_availability: Option<ClientSideAvailability>,
     /// Who looks after it.
     maintainer: Option<String>,

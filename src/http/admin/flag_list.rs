@@ -25,6 +25,7 @@ pub(crate) const DEFINITION_FIELDS: &[&str] = &[
     "variations",
     "tags",
     "temporary",
+    "temporaryUntil",
     "clientSideAvailability",
     "defaults",
     "maintainer",
