@@ -1,6 +1,7 @@
 //! Writing what a plan for a whole project has.
 
 use super::Loaded;
+use super::OWNER_CHANGES;
 use super::StateApplied;
 use super::StateRequest;
 use super::unmanaged;
@@ -81,6 +82,8 @@ impl Control {
             let n = adopted.flags.len() + adopted.segments.len();
             changes.push(format!("`{}` looks after {n} more thing(s)", request.owner));
         }
+        let taken = plan.notes.iter().filter(|note| note.code == OWNER_CHANGES);
+        changes.extend(taken.map(|note| format!("{}: {}", note.path, note.detail)));
         let deed = Deed {
             action: "project.apply",
             subject: project.as_str(),
