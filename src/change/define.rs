@@ -6,6 +6,7 @@ use crate::change::definition::ListEdit;
 use crate::change::renumber::Renumbering;
 use crate::model::flag::CustomProperty;
 use crate::model::flag::FlagDefinition;
+use crate::model::flag::FlagEnd;
 use crate::model::flag::Variation;
 use crate::model::flag::sorted_tags;
 use crate::model::flag::unknown_variation;
@@ -214,20 +215,14 @@ fn edit(
         }
         DefinitionInstruction::SetTemporary(temporary) => {
             flag.temporary = *temporary;
+            flag.temporary_until.take_if(|_| !*temporary);
             format!("made the flag {}", if *temporary { "temporary" } else { "permanent" })
         }
+        DefinitionInstruction::SetTemporaryUntil(end) => {
+            set_end(flag, end.as_ref(), path, problems)
+        }
         DefinitionInstruction::SetClientSideAvailability { side, available } => {
-            let availability = &mut flag.client_side_availability;
-            let (field, who) = match side {
-                ClientSide::UsingEnvironmentId => {
-                    (&mut availability.using_environment_id, "browsers")
-                }
-                ClientSide::UsingMobileKey => {
-                    (&mut availability.using_mobile_key, "mobile applications")
-                }
-            };
-            *field = *available;
-            format!("made the flag {} to {who}", if *available { "visible" } else { "invisible" })
+            show_to(flag, *side, *available)
         }
         DefinitionInstruction::UpdateVariation { variation, value, name } => {
             update_variation(flag, variation, value.as_ref(), name.as_ref(), path, problems);
@@ -262,6 +257,33 @@ fn edit(
         | DefinitionInstruction::Restore
         | DefinitionInstruction::Delete => String::new(),
     }
+}
+
+fn set_end(
+    flag: &mut FlagDefinition,
+    end: Option<&FlagEnd>,
+    path: &str,
+    problems: &mut Problems,
+) -> String {
+    if end.is_some() && !flag.temporary {
+        let detail = "the flag is permanent; make it temporary first by `makeFlagTemporary`";
+        problems.add(format!("{path}.kind"), "not_temporary", detail);
+    }
+    flag.temporary_until = end.cloned();
+    match end {
+        Some(end) => format!("the flag is to be gone by {}", end.as_str()),
+        None => "removed the end of the flag".to_owned(),
+    }
+}
+
+fn show_to(flag: &mut FlagDefinition, side: ClientSide, is_available: bool) -> String {
+    let availability = &mut flag.client_side_availability;
+    let (field, who) = match side {
+        ClientSide::UsingEnvironmentId => (&mut availability.using_environment_id, "browsers"),
+        ClientSide::UsingMobileKey => (&mut availability.using_mobile_key, "mobile applications"),
+    };
+    *field = is_available;
+    format!("made the flag {} to {who}", if is_available { "visible" } else { "invisible" })
 }
 
 fn add_variation(

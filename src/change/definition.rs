@@ -4,6 +4,9 @@
 
 use crate::change::decode::decode_list;
 use crate::model::decode::Fields;
+use crate::model::flag::FLAG_END_CHARS_MAX;
+use crate::model::flag::FLAG_END_RULE;
+use crate::model::flag::FlagEnd;
 use crate::model::flag::Variation;
 use crate::model::flag::decode_value;
 use crate::model::key::VariationKey;
@@ -26,6 +29,8 @@ pub enum DefinitionInstruction {
     RemoveTags(Vec<String>),
     /// Says that the flag is to be removed one day, or that it stays.
     SetTemporary(bool),
+    /// Says when a temporary flag is to be gone; `None` says that it is not known.
+    SetTemporaryUntil(Option<FlagEnd>),
     /// Shows or hides the flag to a kind of client-side SDK.
     SetClientSideAvailability {
         /// Which kind.
@@ -110,6 +115,8 @@ pub const DEFINITION_INSTRUCTION_KINDS: &[&str] = &[
     "removeTags",
     "makeFlagTemporary",
     "makeFlagPermanent",
+    "updateTemporaryUntil",
+    "removeTemporaryUntil",
     "updateMaintainerMember",
     "updateMaintainerTeam",
     "removeMaintainer",
@@ -134,10 +141,7 @@ pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<Definition
     decode_list(fields, DEFINITION_INSTRUCTION_KINDS, |kind, fields| {
         Some(match kind {
             "updateName" => {
-                if !fields.has("value") {
-                    fields.missing("value");
-                }
-                DefinitionInstruction::UpdateName(fields.name("value").unwrap_or_default())
+                DefinitionInstruction::UpdateName(read_name(fields).unwrap_or_default())
             }
             "updateDescription" => DefinitionInstruction::UpdateDescription(
                 fields.required_text("value", TEXT_CHARS_MAX),
@@ -146,6 +150,10 @@ pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<Definition
             "removeTags" => DefinitionInstruction::RemoveTags(read_tags(fields)),
             "makeFlagTemporary" => DefinitionInstruction::SetTemporary(true),
             "makeFlagPermanent" => DefinitionInstruction::SetTemporary(false),
+            "updateTemporaryUntil" => {
+                DefinitionInstruction::SetTemporaryUntil(Some(read_end(fields)?))
+            }
+            "removeTemporaryUntil" => DefinitionInstruction::SetTemporaryUntil(None),
             "addVariation" => {
                 let key = fields.required_key("key", VariationKey::parse);
                 let name = fields.text("name", NAME_CHARS_MAX).unwrap_or_default();
@@ -167,10 +175,7 @@ pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<Definition
             ),
             "updateDefaultVariation" => read_defaults(fields),
             "updateMaintainerMember" | "updateMaintainerTeam" => {
-                if !fields.has("value") {
-                    fields.missing("value");
-                }
-                DefinitionInstruction::SetMaintainer(Some(fields.name("value")?))
+                DefinitionInstruction::SetMaintainer(Some(read_name(fields)?))
             }
             "removeMaintainer" => DefinitionInstruction::SetMaintainer(None),
             "addCustomProperties" | "removeCustomProperties" | "replaceCustomProperties" => {
@@ -194,6 +199,24 @@ pub fn decode_definition_instructions(fields: &mut Fields<'_>) -> Vec<Definition
             }
         })
     })
+}
+
+fn read_name(fields: &mut Fields<'_>) -> Option<String> {
+    if !fields.has("value") {
+        fields.missing("value");
+    }
+    fields.name("value")
+}
+
+fn read_end(fields: &mut Fields<'_>) -> Option<FlagEnd> {
+    if !fields.has("value") {
+        fields.missing("value");
+    }
+    let end = FlagEnd::parse(&fields.text("value", FLAG_END_CHARS_MAX)?);
+    if end.is_none() {
+        fields.refuse("value", "invalid_time", FLAG_END_RULE);
+    }
+    end
 }
 
 fn read_tags(fields: &mut Fields<'_>) -> Vec<String> {

@@ -9,6 +9,7 @@ use crate::change::ring::moved_by;
 use crate::model::problem::Problems;
 use crate::model::rule::FlagConfig;
 use crate::model::rule::Rollout;
+use crate::model::rule::Rule;
 use crate::model::rule::VariationOrRollout;
 
 /// Where a problem with an earlier version is told.
@@ -70,7 +71,13 @@ pub fn revert(scene: &Scene<'_>, earlier: FlagConfig) -> Result<Applied, Problem
     let changes = differences(scene, &earlier);
     let moved = moved_by(&scene.config.fallthrough, &earlier.fallthrough);
     let moved = moved.filter(|_| scene.config.fallthrough != earlier.fallthrough);
-    problems.into_result(Applied { config: earlier, changes, moved, rules_moved: Vec::new() })
+    let was = |rule: &Rule| scene.config.rules.iter().find(|it| it.id == rule.id);
+    let rule_moved = |rule: &Rule| {
+        let before = was(rule).filter(|before| before.serve != rule.serve)?;
+        Some((rule.id.clone(), moved_by(&before.serve, &rule.serve)?))
+    };
+    let rules_moved = earlier.rules.iter().filter_map(rule_moved).collect();
+    problems.into_result(Applied { config: earlier, changes, moved, rules_moved })
 }
 
 /// What serves something in a configuration.

@@ -1,14 +1,18 @@
 //! What commands that change something have in common: how it is made, and telling what came of it.
 
+use crate::cli::client::Client;
+use crate::cli::client::Conditions;
 use crate::cli::output::OutputFormat;
 use crate::cli::output::is_table;
 use crate::cli::output::print;
 use crate::cli::output::print_rows;
+use crate::cli::output::print_value;
 use anyhow::Context;
 use anyhow::bail;
 use clap::Args;
 use percent_encoding::NON_ALPHANUMERIC;
 use percent_encoding::utf8_percent_encode;
+use reqwest::Method;
 use serde_json::Map;
 use serde_json::Value;
 use std::fs::File;
@@ -42,6 +46,57 @@ pub(super) struct ChangeArgs {
     pub(super) dry_run: bool,
     #[command(flatten)]
     pub(super) wait: Wait,
+}
+
+/// What goes with anything that is written besides changes by instructions.
+#[derive(Debug, Args)]
+pub(super) struct DeedArgs {
+    /// Why; kept in the audit log
+    #[arg(long)]
+    comment: Option<String>,
+    /// Only says what would happen
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+impl DeedArgs {
+    /// Sends it.
+    pub(super) async fn send(
+        &self,
+        client: &Client,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
+        let path = if self.dry_run { format!("{path}?dryRun=true") } else { path.to_owned() };
+        let conditions = Conditions { comment: self.comment.clone(), if_match: None };
+        client.send(method, &path, body, &conditions).await
+    }
+
+    /// Prints what was made: a row, and of a dry run what would be done.
+    pub(super) fn print_made(
+        &self,
+        format: Option<OutputFormat>,
+        answer: &Value,
+        columns: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        print_rows(format, answer, columns)?;
+        if self.dry_run && is_table(format) { print_impact(answer) } else { Ok(()) }
+    }
+
+    /// Prints that something is gone, or of a dry run what would be done.
+    pub(super) fn print_gone(
+        &self,
+        format: Option<OutputFormat>,
+        answer: &Value,
+        done: &str,
+    ) -> anyhow::Result<()> {
+        match self.dry_run {
+            false => print(&format!("{done}\n")),
+            true if is_table(format) => print_impact(answer),
+            true => print_value(format, answer),
+        }
+    }
 }
 
 impl Wait {

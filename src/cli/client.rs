@@ -130,18 +130,18 @@ impl Client {
     }
 
     /// Sends a file as it is.
-    pub(super) async fn post_file(&self, path: &str, file: Vec<u8>) -> anyhow::Result<Value> {
-        self.answer(self.once(Method::POST, path).body(file)).await
+    pub(super) async fn post_file(
+        &self,
+        path: &str,
+        file: Vec<u8>,
+        comment: Option<&str>,
+    ) -> anyhow::Result<Value> {
+        self.answer(with_comment(self.once(Method::POST, path).body(file), comment)?).await
     }
 
     /// Changes something.
     pub(super) async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.send(Method::PATCH, path, Some(body), &Conditions::default()).await
-    }
-
-    /// Removes something.
-    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.send(Method::DELETE, path, None, &Conditions::default()).await
     }
 
     /// Sends a change with its conditions.
@@ -152,12 +152,7 @@ impl Client {
         body: Option<&Value>,
         conditions: &Conditions,
     ) -> anyhow::Result<Value> {
-        let mut request = self.once(method, path);
-        if let Some(comment) = &conditions.comment {
-            let value = HeaderValue::from_bytes(comment.as_bytes())
-                .context("the comment has a line break or another character that cannot be sent")?;
-            request = request.header("Vexil-Comment", value);
-        }
+        let mut request = with_comment(self.once(method, path), conditions.comment.as_deref())?;
         if let Some(version) = conditions.if_match {
             request = request.header(header::IF_MATCH, format!("\"{version}\""));
         }
@@ -224,6 +219,17 @@ impl Client {
             "could not reach {url}: {cause}; is the server running, and is --url (VEXIL_URL) right?"
         )
     }
+}
+
+/// Says why, where the body has no place for it.
+fn with_comment(
+    request: reqwest::RequestBuilder,
+    comment: Option<&str>,
+) -> anyhow::Result<reqwest::RequestBuilder> {
+    let Some(comment) = comment else { return Ok(request) };
+    let value = HeaderValue::from_bytes(comment.as_bytes())
+        .context("the comment has a line break or another character that cannot be sent")?;
+    Ok(request.header("Vexil-Comment", value))
 }
 
 /// The body of an answer, or what is wrong.

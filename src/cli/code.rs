@@ -125,7 +125,7 @@ fn keep_environments(state: &mut Value, wanted: &[String]) -> anyhow::Result<()>
 pub(super) async fn plan(args: PlanArgs) -> anyhow::Result<ExitCode> {
     let client = args.common.connection.client()?;
     let (project, body) = body_of(&args)?;
-    let answer = client.post(&format!("/api/v1/projects/{project}/plan"), &body).await?;
+    let answer = client.ask(&format!("/api/v1/projects/{project}/plan"), &body).await?;
     show(&args, &answer, "would change")?;
     Ok(if n_changes(&answer) == 0 { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }

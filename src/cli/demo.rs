@@ -174,10 +174,10 @@ async fn seed(control: &Control) -> anyhow::Result<()> {
 }
 
 /// Makes nothing of it that something is there already.
-fn unless_there(result: Result<(), ControlError>) -> Result<(), ControlError> {
+fn unless_there<T>(result: Result<T, ControlError>) -> Result<(), ControlError> {
     match result {
-        Err(ControlError::Conflict { code: "key_taken", .. }) => Ok(()),
-        other => other,
+        Ok(_) | Err(ControlError::Conflict { code: "key_taken", .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use crate::cli::Common;
 use crate::cli::change::Wait;
+use crate::cli::change::print_impact;
 use crate::cli::change::unconfirmed;
 use crate::cli::client::Client;
 use crate::cli::confirm::confirm_on_terminal;
 use crate::cli::flag::flag_key;
+use crate::cli::output::is_table;
 use crate::cli::output::print_rows;
 use crate::cli::target::Target;
 use crate::cli::target::keys_of;
@@ -30,7 +32,7 @@ pub(super) struct EmergencyArgs {
     /// All flags with this tag; once for each
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Does not ask on a terminal whether the environment is the right one
+    /// Does not ask on a terminal, where more than one flag is meant
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]
@@ -49,7 +51,7 @@ pub(super) struct RestoreArgs {
     /// The id of the kill that is undone; what was changed since is left alone
     #[arg(long, conflicts_with_all = ["flags", "tags"])]
     kill: Option<String>,
-    /// Does not ask on a terminal whether the environment is the right one
+    /// Does not ask on a terminal, where more than one flag is meant
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]
@@ -62,6 +64,9 @@ struct How {
     /// Why; kept in the audit log
     #[arg(long)]
     comment: Option<String>,
+    /// Only says what would happen: which flags would change, and what depends on them
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
@@ -116,6 +121,9 @@ async fn emergency(
     if let Some(parameter) = how.wait.parameter() {
         add(parameter);
     }
+    if how.dry_run {
+        add("dryRun=true".to_owned());
+    }
     if let Some(id) = kill {
         add(format!("kill={}", utf8_percent_encode(id, NON_ALPHANUMERIC)));
     }
@@ -129,16 +137,19 @@ async fn emergency(
             format!("/{verb}")
         }
     };
-    // One flag is named on the line; a tag or an id may mean more than one thinks.
-    let names_all = tags.is_empty() && kill.is_none();
-    if !names_all && !yes && std::io::stdin().is_terminal() {
-        let what = reach(verb, tags, kill, how, &client).await?;
+    // One flag that is named is never asked about: that must stay quick.
+    let is_one = tags.is_empty() && kill.is_none() && flags.len() == 1;
+    if !is_one && !yes && !how.dry_run && std::io::stdin().is_terminal() {
+        let what = reach(verb, flags, tags, kill, how, &client).await?;
         confirm_on_terminal(&what, yes)?;
     }
     let answer = client.post(&format!("{path}{query}"), &Value::Object(body)).await;
     let answer = answer.with_context(|| format!("could not {verb}"))?;
     // What was done is told, whatever came after it.
     print_rows(how.common.output, &Value::Array(rows(&answer, flags)), columns)?;
+    if how.dry_run && is_table(how.common.output) {
+        print_impact(&answer)?;
+    }
     for left in answer.get("leftAlone").and_then(Value::as_array).into_iter().flatten() {
         let text = |name: &str| left.get(name).and_then(Value::as_str).unwrap_or_default();
         let (flag, reason) = (text("flag"), text("reason"));
@@ -148,9 +159,10 @@ async fn emergency(
     unconfirmed(&answer)
 }
 
-/// What would be done, with the environment and how many flags have the tags.
+/// What would be done, with the environment and how many flags are named or have the tags.
 async fn reach(
     verb: &str,
+    flags: &[FlagKey],
     tags: &[String],
     kill: Option<&str>,
     how: &How,
@@ -160,14 +172,18 @@ async fn reach(
     let what = match kill {
         Some(id) => format!("what the kill {id} turned off"),
         None => {
-            let mut keys = BTreeSet::new();
+            let mut keys: BTreeSet<String> = flags.iter().map(FlagKey::to_string).collect();
             for tag in tags {
                 let filter = format!("tag:{tag}");
                 let filter = utf8_percent_encode(&filter, NON_ALPHANUMERIC);
                 let path = format!("{}/flags?fields=key&filter={filter}", place.path());
                 keys.extend(keys_of(&client.get(&path).await?));
             }
-            format!("all {} flag(s) with the tag {}", keys.len(), tags.join(" or "))
+            let tagged = match tags {
+                [] => String::new(),
+                tags => format!(" that have the tag {} or are named", tags.join(" or ")),
+            };
+            format!("{} flag(s){tagged}", keys.len())
         }
     };
     Ok(format!("{verb} {what} in {}/{}", place.project, place.environment))
@@ -181,7 +197,7 @@ fn rows(answer: &Value, named: &[FlagKey]) -> Vec<Value> {
     };
     let already = |flag: &Value| json!({"flag": flag, "alreadyKilled": true});
     let already = list("alreadyKilled").into_iter().flatten().map(already);
-    let common = ["project", "environment", "version", "kill", "killedAt", "unconfirmed"];
+    let common = ["project", "environment", "version", "kill", "killedAt", "unconfirmed", "dryRun"];
     let with_common = |mut row: Value| {
         for name in common {
             if let (Some(value), Some(fields)) = (answer.get(name), row.as_object_mut()) {

@@ -1,8 +1,8 @@
 //! `vexil environment`.
 
 use crate::cli::Common;
+use crate::cli::change::DeedArgs;
 use crate::cli::confirm::confirm;
-use crate::cli::output::print;
 use crate::cli::output::print_rows;
 use crate::cli::target::env_key;
 use crate::cli::target::project_key;
@@ -12,6 +12,7 @@ use crate::model::key::ProjectKey;
 use anyhow::bail;
 use clap::Args;
 use clap::Subcommand;
+use reqwest::Method;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -51,6 +52,8 @@ pub(super) enum EnvironmentCommand {
         #[arg(long)]
         server_sdk: Option<String>,
         #[command(flatten)]
+        deed: DeedArgs,
+        #[command(flatten)]
         of: Of,
     },
     /// Changes an environment: its name, and what keeps it from being changed by mistake
@@ -68,6 +71,8 @@ pub(super) enum EnvironmentCommand {
         /// Does not ask
         #[arg(long, short = 'y')]
         yes: bool,
+        #[command(flatten)]
+        deed: DeedArgs,
         #[command(flatten)]
         of: Of,
     },
@@ -108,6 +113,8 @@ pub(super) struct SetArgs {
     #[arg(long, value_name = "SECONDS|never")]
     fail_closed_after_secs: Option<String>,
     #[command(flatten)]
+    deed: DeedArgs,
+    #[command(flatten)]
     of: Of,
 }
 
@@ -134,29 +141,30 @@ pub(super) async fn run(command: EnvironmentCommand) -> anyhow::Result<()> {
             let (client, path) = of.reach().await?;
             print_rows(of.common.output, &client.get(&format!("{path}/{key}")).await?, COLUMNS)
         }
-        EnvironmentCommand::Create { key, name, server_sdk, of } => {
+        EnvironmentCommand::Create { key, name, server_sdk, deed, of } => {
             let mut body = Map::new();
             body.insert("key".to_owned(), json!(key));
             for (field, text) in [("name", name), ("serverSdk", server_sdk)] {
                 body.extend(text.map(|text| (field.to_owned(), json!(text))));
             }
             let (client, path) = of.reach().await?;
-            let answer = client.post(&path, &Value::Object(body)).await?;
-            print_rows(of.common.output, &answer, COLUMNS)
+            let body = Value::Object(body);
+            let answer = deed.send(&client, Method::POST, &path, Some(&body)).await?;
+            deed.print_made(of.common.output, &answer, COLUMNS)
         }
         EnvironmentCommand::Set(args) => set(args).await,
-        EnvironmentCommand::Delete { key, yes, of } => {
+        EnvironmentCommand::Delete { key, yes, deed, of } => {
             let (client, path) = of.reach().await?;
             let path = format!("{path}/{key}");
-            if !yes {
+            if !yes && !deed.dry_run {
                 let flags =
                     client.get(&format!("{path}/flags?fields=key&filter=state:all")).await?;
                 let n = flags.get("total").and_then(Value::as_u64).unwrap_or_default();
                 let what = format!("delete the environment {key} with {n} configured flag(s)");
                 confirm(&what, false)?;
             }
-            client.delete(&path).await?;
-            print(&format!("deleted {key}\n"))
+            let answer = deed.send(&client, Method::DELETE, &path, None).await?;
+            deed.print_gone(of.common.output, &answer, &format!("deleted {key}"))
         }
     }
 }
@@ -185,8 +193,9 @@ async fn set(args: SetArgs) -> anyhow::Result<()> {
         bail!("say what is to be changed: `vexil environment set --help` lists what can be");
     }
     let (client, path) = args.of.reach().await?;
-    let answer = client.patch(&format!("{path}/{}", args.key), &Value::Object(body)).await?;
-    print_rows(args.of.common.output, &answer, COLUMNS)
+    let (path, body) = (format!("{path}/{}", args.key), Value::Object(body));
+    let answer = args.deed.send(&client, Method::PATCH, &path, Some(&body)).await?;
+    args.deed.print_made(args.of.common.output, &answer, COLUMNS)
 }
 
 impl Of {

@@ -32,7 +32,7 @@ const HELP: &str = "Prints this, or the help of a command, as in `vexil help fla
 
 const END: &str = "\nThe commands from `kill` to `audit` talk to a server that runs: VEXIL_URL says which, VEXIL_TOKEN or \
 VEXIL_TOKEN_FILE as whom, VEXIL_PROJECT and VEXIL_ENVIRONMENT where, if the token reaches several. They print a table on \
-a terminal and JSON otherwise. Status: 0 done, 1 an error, 2 something to change (plan) or wrong arguments.";
+a terminal and JSON otherwise. Status: 0 done, 1 an error, 2 wrong arguments; of `plan` and `drift`, 2 something to change and 1 wrong arguments, too.";
 
 /// The shell for which completions are made.
 #[derive(Debug, Args)]

@@ -40,6 +40,9 @@ pub(super) struct ImportArgs {
     /// Overwrites what is there and differs
     #[arg(long)]
     replace: bool,
+    /// Why; kept in the audit log
+    #[arg(long)]
+    comment: Option<String>,
     /// Does not ask
     #[arg(long, short = 'y')]
     yes: bool,
@@ -67,7 +70,7 @@ pub(super) async fn run(command: ImportCommand) -> anyhow::Result<()> {
         args.dry_run,
         args.replace
     );
-    let answer = client.post_file(&path, file).await?;
+    let answer = client.post_file(&path, file, args.comment.as_deref()).await?;
     if is_table(args.common.output) {
         print_table(&args, &answer)?;
     } else {

@@ -185,7 +185,17 @@ fn command() -> clap::Command {
 ///
 /// Whatever keeps the command from being done, as a sentence for people.
 pub async fn run() -> anyhow::Result<ExitCode> {
-    let matches = command().get_matches();
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // OK because nobody is left to tell who has closed where it is told.
+            let _ = error.print();
+            // What can be read of it says which command was meant.
+            let meant = command().ignore_errors(true).try_get_matches().ok();
+            let meant = meant.as_ref().and_then(clap::ArgMatches::subcommand_name);
+            return Ok(ExitCode::from(usage_status(&error, meant)));
+        }
+    };
     match Cli::from_arg_matches(&matches)?.command {
         Command::Serve(settings) => Box::pin(serve::serve(settings)).await,
         Command::Demo(args) => Box::pin(demo::demo(args)).await,
@@ -214,6 +224,15 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Audit(command) => audit::run(command).await,
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The status of a command line that cannot be read, or asks for help; where 2 says that there are changes, it is not 2.
+fn usage_status(error: &clap::Error, command: Option<&str>) -> u8 {
+    match (error.exit_code(), command) {
+        (0, _) => 0,
+        (_, Some("plan" | "drift")) => 1,
+        (status, _) => u8::try_from(status).unwrap_or(1),
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! `vexil project`.
 
 use crate::cli::Common;
+use crate::cli::change::DeedArgs;
 use crate::cli::confirm::confirm;
-use crate::cli::output::print;
 use crate::cli::output::print_rows;
 use crate::cli::target::project_key;
 use crate::model::key::ProjectKey;
 use clap::Subcommand;
+use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 
@@ -41,6 +42,8 @@ pub(super) enum ProjectCommand {
         #[arg(long)]
         name: Option<String>,
         #[command(flatten)]
+        deed: DeedArgs,
+        #[command(flatten)]
         common: Common,
     },
     /// Renames a project
@@ -54,6 +57,8 @@ pub(super) enum ProjectCommand {
         #[arg(long)]
         name: String,
         #[command(flatten)]
+        deed: DeedArgs,
+        #[command(flatten)]
         common: Common,
     },
     /// Deletes a project with everything in it
@@ -66,6 +71,8 @@ pub(super) enum ProjectCommand {
         /// Does not ask
         #[arg(long, short = 'y')]
         yes: bool,
+        #[command(flatten)]
+        deed: DeedArgs,
         #[command(flatten)]
         common: Common,
     },
@@ -88,32 +95,35 @@ pub(super) async fn run(command: ProjectCommand) -> anyhow::Result<()> {
                 [("PROJECT", "/key"), ("ENVIRONMENTS", "/environments"), ("NAME", "/name")];
             print_rows(common.output, &answer, &columns)
         }
-        ProjectCommand::Create { key, name, common } => {
+        ProjectCommand::Create { key, name, deed, common } => {
             let mut body = json!({"key": key});
             if let (Some(name), Some(fields)) = (name, body.as_object_mut()) {
                 fields.insert("name".to_owned(), json!(name));
             }
-            let answer = common.connection.client()?.post("/api/v1/projects", &body).await?;
-            print_rows(common.output, &answer, COLUMNS)
+            let client = common.connection.client()?;
+            let path = "/api/v1/projects";
+            let answer = deed.send(&client, Method::POST, path, Some(&body)).await?;
+            deed.print_made(common.output, &answer, COLUMNS)
         }
-        ProjectCommand::Set { key, name, common } => {
+        ProjectCommand::Set { key, name, deed, common } => {
             let client = common.connection.client()?;
             let body = json!({"name": name});
-            let answer = client.patch(&format!("/api/v1/projects/{key}"), &body).await?;
-            print_rows(common.output, &answer, COLUMNS)
+            let path = format!("/api/v1/projects/{key}");
+            let answer = deed.send(&client, Method::PATCH, &path, Some(&body)).await?;
+            deed.print_made(common.output, &answer, COLUMNS)
         }
-        ProjectCommand::Delete { key, yes, common } => {
+        ProjectCommand::Delete { key, yes, deed, common } => {
             let client = common.connection.client()?;
             let path = format!("/api/v1/projects/{key}");
-            if !yes {
+            if !yes && !deed.dry_run {
                 let flags =
                     client.get(&format!("{path}/flags?fields=key&filter=state:all")).await?;
                 let n = flags.get("total").and_then(Value::as_u64).unwrap_or_default();
                 let what = format!("delete the project {key} with {n} flag(s) in all environments");
                 confirm(&what, false)?;
             }
-            client.delete(&path).await?;
-            print(&format!("deleted {key}\n"))
+            let answer = deed.send(&client, Method::DELETE, &path, None).await?;
+            deed.print_gone(common.output, &answer, &format!("deleted {key}"))
         }
     }
 }

@@ -1,13 +1,17 @@
 //! `vexil schedule`.
 
 use crate::cli::Common;
+use crate::cli::change::DeedArgs;
 use crate::cli::flag::flag_key;
 use crate::cli::output::print_rows;
+use crate::cli::segment::segment_key;
 use crate::cli::target::Target;
 use crate::model::key::FlagKey;
+use crate::model::key::SegmentKey;
 use anyhow::Context;
 use clap::Args;
 use clap::Subcommand;
+use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 
@@ -29,10 +33,11 @@ pub(super) enum ScheduleCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Plans a change of a flag, or windows in which it is on
+    /// Plans a change of a flag or a segment, or windows in which a flag is on
     #[command(after_help = "Examples:
   vexil schedule add checkout-v2 --on --at 2027-01-04T09:00 --time-zone Europe/Berlin
-  vexil schedule add checkout-v2 --days mon,fri --from 09:00 --to 17:00 --time-zone Europe/Berlin")]
+  vexil schedule add checkout-v2 --days mon,fri --from 09:00 --to 17:00 --time-zone Europe/Berlin
+  vexil schedule add --segment beta --instructions '[{\"kind\":\"addIncludedTargets\",\"values\":[\"ann\"]}]' --at 2027-01-04T09:00:00Z")]
     Add(AddArgs),
     /// Takes an entry back that is still to come
     #[command(after_help = "Example:
@@ -40,6 +45,8 @@ pub(super) enum ScheduleCommand {
     Cancel {
         /// The entry's id, as `list` shows it
         id: uuid::Uuid,
+        #[command(flatten)]
+        deed: DeedArgs,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
@@ -51,8 +58,11 @@ pub(super) enum ScheduleCommand {
 #[derive(Debug, Args)]
 pub(super) struct AddArgs {
     /// The flag
-    #[arg(value_parser = flag_key)]
-    flag: FlagKey,
+    #[arg(value_parser = flag_key, required_unless_present = "segment")]
+    flag: Option<FlagKey>,
+    /// A segment instead, with --instructions
+    #[arg(long, value_parser = segment_key, conflicts_with_all = ["flag", "on", "off", "days"], requires = "instructions")]
+    segment: Option<SegmentKey>,
     /// Turns the flag on
     #[arg(long, conflicts_with_all = ["off", "instructions", "days"])]
     on: bool,
@@ -116,17 +126,21 @@ pub(super) async fn run(command: ScheduleCommand) -> anyhow::Result<()> {
             print_rows(common.output, &answer, COLUMNS)
         }
         ScheduleCommand::Add(args) => add(args).await,
-        ScheduleCommand::Cancel { id, target, common } => {
+        ScheduleCommand::Cancel { id, deed, target, common } => {
             let client = common.connection.client()?;
             let path = target.find(&client).await?.path();
-            let answer = client.delete(&format!("{path}/schedule/{id}")).await?;
-            print_rows(common.output, &answer, COLUMNS)
+            let path = format!("{path}/schedule/{id}");
+            let answer = deed.send(&client, Method::DELETE, &path, None).await?;
+            deed.print_made(common.output, &answer, COLUMNS)
         }
     }
 }
 
 async fn add(args: AddArgs) -> anyhow::Result<()> {
-    let mut body = json!({"flag": args.flag});
+    let mut body = match (&args.flag, &args.segment) {
+        (_, Some(segment)) => json!({"segment": segment}),
+        (flag, None) => json!({"flag": flag}),
+    };
     let Some(fields) = body.as_object_mut() else { return Ok(()) };
     if args.days.is_empty() {
         let instructions = match (args.on, args.off, args.instructions) {

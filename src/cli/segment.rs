@@ -4,11 +4,11 @@ mod set;
 
 use crate::cli::Common;
 use crate::cli::change::ChangeArgs;
+use crate::cli::change::DeedArgs;
 use crate::cli::change::insert_some;
 use crate::cli::change::percent;
 use crate::cli::change::print_change;
 use crate::cli::change::read_file;
-use crate::cli::client::Conditions;
 use crate::cli::confirm::confirm;
 use crate::cli::output::is_table;
 use crate::cli::output::print;
@@ -81,12 +81,11 @@ A clause is KIND.ATTRIBUTE [not] OPERATOR VALUE,… or [not] segment KEY,…")]
         /// The segment
         #[arg(value_parser = segment_key)]
         segment: SegmentKey,
-        /// Why; kept in the audit log
-        #[arg(long)]
-        comment: Option<String>,
         /// Does not ask
         #[arg(long, short = 'y')]
         yes: bool,
+        #[command(flatten)]
+        deed: DeedArgs,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
@@ -121,9 +120,8 @@ pub(super) struct CreateArgs {
     /// A file of YAML or JSON with the segment's other fields, or - for standard input
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Why; kept in the audit log
-    #[arg(long)]
-    comment: Option<String>,
+    #[command(flatten)]
+    deed: DeedArgs,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -151,7 +149,7 @@ pub(super) struct MemberArgs {
 }
 
 /// Keys go into paths, so they are checked before anything is sent.
-fn segment_key(text: &str) -> Result<SegmentKey, String> {
+pub(super) fn segment_key(text: &str) -> Result<SegmentKey, String> {
     SegmentKey::parse(text).ok_or_else(|| KEY_RULE.to_owned())
 }
 
@@ -186,15 +184,15 @@ pub(super) async fn run(command: SegmentCommand) -> anyhow::Result<()> {
         SegmentCommand::Add(args) => members(args, "add").await,
         SegmentCommand::Remove(args) => members(args, "remove").await,
         SegmentCommand::Set(args) => set::set(*args).await,
-        SegmentCommand::Delete { segment, comment, yes, target, common } => {
+        SegmentCommand::Delete { segment, yes, deed, target, common } => {
             let client = common.connection.client()?;
             let place = target.find(&client).await?;
             let environment = format!("{}/{}", place.project, place.environment);
-            confirm(&format!("delete the segment `{segment}` in {environment}"), yes)?;
+            let what = format!("delete the segment `{segment}` in {environment}");
+            confirm(&what, yes || deed.dry_run)?;
             let path = format!("{}/segments/{segment}", place.path());
-            let conditions = Conditions { comment, if_match: None };
-            client.send(Method::DELETE, &path, None, &conditions).await?;
-            print(&format!("deleted {segment}\n"))
+            let answer = deed.send(&client, Method::DELETE, &path, None).await?;
+            deed.print_gone(common.output, &answer, &format!("deleted {segment}"))
         }
     }
 }
@@ -251,9 +249,8 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
     }
     let client = args.common.connection.client()?;
     let path = format!("{}/segments", args.target.find(&client).await?.path());
-    let conditions = Conditions { comment: args.comment, if_match: None };
-    let answer = client.send(Method::POST, &path, Some(&body), &conditions).await?;
-    print_rows(args.common.output, &answer, COLUMNS)
+    let answer = args.deed.send(&client, Method::POST, &path, Some(&body)).await?;
+    args.deed.print_made(args.common.output, &answer, COLUMNS)
 }
 
 async fn members(args: MemberArgs, verb: &str) -> anyhow::Result<()> {

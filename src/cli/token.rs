@@ -1,11 +1,12 @@
 //! `vexil token`.
 
 use crate::cli::Common;
+use crate::cli::change::DeedArgs;
 use crate::cli::client::Client;
-use crate::cli::output::print;
 use crate::cli::output::print_rows;
 use crate::cli::target::Target;
 use clap::Subcommand;
+use reqwest::Method;
 use serde_json::json;
 
 /// What can be done with the tokens of an environment.
@@ -34,6 +35,8 @@ pub(super) enum TokenCommand {
         /// Of the project that --project names, or without it of the installation, and not of one environment
         #[arg(long)]
         wide: bool,
+        #[command(flatten)]
+        deed: DeedArgs,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
@@ -65,6 +68,8 @@ pub(super) enum TokenCommand {
         #[arg(long)]
         wide: bool,
         #[command(flatten)]
+        deed: DeedArgs,
+        #[command(flatten)]
         target: Target,
         #[command(flatten)]
         common: Common,
@@ -79,6 +84,8 @@ pub(super) enum TokenCommand {
         #[arg(long)]
         wide: bool,
         #[command(flatten)]
+        deed: DeedArgs,
+        #[command(flatten)]
         target: Target,
         #[command(flatten)]
         common: Common,
@@ -88,7 +95,17 @@ pub(super) enum TokenCommand {
 /// Does something with tokens.
 pub(super) async fn run(command: TokenCommand) -> anyhow::Result<()> {
     match command {
-        TokenCommand::Create { name, kind, role, holder, expires_at, wide, target, common } => {
+        TokenCommand::Create {
+            name,
+            kind,
+            role,
+            holder,
+            expires_at,
+            wide,
+            deed,
+            target,
+            common,
+        } => {
             let client = common.connection.client()?;
             let path = tokens(wide, &target, &client).await?;
             let mut body = json!({"name": name, "kind": kind});
@@ -105,9 +122,9 @@ pub(super) async fn run(command: TokenCommand) -> anyhow::Result<()> {
                     fields.extend(text.map(|text| (name.to_owned(), json!(text))));
                 }
             }
-            let answer = client.post(&path, &body).await?;
+            let answer = deed.send(&client, Method::POST, &path, Some(&body)).await?;
             let columns = [("TOKEN", "/token"), ("KIND", "/kind"), ("ID", "/id")];
-            print_rows(common.output, &answer, &columns)
+            deed.print_made(common.output, &answer, &columns)
         }
         TokenCommand::List { wide, target, common } => {
             let client = common.connection.client()?;
@@ -124,19 +141,20 @@ pub(super) async fn run(command: TokenCommand) -> anyhow::Result<()> {
             ];
             print_rows(common.output, &client.get(&path).await?, &columns)
         }
-        TokenCommand::Rotate { id, overlap_secs, wide, target, common } => {
+        TokenCommand::Rotate { id, overlap_secs, wide, deed, target, common } => {
             let client = common.connection.client()?;
             let path = format!("{}/{id}/rotate", tokens(wide, &target, &client).await?);
             let body = overlap_secs.map_or_else(|| json!({}), |secs| json!({"overlapSecs": secs}));
             let columns =
                 [("TOKEN", "/token"), ("ID", "/id"), ("OLD UNTIL", "/previous/expiresAt")];
-            print_rows(common.output, &client.post(&path, &body).await?, &columns)
+            let answer = deed.send(&client, Method::POST, &path, Some(&body)).await?;
+            deed.print_made(common.output, &answer, &columns)
         }
-        TokenCommand::Revoke { id, wide, target, common } => {
+        TokenCommand::Revoke { id, wide, deed, target, common } => {
             let client = common.connection.client()?;
             let path = format!("{}/{id}", tokens(wide, &target, &client).await?);
-            client.delete(&path).await?;
-            print(&format!("revoked {id}\n"))
+            let answer = deed.send(&client, Method::DELETE, &path, None).await?;
+            deed.print_gone(common.output, &answer, &format!("revoked {id}"))
         }
     }
 }

@@ -1,12 +1,13 @@
 //! `vexil trigger`: secret URLs by which alert managers kill or restore a flag.
 
 use crate::cli::Common;
+use crate::cli::change::DeedArgs;
 use crate::cli::flag::flag_key;
-use crate::cli::output::print;
 use crate::cli::output::print_rows;
 use crate::cli::target::Target;
 use crate::model::key::FlagKey;
 use clap::Subcommand;
+use reqwest::Method;
 use serde_json::json;
 
 /// What can be done with the triggers of a flag.
@@ -40,6 +41,8 @@ pub(super) enum TriggerCommand {
         #[arg(long)]
         restore_when_resolved: bool,
         #[command(flatten)]
+        deed: DeedArgs,
+        #[command(flatten)]
         target: Target,
         #[command(flatten)]
         common: Common,
@@ -53,6 +56,8 @@ pub(super) enum TriggerCommand {
         flag: FlagKey,
         /// The trigger's id, as `list` shows it
         id: uuid::Uuid,
+        #[command(flatten)]
+        deed: DeedArgs,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
@@ -78,12 +83,21 @@ pub(super) async fn run(command: TriggerCommand) -> anyhow::Result<()> {
             ];
             print_rows(common.output, &answer, &columns)
         }
-        TriggerCommand::Create { flag, name, action, restore_when_resolved, target, common } => {
+        TriggerCommand::Create {
+            flag,
+            name,
+            action,
+            restore_when_resolved,
+            deed,
+            target,
+            common,
+        } => {
             let client = common.connection.client()?;
             let path = target.find(&client).await?.path();
             let body = json!({"name": name, "action": action,
                 "restoreWhenResolved": restore_when_resolved});
-            let mut answer = client.post(&format!("{path}/flags/{flag}/triggers"), &body).await?;
+            let path = format!("{path}/flags/{flag}/triggers");
+            let mut answer = deed.send(&client, Method::POST, &path, Some(&body)).await?;
             // The server knows the path only; this is what is pasted elsewhere.
             if let Some(url) = answer.get("url").and_then(|url| url.as_str()) {
                 let whole = json!(format!("{}{url}", client.url()));
@@ -92,13 +106,14 @@ pub(super) async fn run(command: TriggerCommand) -> anyhow::Result<()> {
                 }
             }
             let columns = [("URL", "/url"), ("ACTION", "/action"), ("ID", "/id")];
-            print_rows(common.output, &answer, &columns)
+            deed.print_made(common.output, &answer, &columns)
         }
-        TriggerCommand::Revoke { flag, id, target, common } => {
+        TriggerCommand::Revoke { flag, id, deed, target, common } => {
             let client = common.connection.client()?;
             let path = target.find(&client).await?.path();
-            client.delete(&format!("{path}/flags/{flag}/triggers/{id}")).await?;
-            print(&format!("revoked {id}\n"))
+            let path = format!("{path}/flags/{flag}/triggers/{id}");
+            let answer = deed.send(&client, Method::DELETE, &path, None).await?;
+            deed.print_gone(common.output, &answer, &format!("revoked {id}"))
         }
     }
 }

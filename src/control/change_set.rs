@@ -324,6 +324,9 @@ impl Control {
             instructions: Some(set.raw.clone()),
             changes,
         };
+        if has_definition {
+            safety::check_definition(&mut tx, author, project).await?;
+        }
         for part in &set.parts {
             if let Some((env, needs_version)) = part.touched() {
                 safety::check_environment(&mut tx, author, project, env, needs_version).await?;
@@ -341,7 +344,7 @@ impl Control {
             tx.log_change(*id, *version, &flags, &segments, &audit_id, now).await?;
             positions.push((*id, *version));
         }
-        self.finish(tx, Served::Environments(positions)).await
+        self.finish(author, tx, Served::Environments(positions)).await
     }
 }
 

@@ -6,11 +6,14 @@ mod restore;
 
 pub use restore::RestoredMany;
 
+use crate::change::differences;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
+use crate::control::Dependency;
 use crate::control::Served;
+use crate::control::rehearsal::dependants_of_flags;
 use crate::model::change::EnvId;
 use crate::model::change::Kill;
 use crate::model::key::EnvKey;
@@ -182,6 +185,18 @@ impl Control {
         (action, instructions, changes): (&'static str, Option<String>, Vec<String>),
     ) -> Result<(), ControlError> {
         let Scene { mut tx, project, env_key, env, version, now, flags } = scene;
+        if let Some(rehearsal) = &author.provenance.rehearsal {
+            let all: BTreeSet<FlagKey> = keys.iter().cloned().collect();
+            let mut dependants = dependants_of_flags(&mut tx, (env, env_key), &all).await?;
+            dependants.retain(|it| !matches!(it, Dependency::Flag(_, key) if all.contains(key)));
+            let differs = match keys {
+                [key] => tx.flag(project, env, key).await?.zip(flags.get(key)),
+                _ => None,
+            };
+            let differs =
+                differs.map(|(old, new)| differences(&old.definition, &old.config, &new.config));
+            rehearsal.tell(differs.unwrap_or_default(), dependants);
+        }
         let deed = Deed {
             action,
             subject: &subject_of(keys),
@@ -196,7 +211,7 @@ impl Control {
         let audit_id = self.record(&mut tx, author, deed, now).await?;
         let names: Vec<&str> = keys.iter().map(FlagKey::as_str).collect();
         tx.log_change(env, version, &names, &[], &audit_id, now).await?;
-        self.finish(tx, Served::Environments(vec![(env, version)])).await
+        self.finish(author, tx, Served::Environments(vec![(env, version)])).await
     }
 }
 

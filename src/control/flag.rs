@@ -177,6 +177,6 @@ impl Control {
             tx.log_change(env.id, env.version, &[subject], &[], &audit_id, now).await?;
         }
         let positions = touched.iter().map(|env| (env.id, env.version)).collect();
-        self.finish(tx, Served::Environments(positions)).await
+        self.finish(author, tx, Served::Environments(positions)).await
     }
 }

@@ -112,6 +112,6 @@ impl Control {
         tx.put_config(env, key, config, killed, *version, *changed_at).await?;
         let audit_id = self.record(&mut tx, author, deed, *changed_at).await?;
         tx.log_change(env, *version, &[key.as_str()], &[], &audit_id, *changed_at).await?;
-        self.finish(tx, Served::Environments(vec![(env, *version)])).await
+        self.finish(author, tx, Served::Environments(vec![(env, *version)])).await
     }
 }

@@ -3,16 +3,21 @@
 use crate::change::Applied;
 use crate::change::Renumbering;
 use crate::change::Scene;
+use crate::change::asks_for;
+use crate::change::differences;
 use crate::change::revert;
 use crate::change::segments_of;
+use crate::change::warnings;
 use crate::control::Author;
 use crate::control::ConfigChanged;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
+use crate::control::Dependency;
 use crate::control::PartChanged;
 use crate::control::flag_config::Locked;
 use crate::control::read::find_environment;
+use crate::control::rehearsal::dependants_of_flags;
 use crate::model::change::EnvId;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
@@ -84,25 +89,28 @@ impl Control {
                 return Err(ControlError::not_found("version", &what));
             };
             let applied = revert_in(&mut locked, project, earlier).await?;
+            let mut done = PartChanged { moved: applied.moved, ..PartChanged::default() };
+            (done.changes, done.rules_moved) = (applied.changes, applied.rules_moved);
+            done.warnings = warnings(&applied.config);
+            if request.is_dry_run {
+                tell(&mut locked, env_key, &applied.config, &mut done).await?;
+            }
             let Locked { tx, env, version, mut flag, now } = locked;
-            let (mut changes, moved) = (applied.changes, applied.moved);
             if applied.config == flag.config {
-                let done = PartChanged { changes, moved, ..PartChanged::default() };
                 return Ok(ConfigChanged { flag, version: version - 1, done });
             }
             // A version that is on ends a kill, as turning the flag on does.
             if flag.killed.is_some() && applied.config.on {
                 flag.killed = None;
-                changes.push("ended the kill: there is nothing to restore".to_owned());
+                done.changes.push("ended the kill: there is nothing to restore".to_owned());
             }
             flag.config = applied.config;
             if request.is_dry_run {
-                let done = PartChanged { changes, moved, ..PartChanged::default() };
                 return Ok(ConfigChanged { flag, version, done });
             }
             flag.version = version;
             flag.changed_at = now;
-            changes.insert(0, format!("went back to version {}", request.version));
+            done.changes.insert(0, format!("went back to version {}", request.version));
             let instruction = json!([{"kind": "revertToVersion", "version": request.version}]);
             let deed = Deed {
                 action: "flag.revert",
@@ -111,14 +119,31 @@ impl Control {
                 env: Some(env_key),
                 version: Some(version),
                 instructions: Some(instruction.to_string()),
-                changes: changes.clone(),
+                changes: done.changes.clone(),
             };
             self.put(tx, author, env, &flag, deed).await?;
-            let done = PartChanged { changes, moved, ..PartChanged::default() };
             Ok(ConfigChanged { flag, version, done })
         })
         .await
     }
+}
+
+/// Tells of a dry run what differs, what depends on the flag, and what it depends on then.
+async fn tell(
+    locked: &mut Locked,
+    env_key: &EnvKey,
+    earlier: &FlagConfig,
+    done: &mut PartChanged,
+) -> Result<(), ControlError> {
+    let Locked { tx, env, flag, .. } = locked;
+    done.differences = differences(&flag.definition, &flag.config, earlier);
+    let (flags, segments) = asks_for(earlier);
+    let flags = flags.into_iter().map(|key| Dependency::Flag(env_key.clone(), key));
+    let segment = |key| Dependency::Segment(env_key.clone(), key);
+    done.depends_on = flags.chain(segments.into_iter().map(segment)).collect();
+    let keys = BTreeSet::from([flag.definition.key.clone()]);
+    done.dependants = dependants_of_flags(tx, (*env, env_key), &keys).await?;
+    Ok(())
 }
 
 /// Loads what an earlier configuration refers to, and goes back to it.

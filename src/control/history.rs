@@ -41,7 +41,7 @@ impl Control {
             };
             self.record(&mut tx, author, deed, self.clock.now()).await?;
             let directory_version = tx.positions().await?.directory_version;
-            self.finish(tx, Served::Directory(directory_version)).await?;
+            self.finish(author, tx, Served::Directory(directory_version)).await?;
             Ok(Accepted { epoch, lost })
         })
         .await

@@ -13,6 +13,7 @@ use crate::control::ControlError;
 use crate::control::Deed;
 use crate::control::Served;
 use crate::control::project::initial_salt;
+use crate::control::safety;
 use crate::model::change::EnvId;
 use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
@@ -192,6 +193,9 @@ impl Control {
         }
         tx.put_configs(env, &configs, version, now).await?;
         tx.put_segments(env, &segments, version, now).await?;
+        if !created.is_empty() || !redefined.is_empty() {
+            safety::check_definition(&mut tx, author, project).await?;
+        }
         let deed = Deed {
             action: "environment.import",
             subject: env_key.as_str(),
@@ -221,7 +225,7 @@ impl Control {
             tx.log_change(id, version, &keys, &[], &audit_id, now).await?;
             positions.push((id, version));
         }
-        self.finish(tx, Served::Environments(positions)).await
+        self.finish(author, tx, Served::Environments(positions)).await
     }
 }
 

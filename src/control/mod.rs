@@ -20,6 +20,7 @@ mod import;
 mod project;
 mod read;
 mod recent_use;
+mod rehearsal;
 mod safety;
 mod schedule;
 mod segment;
@@ -52,6 +53,8 @@ pub use import::Imported;
 pub use project::EnvironmentChange;
 pub use project::SafetyChange;
 pub use project::initial_salt;
+pub use rehearsal::Rehearsal;
+pub use rehearsal::Told;
 pub use schedule::Claimed;
 pub use schedule::Planning;
 pub use schedule::ScheduleRequest;
@@ -135,6 +138,15 @@ pub struct Provenance {
     pub is_unprivileged: bool,
     /// Whether it was not said from which version the change starts.
     pub lacks_version: bool,
+    /// Whom to tell what the change would do, if it is only tried out.
+    pub rehearsal: Option<Rehearsal>,
+}
+
+impl Author {
+    /// Whether nothing is to be written, but only said what would be.
+    pub fn is_rehearsing(&self) -> bool {
+        self.provenance.rehearsal.is_some()
+    }
 }
 
 /// What a change is recorded as.
@@ -172,6 +184,9 @@ impl Control {
         now: Timestamp,
     ) -> Result<String, ControlError> {
         let id = self.ids.next();
+        if let Some(rehearsal) = &author.provenance.rehearsal {
+            rehearsal.record(&deed.changes);
+        }
         if let Some(claim) = &author.provenance.claim
             && !tx.mark_claim(claim, &id).await?
         {
@@ -199,8 +214,16 @@ impl Control {
         Ok(entry.id)
     }
 
-    /// Commits, rings, and waits until this process serves what was committed.
-    async fn finish(&self, mut tx: Tx, served: Served) -> Result<(), ControlError> {
+    /// Commits, rings, and waits until this process serves what was committed; a change that is only tried out is rolled back.
+    async fn finish(
+        &self,
+        author: &Author,
+        mut tx: Tx,
+        served: Served,
+    ) -> Result<(), ControlError> {
+        if author.is_rehearsing() {
+            return Ok(tx.roll_back().await?);
+        }
         tx.notify("changed").await?;
         tx.commit().await?;
         self.metrics.changes.inc();

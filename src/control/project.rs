@@ -12,6 +12,8 @@ use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::limit::ENVIRONMENTS_MAX;
 use crate::model::rule::FlagConfig;
+use crate::store::EnvironmentRecord;
+use crate::store::ProjectRecord;
 use crate::store::within_timeout;
 use std::time::Duration;
 
@@ -26,7 +28,7 @@ impl Control {
         author: &Author,
         key: &ProjectKey,
         name: &str,
-    ) -> Result<(), ControlError> {
+    ) -> Result<ProjectRecord, ControlError> {
         within_timeout(async {
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
@@ -37,7 +39,8 @@ impl Control {
             }
             let deed = project_deed("project.create", key, format!("created the project `{key}`"));
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Directory(version)).await
+            self.finish(author, tx, Served::Directory(version)).await?;
+            Ok(ProjectRecord { key: key.clone(), name: name.to_owned(), created_at: now })
         })
         .await
     }
@@ -52,7 +55,7 @@ impl Control {
         author: &Author,
         key: &ProjectKey,
         name: &str,
-    ) -> Result<(), ControlError> {
+    ) -> Result<ProjectRecord, ControlError> {
         within_timeout(async {
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
@@ -62,7 +65,9 @@ impl Control {
             }
             let deed = project_deed("project.rename", key, format!("renamed it to `{name}`"));
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Directory(version)).await
+            let found = tx.projects().await?.into_iter().find(|project| project.key == *key);
+            self.finish(author, tx, Served::Directory(version)).await?;
+            found.ok_or_else(|| ControlError::not_found("project", key))
         })
         .await
     }
@@ -86,7 +91,7 @@ impl Control {
             }
             let deed = project_deed("project.delete", key, format!("deleted the project `{key}`"));
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Directory(version)).await
+            self.finish(author, tx, Served::Directory(version)).await
         })
         .await
     }
@@ -103,7 +108,7 @@ impl Control {
         key: &EnvKey,
         name: &str,
         server_sdk: ServerSdk,
-    ) -> Result<(), ControlError> {
+    ) -> Result<EnvironmentRecord, ControlError> {
         within_timeout(async {
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
@@ -131,7 +136,9 @@ impl Control {
             let deed = environment_deed("environment.create", project, key, changes);
             let audit_id = self.record(&mut tx, author, deed, now).await?;
             tx.log_change(env, FIRST_VERSION, &[], &[], &audit_id, now).await?;
-            self.finish(tx, Served::Directory(directory_version)).await
+            let created = find_environment(&mut tx, project, key).await?;
+            self.finish(author, tx, Served::Directory(directory_version)).await?;
+            Ok(created)
         })
         .await
     }
@@ -147,7 +154,7 @@ impl Control {
         project: &ProjectKey,
         key: &EnvKey,
         change: EnvironmentChange,
-    ) -> Result<(), ControlError> {
+    ) -> Result<EnvironmentRecord, ControlError> {
         within_timeout(async {
             let now = self.clock.now();
             let mut tx = self.store.write().await?;
@@ -170,12 +177,14 @@ impl Control {
             }
             let safety = change.safety.apply(record.safety, &mut changes);
             if changes.is_empty() {
-                return Ok(());
+                return Ok(record);
             }
             tx.update_environment(record.id, &name, fail_closed_after, safety).await?;
             let deed = environment_deed("environment.update", project, key, changes);
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Directory(version)).await
+            let changed = find_environment(&mut tx, project, key).await?;
+            self.finish(author, tx, Served::Directory(version)).await?;
+            Ok(changed)
         })
         .await
     }
@@ -201,7 +210,7 @@ impl Control {
             let changes = vec![format!("deleted the environment `{key}`")];
             let deed = environment_deed("environment.delete", project, key, changes);
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Directory(version)).await
+            self.finish(author, tx, Served::Directory(version)).await
         })
         .await
     }

@@ -156,7 +156,7 @@ impl Control {
         .await
     }
 
-    /// Returns the segments of an environment, by key.
+    /// Returns segments of an environment whose keys are behind `after`, by key, and how many there are in all.
     ///
     /// # Errors
     ///
@@ -165,11 +165,13 @@ impl Control {
         &self,
         project: &ProjectKey,
         env: &EnvKey,
-    ) -> Result<Vec<StoredSegment>, ControlError> {
+        after: &str,
+        limit: i64,
+    ) -> Result<(Vec<StoredSegment>, i64), ControlError> {
         within_timeout(async {
             let mut tx = self.store.read().await?;
             let environment = find_environment(&mut tx, project, env).await?;
-            Ok(tx.segments(environment.id).await?)
+            Ok(tx.segments_after(environment.id, after, limit).await?)
         })
         .await
     }

@@ -163,7 +163,7 @@ impl Control {
                 changes: vec![format!("planned {} for {}", entry.id, entry.due)],
             };
             self.append(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Environments(Vec::new())).await?;
+            self.finish(author, tx, Served::Environments(Vec::new())).await?;
         }
         Ok(Planning { entry, parts })
     }
@@ -244,7 +244,7 @@ impl Control {
                 changes: vec![format!("cancelled {id}, which was due {due}")],
             };
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Environments(Vec::new())).await?;
+            self.finish(author, tx, Served::Environments(Vec::new())).await?;
             entry.state = state;
             Ok(entry)
         })

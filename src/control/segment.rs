@@ -2,21 +2,28 @@
 
 use crate::change::asked_for;
 use crate::change::check_segment_references;
+use crate::change::segment_differences;
 use crate::change::segments_of;
 use crate::change::settle_hashes;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::control::Deed;
+use crate::control::Dependency;
 use crate::control::Served;
+use crate::model::change::EnvId;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::model::limit::SEGMENTS_MAX;
 use crate::model::segment::Segment;
 use crate::store::StoredSegment;
+use crate::store::Tx;
 use crate::store::within_timeout;
 use std::collections::BTreeMap;
+
+/// Things that keep a segment from being deleted and are named; further ones are counted.
+const NAMES_MAX: usize = 20;
 
 /// How a whole segment is written.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +92,12 @@ impl Control {
                 .map(|other| (other.segment.key.clone(), asked_for(&other.segment)))
                 .collect();
             check_segment_references(&segment, &edges)?;
+            if let Some(rehearsal) = &author.provenance.rehearsal {
+                let differences = old.map(|old| segment_differences(&old.segment, &segment));
+                let place = (env, env_key);
+                let dependants = dependants_of_segment(&mut tx, place, &others, &key).await?;
+                rehearsal.tell(differences.unwrap_or_default(), dependants);
+            }
             tx.put_segment(env, &segment, version, now).await?;
             let (action, change) = if old.is_some() {
                 ("segment.update", format!("changed the segment `{key}`"))
@@ -102,7 +115,7 @@ impl Control {
             };
             let audit_id = self.record(&mut tx, author, deed, now).await?;
             tx.log_change(env, version, &[], &[key.as_str()], &audit_id, now).await?;
-            self.finish(tx, Served::Environments(vec![(env, version)])).await?;
+            self.finish(author, tx, Served::Environments(vec![(env, version)])).await?;
             Ok(StoredSegment { segment, version, created_at, changed_at: now })
         })
         .await
@@ -130,20 +143,12 @@ impl Control {
             let found = found.ok_or_else(|| ControlError::not_found("segment", key))?;
             ControlError::check_version(("segment", key), found.version, if_version)?;
             tx.delete_segment(env, key, version, now).await?;
-            let in_use = |what: &str, by: &str| {
-                let detail = format!("the {what} `{by}` asks for `{key}`; change that first");
-                ControlError::conflict("in_use", detail)
-            };
-            for (flag, config) in tx.configs_asking_for_segments(env).await? {
-                let clauses = config.rules.iter().flat_map(|rule| &rule.clauses);
-                if segments_of(clauses).any(|asked| asked == *key) {
-                    return Err(in_use("flag", flag.as_str()));
-                }
-            }
-            for other in tx.segments(env).await? {
-                if asked_for(&other.segment).contains(key) {
-                    return Err(in_use("segment", other.segment.key.as_str()));
-                }
+            let others = tx.segments(env).await?;
+            let dependants = dependants_of_segment(&mut tx, (env, env_key), &others, key).await?;
+            if !dependants.is_empty() {
+                let detail =
+                    format!("{} ask(s) for `{key}`; change that first", names(&dependants));
+                return Err(ControlError::conflict("in_use", detail));
             }
             tx.forget_managed_segment(env, key).await?;
             let deed = Deed {
@@ -157,8 +162,40 @@ impl Control {
             };
             let audit_id = self.record(&mut tx, author, deed, now).await?;
             tx.log_change(env, version, &[], &[key.as_str()], &audit_id, now).await?;
-            self.finish(tx, Served::Environments(vec![(env, version)])).await
+            self.finish(author, tx, Served::Environments(vec![(env, version)])).await
         })
         .await
     }
+}
+
+/// The flags and segments that ask for a segment.
+async fn dependants_of_segment(
+    tx: &mut Tx,
+    (env, env_key): (EnvId, &EnvKey),
+    segments: &[StoredSegment],
+    key: &SegmentKey,
+) -> Result<Vec<Dependency>, ControlError> {
+    let mut dependants = Vec::new();
+    for (flag, config) in tx.configs_asking_for_segments(env).await? {
+        let clauses = config.rules.iter().flat_map(|rule| &rule.clauses);
+        if segments_of(clauses).any(|asked| asked == *key) {
+            dependants.push(Dependency::Flag(env_key.clone(), flag));
+        }
+    }
+    let asking = segments.iter().filter(|other| asked_for(&other.segment).contains(key));
+    let segment = |other: &StoredSegment| other.segment.key.clone();
+    dependants.extend(asking.map(|it| Dependency::Segment(env_key.clone(), segment(it))));
+    Ok(dependants)
+}
+
+/// What things are called in a sentence.
+fn names(dependants: &[Dependency]) -> String {
+    let name = |dependant: &Dependency| match dependant {
+        Dependency::Flag(_, key) => format!("the flag `{key}`"),
+        Dependency::Segment(_, key) => format!("the segment `{key}`"),
+    };
+    let named: Vec<String> = dependants.iter().take(NAMES_MAX).map(name).collect();
+    let n_more = dependants.len().saturating_sub(NAMES_MAX);
+    let rest = if n_more == 0 { String::new() } else { format!(" and {n_more} more") };
+    format!("{}{rest}", named.join(", "))
 }

@@ -1,6 +1,6 @@
 //! Which flags may be removed from the code, and why.
 //!
-//! Every reason is about the last so many days and is given only where the flag is as old as that and, where it is about
+//! Every reason but the end of a temporary flag is about the last so many days and is given only where the flag is as old as that and, where it is about
 //! usage, usage was counted all the while.
 
 use crate::model::key::FlagKey;
@@ -25,8 +25,10 @@ pub enum StaleReason {
     Unconditional,
     /// It is off and was not changed.
     Off,
-    /// It is temporary and older than that.
+    /// It is temporary, nobody has said until when, and it is older than that.
     TemporaryOverdue,
+    /// It is temporary, and its end is past.
+    TemporaryEnded,
     /// A flag that it depends on is archived or not there any more, so it serves its off variation to everyone.
     MissingPrerequisite,
 }
@@ -39,6 +41,7 @@ impl StaleReason {
         "unconditional",
         "off",
         "temporary_overdue",
+        "temporary_ended",
         "missing_prerequisite",
     ];
 
@@ -50,6 +53,7 @@ impl StaleReason {
             Self::Unconditional => "unconditional",
             Self::Off => "off",
             Self::TemporaryOverdue => "temporary_overdue",
+            Self::TemporaryEnded => "temporary_ended",
             Self::MissingPrerequisite => "missing_prerequisite",
         }
     }
@@ -58,6 +62,7 @@ impl StaleReason {
 /// What all flags of an environment are looked at with.
 #[derive(Debug)]
 pub(super) struct Watched<'f> {
+    now: Timestamp,
     /// What was before is old.
     before: Timestamp,
     is_usage_known: bool,
@@ -80,6 +85,7 @@ impl<'f> Watched<'f> {
         let live = flags.iter().filter(|flag| !flag.definition.archived);
         let on = live.clone().filter(|flag| flag.config.on);
         Self {
+            now,
             before,
             is_usage_known: counted_since <= before,
             keys: live.map(|flag| &flag.definition.key).collect(),
@@ -117,8 +123,11 @@ pub(super) fn reasons(
     if !flag.config.on && is_unchanged {
         found.push(StaleReason::Off);
     }
-    if flag.definition.temporary && is_old {
-        found.push(StaleReason::TemporaryOverdue);
+    match &flag.definition.temporary_until {
+        _ if !flag.definition.temporary => {}
+        Some(end) if end.at() <= watched.now => found.push(StaleReason::TemporaryEnded),
+        None if is_old => found.push(StaleReason::TemporaryOverdue),
+        _ => {}
     }
     let is_missing = |key: &FlagKey| !watched.keys.contains(key);
     if flag.config.prerequisites.iter().any(|each| is_missing(&each.key)) {

@@ -42,6 +42,11 @@ const PRUNED_PERCENT_MAX: usize = 10;
 /// Things that one file may archive and delete without being forced, however few there are.
 const PRUNED_MIN: usize = 5;
 
+/// The note on something that another owner looked after.
+const OWNER_CHANGES: &str = "owner_changes";
+/// Things that change their owner and are named; further ones are counted.
+const TAKEN_NOTES_MAX: usize = 100;
+
 /// Flags that are archived and looked at whether they are still evaluated.
 const USES_MAX: usize = 1_000;
 
@@ -127,6 +132,7 @@ impl Control {
                 for (path, detail) in uses(&mut tx, project, &plan, self.clock.now()).await? {
                     plan.notes.push(Problem { path, code: "recently_used", detail });
                 }
+                plan.notes.extend(taken_over(&mut tx, project, &loaded, request).await?);
                 let origins = origins(&mut tx, &loaded, &plan).await?;
                 return Ok(StateApplied { plan, versions: loaded.versions, origins });
             }
@@ -145,7 +151,8 @@ impl Control {
                 }
             }
             let loaded = load(&mut tx, project, &request.owner).await?;
-            let plan = plan_for(project, &loaded, request)?;
+            let mut plan = plan_for(project, &loaded, request)?;
+            plan.notes.extend(taken_over(&mut tx, project, &loaded, request).await?);
             if !request.is_forced
                 && let Some((_, detail)) =
                     uses(&mut tx, project, &plan, now).await?.into_iter().next()
@@ -161,6 +168,45 @@ impl Control {
         })
         .await
     }
+}
+
+/// What the file has and others look after until it is applied: a note on each, as far as they are few.
+async fn taken_over(
+    tx: &mut Tx,
+    project: &ProjectKey,
+    loaded: &Loaded,
+    request: &StateRequest,
+) -> Result<Vec<Problem>, ControlError> {
+    let wanted = unmanaged(loaded, request);
+    let mut taken = Vec::new();
+    for (key, other) in tx.flags_of_others(project, &request.owner).await? {
+        if wanted.flags.contains(&key) {
+            taken.push((format!("flags.{key}"), other));
+        }
+    }
+    for (id, key, other) in tx.segments_of_others(project, &request.owner).await? {
+        let env = loaded.ids.iter().find(|(_, each)| **each == id).map(|(env, _)| env.clone());
+        if let Some(place) = env.map(|env| (env, key))
+            && wanted.segments.contains(&place)
+        {
+            taken.push((format!("segments.{}.{}", place.0, place.1), other));
+        }
+    }
+    taken.sort();
+    let n_more = taken.len().saturating_sub(TAKEN_NOTES_MAX);
+    taken.truncate(TAKEN_NOTES_MAX);
+    let note = |(path, other): (String, String)| {
+        let own = &request.owner;
+        let detail =
+            format!("`{other}` looks after it until now, and `{own}` once this is applied");
+        Problem { path, code: OWNER_CHANGES, detail }
+    };
+    let mut notes: Vec<Problem> = taken.into_iter().map(note).collect();
+    if n_more > 0 {
+        let detail = format!("{n_more} more thing(s) of others come to `{}`", request.owner);
+        notes.push(Problem { path: "owner".to_owned(), code: OWNER_CHANGES, detail });
+    }
+    Ok(notes)
 }
 
 /// What a plan archives though it was evaluated recently: each with its path and where, when and how often.

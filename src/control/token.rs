@@ -114,7 +114,7 @@ impl Control {
                 changes: vec![format!("created the token `{}`", record.grant.name)],
             };
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Directory(version)).await?;
+            self.finish(author, tx, Served::Directory(version)).await?;
             Ok(record)
         })
         .await
@@ -150,7 +150,7 @@ impl Control {
                 changes: vec![format!("revoked the token `{}`", token.grant.name)],
             };
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Directory(version)).await
+            self.finish(author, tx, Served::Directory(version)).await
         })
         .await
     }
@@ -205,7 +205,7 @@ impl Control {
                 )],
             };
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Directory(version)).await?;
+            self.finish(author, tx, Served::Directory(version)).await?;
             Ok((token, secret))
         })
         .await

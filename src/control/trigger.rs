@@ -116,7 +116,7 @@ impl Control {
                 changes: vec![format!("made the trigger `{}` ({})", record.name, record.id)],
             };
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Environments(Vec::new())).await?;
+            self.finish(author, tx, Served::Environments(Vec::new())).await?;
             Ok(record)
         })
         .await
@@ -155,7 +155,7 @@ impl Control {
                 changes: vec![format!("revoked the trigger {id}")],
             };
             self.record(&mut tx, author, deed, now).await?;
-            self.finish(tx, Served::Environments(Vec::new())).await
+            self.finish(author, tx, Served::Environments(Vec::new())).await
         })
         .await
     }
@@ -171,7 +171,7 @@ impl Control {
         &self,
         digest: &Digest,
         alert: Alert,
-        (request_id, address): (String, Option<String>),
+        (request_id, provenance): (String, Provenance),
     ) -> Result<Fired, ControlError> {
         within_timeout(async {
             let missing = || ControlError::not_found("trigger", "…");
@@ -190,7 +190,6 @@ impl Control {
             let done = to_do(&trigger, alert, kill.map(|kill| kill.by == name));
             let actor = Actor { id: trigger.id.clone(), name, holder: None };
             let comment = Some(format!("called by the trigger `{}`", trigger.name));
-            let provenance = Provenance { address, ..Provenance::default() };
             let author = Author { actor, request_id, comment, provenance };
             match done {
                 Some(TriggerAction::Kill) => {

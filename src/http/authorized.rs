@@ -9,6 +9,7 @@ use crate::auth::Permission;
 use crate::auth::Place;
 use crate::control::Author;
 use crate::control::Provenance;
+use crate::control::Rehearsal;
 use crate::http::AdminState;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
@@ -208,6 +209,7 @@ impl<R: Requirement> FromRequestParts<AdminState> for Authorized<R> {
             address,
             claim: parts.extensions.get::<Claim>().cloned(),
             is_unprivileged: !is_privileged,
+            rehearsal: parts.extensions.get::<Rehearsal>().cloned(),
             lacks_version: if_match.is_none(),
         };
         Ok(Self { caller, provenance, comment, if_match, requirement: PhantomData })

@@ -205,13 +205,15 @@ fn write_operation(html: &mut String, entry: &Entry<'_>) -> std::fmt::Result {
     Ok(())
 }
 
-/// A link to the schema of a body.
+/// Links to the schema of a body, or to those that it has together.
 fn link(content: &Value) -> String {
-    let reference = content.pointer("/schema/$ref").and_then(Value::as_str).unwrap_or_default();
-    match reference.rsplit('/').next().filter(|name| !name.is_empty()) {
-        Some(name) => format!("<a href=\"#schema-{0}\">{0}</a>", escape(name)),
-        None => String::new(),
-    }
+    let schema = content.get("schema");
+    let together = schema.and_then(|schema| schema.get("allOf")?.as_array()).into_iter().flatten();
+    let references = schema.into_iter().chain(together).map(|schema| text(schema, "$ref"));
+    let names = references.filter_map(|reference| reference.rsplit('/').next());
+    let link = |name: &str| format!("<a href=\"#schema-{0}\">{0}</a>", escape(name));
+    let links: Vec<String> = names.filter(|name| !name.is_empty()).map(link).collect();
+    links.join(", ")
 }
 
 /// The request as it can be pasted into a shell.

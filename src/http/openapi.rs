@@ -4,8 +4,10 @@
 //! is added by `complete`.
 
 mod complete;
+mod dry_run;
 mod instruction;
 
+use crate::http::admin::rehearsal::DryRunBody;
 use crate::http::error::ProblemBody;
 use crate::http::ofrep;
 use crate::http::router;
@@ -38,7 +40,7 @@ use utoipa::openapi::security::SecurityScheme;
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(ofrep::evaluate_flag, ofrep::evaluate_all_flags, ofrep::stream_events),
-    components(schemas(ProblemBody)),
+    components(schemas(ProblemBody, DryRunBody)),
     security(("bearer" = []), ("apiKey" = [])),
     modifiers(&Common)
 )]

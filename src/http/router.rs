@@ -5,6 +5,7 @@ use crate::http::DataState;
 use crate::http::admin;
 use crate::http::admin::applied::confirm;
 use crate::http::admin::idempotency::once;
+use crate::http::admin::rehearsal::rehearse;
 use crate::http::cors::allow_pages;
 use crate::http::docs;
 use crate::http::error::ApiError;
@@ -41,6 +42,8 @@ pub(super) fn router(data: DataState, admin: AdminState) -> Router {
         .with_state(data.clone());
     let routes = routes.with_state(data);
     let (admin_routes, _) = admin_routes().with_state(admin.clone()).split_for_parts();
+    // What is only tried out is told before the answer is kept.
+    let admin_routes = admin_routes.route_layer(from_fn(rehearse));
     // What was asked to be done once is confirmed as often as it is asked.
     let admin_routes = admin_routes
         .route_layer(from_fn_with_state(admin.clone(), once))

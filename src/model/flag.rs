@@ -13,6 +13,9 @@ use crate::model::limit::TEXT_CHARS_MAX;
 use crate::model::limit::VALUE_BYTES_MAX;
 use crate::model::limit::VARIATIONS_MAX;
 use crate::model::problem::Problems;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
@@ -97,6 +100,44 @@ pub struct Defaults {
     pub off_variation: VariationKey,
 }
 
+/// When a temporary flag is to be gone: at a time, or at the end of a day, UTC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct FlagEnd(String);
+
+/// What can be the end of a temporary flag, in words.
+pub const FLAG_END_RULE: &str =
+    "must be a day like 2027-01-31, or a time with its offset like 2027-01-31T12:00:00Z";
+/// Characters of an end.
+pub const FLAG_END_CHARS_MAX: usize = 64;
+/// Characters of a day.
+const DAY_CHARS: usize = 10;
+
+impl FlagEnd {
+    /// Reads a day, or a time with its offset, of which the seconds are kept.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() == DAY_CHARS {
+            return text.parse::<Date>().ok().map(|day| Self(day.to_string()));
+        }
+        let at = Timestamp::from_second(text.parse::<Timestamp>().ok()?.as_second()).ok()?;
+        Some(Self(at.to_string()))
+    }
+
+    /// The time from which on it is past; what cannot be read never is.
+    pub fn at(&self) -> Timestamp {
+        let day = || {
+            let next = self.0.parse::<Date>().ok()?.tomorrow().ok()?;
+            Some(next.to_zoned(TimeZone::UTC).ok()?.timestamp())
+        };
+        self.0.parse().ok().or_else(day).unwrap_or(Timestamp::MAX)
+    }
+
+    /// As it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A flag as it is the same in every environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -118,6 +159,9 @@ pub struct FlagDefinition {
     /// Whether the flag is meant to be removed one day.
     #[serde(default)]
     pub temporary: bool,
+    /// When it is to be gone; only of a temporary flag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temporary_until: Option<FlagEnd>,
     /// Which client-side SDKs may see it.
     #[serde(default)]
     pub client_side_availability: ClientSideAvailability,
@@ -209,6 +253,7 @@ fn decode_definition(fields: &mut Fields<'_>) -> Option<FlagDefinition> {
     let variations = decode_variations(fields, kind);
     let tags = sorted_tags(fields.texts("tags", TAGS_MAX, NAME_CHARS_MAX));
     let temporary = fields.flag("temporary").unwrap_or(false);
+    let temporary_until = decode_end(fields, temporary);
     let client_side_availability = decode_availability(fields).unwrap_or_default();
     let defaults = decode_defaults(fields, &variations);
     let maintainer = fields.name("maintainer");
@@ -221,6 +266,7 @@ fn decode_definition(fields: &mut Fields<'_>) -> Option<FlagDefinition> {
         variations,
         tags,
         temporary,
+        temporary_until,
         client_side_availability,
         defaults: defaults?,
         maintainer,
@@ -228,6 +274,19 @@ fn decode_definition(fields: &mut Fields<'_>) -> Option<FlagDefinition> {
         deprecated: false,
         archived: false,
     })
+}
+
+/// Reads the field `temporaryUntil`, which only a temporary flag has.
+fn decode_end(fields: &mut Fields<'_>, is_temporary: bool) -> Option<FlagEnd> {
+    let text = fields.text("temporaryUntil", FLAG_END_CHARS_MAX)?;
+    let end = FlagEnd::parse(&text);
+    if end.is_none() {
+        fields.refuse("temporaryUntil", "invalid_time", FLAG_END_RULE);
+    } else if !is_temporary {
+        let detail = "only a temporary flag has an end; say `temporary` as well";
+        fields.refuse("temporaryUntil", "conflicting_fields", detail);
+    }
+    end
 }
 
 /// Sorts tags and drops those that are there twice.
@@ -339,4 +398,20 @@ fn decode_default(
 pub fn unknown_variation(key: &str, variations: &[Variation]) -> String {
     let known: Vec<&str> = variations.iter().map(|variation| variation.key.as_str()).collect();
     format!("`{key}` is not a variation of this flag; it has {}", known.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FlagEnd;
+
+    #[test]
+    fn a_day_ends_with_its_last_second_and_a_time_at_once() {
+        let at = |text: &str| FlagEnd::parse(text).map(|end| end.at().to_string());
+        assert_eq!(at("2027-01-31").as_deref(), Some("2027-02-01T00:00:00Z"));
+        assert_eq!(at("2027-01-31T12:00:00+01:00").as_deref(), Some("2027-01-31T11:00:00Z"));
+        assert_eq!(at("9999-12-31").as_deref(), Some("9999-12-30T22:00:00.999999999Z"));
+        for bad in ["", "soon", "2027-02-30", "2027-01-31T12:00:00", "20270131"] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
+    }
 }

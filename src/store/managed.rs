@@ -12,6 +12,11 @@ use crate::store::sql;
 const FLAGS: &str = "select flag_key from managed_flag where project_key = $1 and owner = $2";
 const SEGMENTS: &str = "select m.environment_id, m.segment_key from managed_segment m
     join environment e on e.id = m.environment_id where e.project_key = $1 and m.owner = $2";
+const OTHER_FLAGS: &str =
+    "select flag_key, owner from managed_flag where project_key = $1 and owner <> $2";
+const OTHER_SEGMENTS: &str = "select m.environment_id, m.segment_key, m.owner
+    from managed_segment m join environment e on e.id = m.environment_id
+    where e.project_key = $1 and m.owner <> $2";
 const PUT_FLAG: &str = "insert into managed_flag (project_key, flag_key, owner) values ($1, $2, $3)
     on conflict (project_key, flag_key) do update set owner = excluded.owner";
 const PUT_SEGMENT: &str = "insert into managed_segment (environment_id, segment_key, owner)
@@ -51,6 +56,42 @@ impl Tx {
             sql!(SEGMENTS => (i64, String)).bind(project.as_str()).bind(owner).fetch_all(c).await
         })?;
         Ok(rows.into_iter().map(|(env, key)| (env, SegmentKey::stored(&key))).collect())
+    }
+
+    /// Reads which flags of a project others than this owner look after, and who.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn flags_of_others(
+        &mut self,
+        project: &ProjectKey,
+        owner: &str,
+    ) -> Result<Vec<(FlagKey, String)>, StoreError> {
+        let rows = on_tx!(self, c => {
+            let query = sql!(OTHER_FLAGS => (String, String)).bind(project.as_str()).bind(owner);
+            query.fetch_all(c).await
+        })?;
+        Ok(rows.into_iter().map(|(key, owner)| (FlagKey::stored(&key), owner)).collect())
+    }
+
+    /// Reads which segments of a project others than this owner look after, and who.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn segments_of_others(
+        &mut self,
+        project: &ProjectKey,
+        owner: &str,
+    ) -> Result<Vec<(EnvId, SegmentKey, String)>, StoreError> {
+        let rows = on_tx!(self, c => {
+            let query = sql!(OTHER_SEGMENTS => (i64, String, String));
+            query.bind(project.as_str()).bind(owner).fetch_all(c).await
+        })?;
+        let segment =
+            |(env, key, owner): (i64, String, String)| (env, SegmentKey::stored(&key), owner);
+        Ok(rows.into_iter().map(segment).collect())
     }
 
     /// Notes that an owner looks after a flag.

@@ -212,6 +212,19 @@ impl Tx {
         }
         Ok(())
     }
+
+    /// Undoes everything that was written in the transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the connection breaks; then nothing was written either.
+    pub async fn roll_back(self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(tx) => tx.rollback().await?,
+            Self::Sqlite(tx) => tx.rollback().await?,
+        }
+        Ok(())
+    }
 }
 
 /// Runs work on the store, but not for longer than a transaction may take.

@@ -70,6 +70,14 @@ impl SegmentRow {
 
 const SEGMENTS: &str = "select key, body, version, created_at, changed_at from segment
     where environment_id = $1 and not is_deleted";
+// Keys come in the order of their bytes, whatever the database's language is.
+const POSTGRES_SEGMENTS_AFTER: &str = "select key, body, version, created_at, changed_at
+    from segment where environment_id = $1 and key collate \"C\" > $2 and not is_deleted
+    order by key collate \"C\" limit $3";
+const SQLITE_SEGMENTS_AFTER: &str = "select key, body, version, created_at, changed_at
+    from segment where environment_id = $1 and key > $2 and not is_deleted order by key limit $3";
+const COUNT_SEGMENTS: &str =
+    "select count(*) from segment where environment_id = $1 and not is_deleted";
 const SEGMENT: &str = "select key, body, version, created_at, changed_at from segment
     where environment_id = $1 and key = $2 and not is_deleted";
 const CHANGED_SEGMENTS: &str = "select key, body, version, is_deleted from segment
@@ -97,6 +105,30 @@ impl Tx {
             rows.into_iter().map(SegmentRow::read).collect::<Result<_, _>>()?;
         segments.sort_by(|left, right| left.segment.key.cmp(&right.segment.key));
         Ok(segments)
+    }
+
+    /// Reads segments of an environment whose keys are behind `after`, by key, and counts all.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if one cannot be read.
+    pub async fn segments_after(
+        &mut self,
+        env: EnvId,
+        after: &str,
+        limit: i64,
+    ) -> Result<(Vec<StoredSegment>, i64), StoreError> {
+        let sql = match self {
+            Self::Postgres(_) => POSTGRES_SEGMENTS_AFTER,
+            Self::Sqlite(_) => SQLITE_SEGMENTS_AFTER,
+        };
+        let rows = on_tx!(self, c => {
+            let query = sql!(sql => SegmentRow).bind(env).bind(after).bind(limit);
+            query.fetch_all(c).await
+        })?;
+        let segments = rows.into_iter().map(SegmentRow::read).collect::<Result<_, _>>()?;
+        let (n,) = on_tx!(self, c => sql!(COUNT_SEGMENTS => (i64,)).bind(env).fetch_one(c).await)?;
+        Ok((segments, n))
     }
 
     /// Reads a segment; `None` if there is none.

@@ -621,6 +621,9 @@ async fn a_flag_goes_back_to_an_earlier_version() {
         let rule = json!([{"kind": "addRule", "variation": "on", "clauses":
             [{"attribute": "segmentMatch", "op": "segmentMatch", "values": ["s"]}]}]);
         let with_rule = admin.change("f", rule).await.expect(200)["version"].clone();
+        server.flag("top").await;
+        let needs = json!([{"kind": "addPrerequisite", "key": "f", "variation": "on"}]);
+        admin.change("top", needs).await.expect(200);
         let clear = json!([{"kind": "updateFallthroughVariationOrRollout", "variation": "off"}]);
         admin.change("f", clear).await.expect(200);
 
@@ -628,6 +631,14 @@ async fn a_flag_goes_back_to_an_earlier_version() {
         let back = json!({"version": version, "comment": "back"});
         let dry = admin.post(&format!("{revert}?dryRun=true"), back.clone()).await.expect(200);
         assert_eq!(dry["flag"]["fallthrough"], wanted["flag"]["fallthrough"]);
+        let paths = dry["diff"].as_array().unwrap().iter().map(|each| each["path"].as_str());
+        let paths: Vec<&str> = paths.map(Option::unwrap).collect();
+        assert!(paths.contains(&"fallthrough") && paths.contains(&"ruleOrder"), "{dry}");
+        assert_eq!(dry["dependants"], json!([{"environment": "production", "flag": "top"}]));
+        let again = json!({"version": with_rule});
+        let again = admin.post(&format!("{revert}?dryRun=true"), again).await.expect(200);
+        let needs = json!([{"environment": "production", "segment": "s"}]);
+        assert_eq!((&again["dependsOn"], &again["warnings"]), (&needs, &json!([])));
         let before = admin.get(FLAG).await.expect(200);
         assert_eq!(before["rules"].as_array().unwrap().len(), 1, "a dry run changes nothing");
         let done = admin.post(&revert, back.clone()).await.expect(200);
@@ -675,4 +686,31 @@ async fn the_last_use_of_a_token_is_noted() {
     assert!(used[0].is_string(), "{listed}");
     assert!(used[1].as_str().unwrap().ends_with("T00:00:00Z"), "only the day of a browser's");
     assert!(used[2].is_null(), "{}", unused.token);
+}
+
+#[tokio::test]
+async fn a_definition_needs_a_comment_if_any_environment_that_sees_it_does() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let admin = &server.admin;
+    for key in ["f", "g"] {
+        server.flag(key).await;
+    }
+    admin.patch(ENVIRONMENT, json!({"requireComment": true})).await.expect(200);
+    let path = "/api/v1/projects/shop/flags/f";
+    let archive = |comment: Option<&str>| json!({"comment": comment, "instructions": [{"kind": "archiveFlag"}]});
+    let refused = admin.patch(path, archive(None)).await.expect(422);
+    assert_eq!(refused["code"], "comment_required");
+    assert!(refused["detail"].as_str().unwrap().contains("`production`"), "{refused}");
+    let new = json!({"key": "new", "kind": "boolean"});
+    admin.post("/api/v1/projects/shop/flags", new).await.expect(422);
+    admin.delete(path).await.expect(422);
+    let many = json!({"changes": [{"flag": "f", "instructions": [{"kind": "archiveFlag"}]}]});
+    let refused = admin.post("/api/v1/projects/shop/changes", many).await.expect(422);
+    assert_eq!(refused["code"], "comment_required");
+    admin.patch(&format!("{path}?dryRun=true"), archive(None)).await.expect(200);
+    admin.patch(path, archive(Some("everybody has it"))).await.expect(200);
+    let request = admin.request(Method::DELETE, path).header("Vexil-Comment", "gone");
+    admin.send(request).await.expect(204);
+    admin.post("/kill/g", json!({})).await.expect(200);
 }

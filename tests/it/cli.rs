@@ -91,8 +91,14 @@ async fn what_is_set_is_one_change_or_none() {
     let backend = server.with_environment().await;
     let admin = &server.admin;
     server.flag_on("f").await;
-    let before = json_of(admin, &["flag", "show", "f"]).await;
     let dry = ["flag", "set", "f", "--rollout", "on=25,off=75", "--dry-run"];
+    let until = ["flag", "set", "f", "--temporary", "--temporary-until", "2027-01-31"];
+    json_of(admin, &until).await;
+    let set = json_of(admin, &["flag", "show", "f"]).await;
+    assert_eq!(set["temporaryUntil"], "2027-01-31");
+    json_of(admin, &["flag", "set", "f", "--temporary-until", ""]).await;
+    let before = json_of(admin, &["flag", "show", "f"]).await;
+    assert_eq!(before.get("temporaryUntil"), None);
     let told = json_of(admin, &dry).await;
     assert_eq!(told["moved"]["moved"], 75_000);
     assert_eq!(json_of(admin, &["flag", "show", "f"]).await, before, "a dry run changes nothing");
@@ -346,4 +352,106 @@ async fn completions_are_there_for_every_shell() {
         let script = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && script.contains("accept-history"), "{shell}");
     }
+}
+
+#[tokio::test]
+async fn where_comments_are_required_every_command_can_give_one() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let admin = &server.admin;
+    server.flag("f").await;
+    let sdk = ["environment", "create", "sdk", "--server-sdk", "launchdarkly"];
+    json_of(admin, &sdk).await;
+    for environment in ["production", "sdk"] {
+        let strict = ["environment", "set", environment, "--require-comment", "true"];
+        json_of(admin, &strict).await;
+    }
+    let folder = Folder::new();
+    let file = folder.path().join("flags.json");
+    std::fs::write(&file, r#"{"flags":{},"segments":{"l":{"key":"l","salt":"x","version":1}}}"#)
+        .unwrap();
+    let here = ["--environment", "production"];
+    let why = ["--comment", "why"];
+    let import = ["import", "launchdarkly", file.to_str().unwrap(), "--environment", "sdk"];
+    fails(admin, &import, "say why with --comment").await;
+    json_of(admin, &[&import[..], &why].concat()).await;
+    let create = [&["trigger", "create", "f", "t"][..], &here].concat();
+    fails(admin, &create, "say why with --comment").await;
+    let id = json_of(admin, &[&create[..], &why].concat()).await["id"].clone();
+    let revoke = [&["trigger", "revoke", "f", id.as_str().unwrap()][..], &here].concat();
+    fails(admin, &revoke, "say why with --comment").await;
+    assert_eq!(run(admin, &[&revoke[..], &why].concat()).await.0, 0);
+    let segment = ["segment", "create", "s", "--environment", "production", "--comment", "why"];
+    json_of(admin, &segment).await;
+    let instructions = r#"[{"kind":"addIncludedTargets","values":["ann"]}]"#;
+    let add = ["schedule", "add", "--segment", "s", "--instructions", instructions];
+    let at = ["--at", "2027-11-01T00:00:00Z"];
+    let planned = json_of(admin, &[&add[..], &at, &here, &why].concat()).await;
+    assert_eq!((&planned["segment"], &planned["state"]), (&json!("s"), &json!("pending")));
+    let add = ["schedule", "add", "f", "--on", "--at", "2027-11-01T00:00:00Z"];
+    let id = json_of(admin, &[&add[..], &here, &why].concat()).await["id"].clone();
+    let cancel = [&["schedule", "cancel", id.as_str().unwrap()][..], &here].concat();
+    fails(admin, &cancel, "say why with --comment").await;
+    let done = json_of(admin, &[&cancel[..], &why].concat()).await;
+    assert_eq!(done["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn everything_can_be_tried_out_from_a_shell() {
+    let server = Server::start(Backend::Sqlite).await;
+    let backend = server.with_environment().await;
+    let admin = &server.admin;
+    server.flag_on("f").await;
+    server.flag_on("g").await;
+    json_of(admin, &["segment", "create", "s"]).await;
+    json_of(admin, &["kill", "g"]).await;
+    let trigger = json_of(admin, &["trigger", "create", "f", "t"]).await["id"].clone();
+    let token = json_of(admin, &["token", "create", "t"]).await["id"].clone();
+    let (trigger, token) = (trigger.as_str().unwrap(), token.as_str().unwrap());
+    let audit = ["audit", "list", "--limit", "1"];
+    let before = json_of(admin, &audit).await;
+    for args in [
+        &["kill", "f"][..],
+        &["kill", "f", "g"],
+        &["restore", "g"],
+        &["flag", "create", "h"],
+        &["segment", "create", "t"],
+        &["segment", "delete", "s"],
+        &["trigger", "create", "f", "u"],
+        &["trigger", "revoke", "f", trigger],
+        &["token", "create", "u"],
+        &["token", "rotate", token],
+        &["token", "revoke", token],
+        &["project", "create", "p"],
+        &["project", "set", "shop", "--name", "Other"],
+        &["project", "delete", "shop"],
+        &["environment", "create", "e"],
+        &["environment", "set", "production", "--name", "Other"],
+        &["environment", "delete", "production"],
+    ] {
+        let dry = [args, &["--dry-run"]].concat();
+        let told = json_of(admin, &dry).await;
+        let told = if told.is_array() { told[0].clone() } else { told };
+        assert_eq!(told["dryRun"], true, "{args:?}: {told}");
+        let (status, table, complaint) =
+            run(admin, &[&dry[..], &["--output", "table"]].concat()).await;
+        assert!(status == 0 && !table.is_empty(), "{args:?}: {complaint}");
+    }
+    let (_, table, _) = run(admin, &["kill", "f", "--dry-run", "--output", "table"]).await;
+    assert!(table.contains("killed the flag") && table.contains("~ on: true -> false"), "{table}");
+    assert_eq!(json_of(admin, &audit).await, before);
+    assert_eq!(backend.value("f", json!({})).await, true);
+}
+
+#[tokio::test]
+async fn a_misspelt_option_of_a_plan_does_not_look_like_changes() {
+    for command_name in ["plan", "drift"] {
+        let output = command().args([command_name, "--fiel", "x"]).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command_name}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("--fiel"), "{command_name}");
+        let help = command().args([command_name, "--help"]).output().await.unwrap();
+        assert_eq!(help.status.code(), Some(0), "{command_name}");
+    }
+    let other = command().args(["apply", "--fiel", "x"]).output().await.unwrap();
+    assert_eq!(other.status.code(), Some(2));
 }

@@ -199,3 +199,45 @@ async fn a_wrong_file_is_refused_as_a_whole_with_the_places() {
     }
     assert_eq!(server.admin.get("/api/v1/projects/shop/flags/g").await.status, 404);
 }
+
+#[tokio::test]
+async fn a_plan_keeps_no_answer_and_claims_no_key() {
+    use sqlx::Connection;
+    let (server, _) = filled(Backend::Postgres).await;
+    let folder = Folder::new();
+    let file = folder.path().join("state.yaml");
+    let file = file.to_str().unwrap();
+    succeeds(&server.admin, &["export", "--project", "shop", "--out", file]).await;
+    for command_name in ["plan", "drift"] {
+        succeeds(&server.admin, &[command_name, "--file", file]).await;
+    }
+    let mut database = sqlx::PgConnection::connect(server.database_url()).await.unwrap();
+    let count = sqlx::query_scalar::<_, i64>("select count(*) from idempotency");
+    assert_eq!(count.fetch_one(&mut database).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_plan_says_what_another_owner_looks_after_until_now() {
+    let (server, _) = filled(Backend::Sqlite).await;
+    let admin = &server.admin;
+    let folder = Folder::new();
+    let file = folder.path().join("state.yaml");
+    let file = file.to_str().unwrap();
+    succeeds(admin, &["export", "--project", "shop", "--out", file]).await;
+    succeeds(admin, &["apply", "--file", file, "--owner", "web", "--yes"]).await;
+    let own = succeeds(admin, &["plan", "--file", file, "--owner", "web"]).await;
+    assert!(!own.contains("owner_changes"), "{own}");
+    let other = ["plan", "--file", file, "--owner", "app"];
+    let answer: Value = serde_json::from_str(&succeeds(admin, &other).await).unwrap();
+    let notes = answer["notes"].as_array().unwrap();
+    let of = |path: &str| notes.iter().find(|note| note["path"] == path).cloned().unwrap();
+    assert_eq!(of("flags.base")["code"], "owner_changes");
+    let detail = of("segments.production.beta")["detail"].clone();
+    assert_eq!(detail, "`web` looks after it until now, and `app` once this is applied");
+    let table = succeeds(admin, &[&other[..], &["--output", "table"]].concat()).await;
+    assert!(table.contains("flags.base: `web` looks after it"), "{table}");
+    succeeds(admin, &["apply", "--file", file, "--owner", "app", "--yes"]).await;
+    let entry = admin.get("/api/v1/audit?limit=1").await.expect(200)["items"][0].clone();
+    assert!(entry["changes"].to_string().contains("flags.base: `web`"), "{entry}");
+    assert!(!succeeds(admin, &other).await.contains("owner_changes"));
+}

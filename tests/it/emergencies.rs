@@ -86,12 +86,12 @@ async fn a_misspelt_parameter_kills_nothing() {
     let server = Server::start(Backend::Sqlite).await;
     let client = server.with_environment().await;
     server.flag_on("f").await;
-    for path in ["/kill/f?env=staging", "/kill/f?dryRun=true", "/kill/f?project=shop&enviroment=x"]
+    for path in ["/kill/f?env=staging", "/kill/f?dryRun=maybe", "/kill/f?project=shop&enviroment=x"]
     {
         let refused = server.admin.post(path, json!({})).await.expect(400);
         assert_eq!(refused["code"], "invalid_query", "{path}");
     }
-    let update = "/api/v1/projects/shop/flags?dryRun=true";
+    let update = "/api/v1/projects/shop/flags?dryrun=true";
     let body = json!({"key": "g", "kind": "boolean"});
     assert_eq!(server.admin.post(update, body).await.expect(400)["code"], "invalid_query");
     assert_eq!(client.value("f", json!({})).await, true);

@@ -226,3 +226,124 @@ async fn metrics_count_what_happens() {
     }
     assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
 }
+
+async fn lists_come_in_pages(backend: Backend) {
+    let server = Server::start(backend).await;
+    server.with_environment().await;
+    let admin = &server.admin;
+    let segments = format!("{ENV}/segments");
+    // In the order of their bytes, in which capitals come first.
+    for key in ["b", "a-1", "B", "a.2", "c"] {
+        admin.post(&segments, json!({"key": key})).await.expect(201);
+    }
+    let whole = admin.get(&segments).await.expect(200);
+    let keys = |answer: &serde_json::Value, name: &str| {
+        let items = answer["items"].as_array().unwrap().iter();
+        items.map(|item| item[name].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&whole, "key"), ["B", "a-1", "a.2", "b", "c"]);
+    assert_eq!((&whole["total"], whole.get("next")), (&json!(5), None));
+    for name in ["one", "two"] {
+        let body = json!({"name": name, "role": "viewer"});
+        admin.post("/api/v1/tokens", body).await.expect(201);
+        let body = json!({"name": name, "kind": "server"});
+        admin.post(&format!("{ENV}/tokens"), body).await.expect(201);
+    }
+    for (path, name, n) in [
+        (segments.clone(), "key", 5),
+        (format!("{ENV}/tokens"), "id", 3),
+        ("/api/v1/tokens".to_owned(), "id", 2),
+    ] {
+        let whole = admin.get(&path).await.expect(200);
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = admin.get(&format!("{path}?limit=2{cursor}")).await.expect(200);
+            assert_eq!(page["total"], json!(n), "{path}");
+            seen.extend(keys(&page, name));
+            let Some(next) = page["next"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!((seen.len(), &seen), (n, &keys(&whole, name)), "{path}");
+        for (query, code) in [
+            ("limit=0", "invalid_limit"),
+            ("limit=1001", "invalid_limit"),
+            ("cursor=", "invalid_cursor"),
+            ("cursor=a%00", "invalid_cursor"),
+            ("after=a", "invalid_query"),
+        ] {
+            let refused = admin.get(&format!("{path}?{query}")).await.expect(400);
+            assert_eq!(refused["code"], code, "{path}?{query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lists_of_segments_and_tokens_come_in_pages_on_sqlite() {
+    lists_come_in_pages(Backend::Sqlite).await;
+}
+
+#[tokio::test]
+async fn lists_of_segments_and_tokens_come_in_pages_on_postgres() {
+    lists_come_in_pages(Backend::Postgres).await;
+}
+
+#[tokio::test]
+async fn a_temporary_flag_can_have_an_end() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let admin = &server.admin;
+    let flags = "/api/v1/projects/shop/flags";
+    for (body, path) in [
+        (json!({"temporary": true, "temporaryUntil": "soon"}), "temporaryUntil"),
+        (json!({"temporaryUntil": "2020-01-31"}), "temporaryUntil"),
+    ] {
+        let mut body = body;
+        body["key"] = json!("f");
+        body["kind"] = json!("boolean");
+        let refused = admin.post(flags, body).await.expect(422);
+        assert_eq!(refused["errors"][0]["path"], path, "{refused}");
+    }
+    let body = json!({"key": "f", "kind": "boolean", "temporary": true,
+        "temporaryUntil": "2020-01-31"});
+    assert_eq!(admin.post(flags, body).await.expect(201)["temporaryUntil"], "2020-01-31");
+    let stale = async || {
+        let path = format!("{ENV}/flags?fields=key&filter=stale:temporary_ended");
+        admin.get(&path).await.expect(200)["total"].as_i64().unwrap()
+    };
+    let change = async |instructions: serde_json::Value| {
+        admin.patch(&format!("{flags}/f"), json!({"instructions": instructions})).await
+    };
+    assert_eq!(stale().await, 1);
+    let report = admin.get(&format!("{ENV}/stale")).await.expect(200);
+    assert_eq!(report["items"][0]["temporaryUntil"], "2020-01-31");
+    let later = json!([{"kind": "updateTemporaryUntil", "value": "2999-01-31T12:00:00+01:00"}]);
+    let told = change(later).await.expect(200);
+    assert_eq!(told["changes"], json!(["the flag is to be gone by 2999-01-31T11:00:00Z"]));
+    assert_eq!(stale().await, 0);
+    let wrong = json!([{"kind": "updateTemporaryUntil", "value": "2027-02-30"}]);
+    assert_eq!(change(wrong).await.expect(422)["code"], "invalid_time");
+    // A flag that stays has no end, and is given none.
+    let permanent = change(json!([{"kind": "makeFlagPermanent"}])).await.expect(200);
+    assert_eq!(permanent["flag"].get("temporaryUntil"), None);
+    let wrong = json!([{"kind": "updateTemporaryUntil", "value": "2027-01-31"}]);
+    assert_eq!(change(wrong).await.expect(422)["code"], "not_temporary");
+    let both = json!([{"kind": "makeFlagTemporary"},
+        {"kind": "updateTemporaryUntil", "value": "2027-01-31"}]);
+    change(both).await.expect(200);
+    // As code, too.
+    let export = admin.get("/api/v1/projects/shop/export").await.expect(200);
+    assert_eq!(export["flags"]["f"]["temporaryUntil"], "2027-01-31");
+    let apply = async |fields: serde_json::Value| {
+        let state =
+            json!({"format": "vexil/1", "project": {"key": "shop"}, "flags": {"f": fields}});
+        let path = "/api/v1/projects/shop/apply";
+        admin.post(path, json!({"state": state})).await.expect(200);
+        admin.get(&format!("{flags}/f")).await.expect(200)
+    };
+    let moved = apply(json!({"temporaryUntil": "2027-03-31"})).await;
+    assert_eq!(moved["temporaryUntil"], "2027-03-31");
+    let kept = apply(json!({"name": "F"})).await;
+    assert_eq!(kept["temporaryUntil"], "2027-03-31");
+    let ended = apply(json!({"temporary": false})).await;
+    assert_eq!((&ended["temporary"], ended.get("temporaryUntil")), (&json!(false), None));
+}

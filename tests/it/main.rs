@@ -58,6 +58,7 @@ mod outage;
 mod parity;
 mod preconditions;
 mod recent_use;
+mod rehearsals;
 mod replicas;
 mod rollout;
 mod schedule;

@@ -44,6 +44,11 @@ pub(super) fn definition(
         return None;
     }
     fields.extend(given.clone());
+    if given.get("temporary") == Some(&Value::Bool(false)) && !given.contains_key("temporaryUntil")
+    {
+        // A flag that becomes permanent has no end any more.
+        fields.shift_remove("temporaryUntil");
+    }
     if let Some(here) = here
         && fields == readable_definition(here)
     {

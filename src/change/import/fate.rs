@@ -185,6 +185,7 @@ fn keep_words(new: &mut FlagDefinition, old: &FlagDefinition) -> Vec<String> {
     new.description.clone_from(&old.description);
     new.tags.clone_from(&old.tags);
     new.temporary = old.temporary;
+    new.temporary_until.clone_from(&old.temporary_until);
     new.maintainer.clone_from(&old.maintainer);
     new.custom_properties.clone_from(&old.custom_properties);
     (new.deprecated, new.archived) = (old.deprecated, old.archived);

@@ -2,9 +2,8 @@
 
 use super::flag_key;
 use crate::cli::Common;
+use crate::cli::change::DeedArgs;
 use crate::cli::change::insert_some;
-use crate::cli::client::Conditions;
-use crate::cli::output::print_rows;
 use crate::cli::target::Target;
 use crate::model::key::FlagKey;
 use anyhow::Context;
@@ -46,15 +45,17 @@ pub(in crate::cli) struct CreateArgs {
     /// It is meant to be removed one day
     #[arg(long)]
     temporary: bool,
+    /// When it is to be gone, e.g. 2027-01-31: it is temporary then
+    #[arg(long, value_name = "DAY|TIME")]
+    temporary_until: Option<String>,
     /// Shows the flag to browsers
     #[arg(long)]
     client_side: bool,
     /// Shows the flag to mobile applications
     #[arg(long)]
     mobile: bool,
-    /// Why; kept in the audit log
-    #[arg(long)]
-    comment: Option<String>,
+    #[command(flatten)]
+    deed: DeedArgs,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -79,7 +80,8 @@ pub(super) async fn create(args: CreateArgs) -> anyhow::Result<()> {
     insert_some(fields, "name", args.name.as_deref());
     insert_some(fields, "description", args.description.as_deref());
     insert_some(fields, "maintainer", args.maintainer.as_deref());
-    if args.temporary {
+    insert_some(fields, "temporaryUntil", args.temporary_until.as_deref());
+    if args.temporary || args.temporary_until.is_some() {
         fields.insert("temporary".to_owned(), json!(true));
     }
     let mut defaults = serde_json::Map::new();
@@ -97,10 +99,9 @@ pub(super) async fn create(args: CreateArgs) -> anyhow::Result<()> {
         fields.insert("variations".to_owned(), Value::Array(variations));
     }
     let path = format!("/api/v1/projects/{project}/flags");
-    let conditions = Conditions { comment: args.comment, if_match: None };
-    let answer = client.send(Method::POST, &path, Some(&body), &conditions).await?;
+    let answer = args.deed.send(&client, Method::POST, &path, Some(&body)).await?;
     let columns = [("FLAG", "/key"), ("KIND", "/kind"), ("TAGS", "/tags"), ("NAME", "/name")];
-    print_rows(args.common.output, &answer, &columns)
+    args.deed.print_made(args.common.output, &answer, &columns)
 }
 
 /// Reads a variation from `KEY=JSON`.

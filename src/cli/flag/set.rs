@@ -127,6 +127,9 @@ struct DefinitionArgs {
     /// Whether it is meant to be removed one day
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     temporary: Option<bool>,
+    /// When a temporary flag is to be gone, e.g. 2027-01-31; not known, if it is empty
+    #[arg(long, value_name = "DAY|TIME")]
+    temporary_until: Option<String>,
     /// Whether nobody should use it any more
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     deprecated: Option<bool>,
@@ -356,6 +359,11 @@ impl DefinitionArgs {
         ];
         for (wanted, yes, no) in switches {
             list.extend(wanted.map(|is_so| json!({"kind": if is_so { yes } else { no }})));
+        }
+        match self.temporary_until.as_deref() {
+            Some("") => list.push(json!({"kind": "removeTemporaryUntil"})),
+            Some(text) => list.push(json!({"kind": "updateTemporaryUntil", "value": text})),
+            None => {}
         }
         for text in &self.add_variations {
             let (key, value) = variation(text)?;

@@ -22,7 +22,7 @@ pub(in crate::cli) struct ListArgs {
     /// Only flags in this state: on, off, killed, live, archived, deprecated, temporary or all
     #[arg(long)]
     state: Option<String>,
-    /// Only flags that may be removed (true), that may not (false), or that may for a reason, like not_evaluated
+    /// Only flags that may be removed (true), that may not (false), or that may for a reason, like off
     #[arg(long, value_name = "BOOL|REASON", num_args = 0..=1, default_missing_value = "true")]
     stale: Option<String>,
     /// Only flags whose key, name or description contain this text

@@ -348,7 +348,7 @@ impl Control {
             changes: vec![word],
         };
         self.append(&mut tx, &author, deed, now).await?;
-        self.finish(tx, Served::Environments(Vec::new())).await
+        self.finish(&author, tx, Served::Environments(Vec::new())).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::flag::FlagDefinition;
+use crate::model::flag::FlagEnd;
 use crate::model::rule::Prerequisite;
 use crate::model::rule::Rollout;
 use crate::model::rule::Slice;
@@ -78,7 +79,20 @@ fn what_serves_everyone_the_same_for_long_is_told() {
     let mut temporary = flag("f", 31);
     temporary.definition.temporary = true;
     temporary.changed_at = days_ago(1);
-    assert_eq!(codes(&[temporary], BOTH, long_ago), ["temporary_overdue"]);
+    assert_eq!(codes(&[temporary.clone()], BOTH, long_ago), ["temporary_overdue"]);
+    for (end, expected) in [
+        ("2026-11-22", &["temporary_ended"][..]),
+        ("2026-11-23T12:00:00Z", &["temporary_ended"]),
+        ("2026-11-23", &[]),
+        ("2027-01-01", &[]),
+    ] {
+        temporary.definition.temporary_until = FlagEnd::parse(end);
+        assert_eq!(codes(&[temporary.clone()], BOTH, long_ago), expected, "{end}");
+    }
+    let mut new = flag("f", 1);
+    new.definition.temporary = true;
+    new.definition.temporary_until = FlagEnd::parse("2026-11-01");
+    assert_eq!(codes(&[new], BOTH, long_ago), ["temporary_ended"], "however new it is");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Writing what a plan for a whole project has.
 
 use super::Loaded;
+use super::OWNER_CHANGES;
 use super::StateApplied;
 use super::StateRequest;
 use super::unmanaged;
@@ -82,6 +83,8 @@ impl Control {
             let n = adopted.flags.len() + adopted.segments.len();
             changes.push(format!("`{}` looks after {n} more thing(s)", request.owner));
         }
+        let taken = plan.notes.iter().filter(|note| note.code == OWNER_CHANGES);
+        changes.extend(taken.map(|note| format!("{}: {}", note.path, note.detail)));
         let deed = Deed {
             action: "project.apply",
             subject: project.as_str(),
@@ -97,7 +100,7 @@ impl Control {
             let segments: Vec<&str> = segments.iter().map(SegmentKey::as_str).collect();
             tx.log_change(*id, *version, &flags, &segments, &audit_id, now).await?;
         }
-        self.finish(tx, Served::All(directory, positions)).await?;
+        self.finish(author, tx, Served::All(directory, positions)).await?;
         Ok(StateApplied { plan, versions: loaded.versions, origins: Vec::new() })
     }
 }

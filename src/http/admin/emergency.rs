@@ -20,8 +20,26 @@ use axum::Extension;
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+/// Which environment is meant, for tokens that reach several.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct EmergencyQuery {
+    project: Option<String>,
+    environment: Option<String>,
+    #[serde(default)]
+    #[expect(dead_code, reason = "is heeded before, and must be true or false")]
+    dry_run: bool,
+}
+
+impl From<EmergencyQuery> for EnvironmentQuery {
+    fn from(query: EmergencyQuery) -> Self {
+        Self { project: query.project, environment: query.environment }
+    }
+}
 
 /// The optional body of a kill or a restore.
 #[derive(Debug, ToSchema)]
@@ -74,10 +92,10 @@ pub(crate) async fn kill_flag(
     State(state): State<AdminState>,
     caller: Authorized<Emergency>,
     Keys((flag,)): Keys<(FlagKey,)>,
-    Params(wanted): Params<EnvironmentQuery>,
+    Params(wanted): Params<EmergencyQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(Extension<Touched>, Json<KilledBody>), ApiError> {
-    let found = caller.environment(&wanted, Some(flag.as_str()))?;
+    let found = caller.environment(&wanted.into(), Some(flag.as_str()))?;
     let (project, environment) = (found.project.clone(), found.key.clone());
     let comment = decode(body, |fields| Some(comment(fields)))?;
     let author = caller.author(comment);
@@ -105,10 +123,10 @@ pub(crate) async fn restore_flag(
     State(state): State<AdminState>,
     caller: Authorized<Emergency>,
     Keys((flag,)): Keys<(FlagKey,)>,
-    Params(wanted): Params<EnvironmentQuery>,
+    Params(wanted): Params<EmergencyQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<(Extension<Touched>, Json<RestoredBody>), ApiError> {
-    let found = caller.environment(&wanted, Some(flag.as_str()))?;
+    let found = caller.environment(&wanted.into(), Some(flag.as_str()))?;
     let (project, environment) = (found.project.clone(), found.key.clone());
     let comment = decode(body, |fields| Some(comment(fields)))?;
     let author = caller.author(comment);

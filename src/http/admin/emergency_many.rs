@@ -208,6 +208,8 @@ fn read_wanted(
                 wanted.selection.flags.insert(key);
                 continue;
             }
+            "dryRun" if ["true", "false"].contains(&value.as_str()) => continue,
+            "dryRun" => return Err(invalid("dryRun must be true or false".to_owned())),
             "project" => &mut wanted.environment.project,
             "environment" => &mut wanted.environment.environment,
             "kill" if takes_kill => &mut wanted.kill,

@@ -5,6 +5,7 @@ use crate::control::SafetyChange;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
+use crate::http::admin::flag_config::PatchQuery;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ManageEnvironment;
 use crate::http::authorized::ManageProject;
@@ -128,7 +129,7 @@ pub(crate) async fn create_environment(
     State(state): State<AdminState>,
     caller: Authorized<ManageProject>,
     Keys((project,)): Keys<(ProjectKey,)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<EnvironmentBody>), ApiError> {
     let new = decode(body, |fields| {
@@ -140,8 +141,8 @@ pub(crate) async fn create_environment(
     let name = new.name.unwrap_or_else(|| new.key.to_string());
     let server_sdk = new.server_sdk.unwrap_or_default();
     let author = caller.author(None);
-    state.control.create_environment(&author, &project, &new.key, &name, server_sdk).await?;
-    let environment = state.control.environment(&project, &new.key).await?;
+    let created = state.control.create_environment(&author, &project, &new.key, &name, server_sdk);
+    let environment = created.await?;
     Ok((StatusCode::CREATED, Json(environment.into())))
 }
 
@@ -166,7 +167,7 @@ pub(crate) async fn update_environment(
     State(state): State<AdminState>,
     caller: Authorized<ManageEnvironment>,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<EnvironmentBody>, ApiError> {
     let change = decode(body, |fields| {
@@ -184,8 +185,8 @@ pub(crate) async fn update_environment(
             },
         })
     })?;
-    state.control.update_environment(&caller.author(None), &project, &key, change).await?;
-    Ok(Json(state.control.environment(&project, &key).await?.into()))
+    let author = caller.author(None);
+    Ok(Json(state.control.update_environment(&author, &project, &key, change).await?.into()))
 }
 
 /// Deletes an environment with everything in it; its tokens stop working.
@@ -196,7 +197,7 @@ pub(crate) async fn delete_environment(
     State(state): State<AdminState>,
     caller: Authorized<ManageProject>,
     Keys((project, key)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     state.control.delete_environment(&caller.author(None), &project, &key).await?;
     Ok(StatusCode::NO_CONTENT)

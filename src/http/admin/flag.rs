@@ -26,6 +26,7 @@ use crate::http::json_body::JsonBody;
 use crate::model::flag::ClientSideAvailability;
 use crate::model::flag::Defaults;
 use crate::model::flag::FlagDefinition;
+use crate::model::flag::FlagEnd;
 use crate::model::flag::FlagKind;
 use crate::model::flag::Variation;
 use crate::model::key::FlagKey;
@@ -56,6 +57,8 @@ pub(crate) struct NewFlag {
     variations: Option<Vec<Variation>>,
     tags: Option<Vec<String>>,
     temporary: Option<bool>,
+    /// When it is to be gone: the end of a day like `2027-01-31`, UTC, or a time; only of a temporary flag.
+    temporary_until: Option<FlagEnd>,
     client_side_availability: Option<ClientSideAvailability>,
     /// Who looks after it.
     maintainer: Option<String>,
@@ -138,7 +141,7 @@ pub(crate) async fn create_flag(
     State(state): State<AdminState>,
     caller: Authorized<CreateFlag>,
     Keys((project,)): Keys<(ProjectKey,)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<FlagDefinition>), ApiError> {
     let definition = FlagDefinition::decode(body).map_err(invalid)?;
@@ -206,7 +209,7 @@ pub(crate) async fn delete_flag(
     State(state): State<AdminState>,
     caller: Authorized<Versioned<ChangeFlag>>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     let author = caller.author(None);
     state.control.delete_flag(&author, &project, &key, caller.if_tag()).await?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Flags in one page.
-const PAGE_MAX: usize = 1_000;
+pub(crate) const PAGE_MAX: usize = 1_000;
 /// Terms of one filter.
 const TERMS_MAX: usize = 20;
 
@@ -25,6 +25,7 @@ pub(crate) const DEFINITION_FIELDS: &[&str] = &[
     "variations",
     "tags",
     "temporary",
+    "temporaryUntil",
     "clientSideAvailability",
     "defaults",
     "maintainer",

@@ -3,10 +3,10 @@
 use crate::http::AdminState;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
+use crate::http::admin::flag_config::PatchQuery;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ManageInstallation;
 use crate::http::error::ApiError;
-use crate::http::extract::NoParams;
 use crate::http::extract::Params;
 use crate::http::json_body::OptionalJsonBody;
 use axum::Json;
@@ -33,7 +33,7 @@ pub(crate) struct AcceptedBody {
 pub(crate) async fn accept_history(
     State(state): State<AdminState>,
     caller: Authorized<ManageInstallation>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<AcceptedBody>, ApiError> {
     let comment = decode(body, |fields| Some(comment(fields)))?;

@@ -3,6 +3,7 @@
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::decode;
+use crate::http::admin::flag_config::PatchQuery;
 use crate::http::admin::required_name;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::DeleteProject;
@@ -79,7 +80,7 @@ pub(crate) async fn list_projects(
 pub(crate) async fn create_project(
     State(state): State<AdminState>,
     caller: Authorized<ManageInstallation>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<ProjectBody>), ApiError> {
     let new = decode(body, |fields| {
@@ -88,8 +89,7 @@ pub(crate) async fn create_project(
         Some(NewProject { key: key?, name })
     })?;
     let name = new.name.unwrap_or_else(|| new.key.to_string());
-    state.control.create_project(&caller.author(None), &new.key, &name).await?;
-    let (record, _) = state.control.project(&new.key).await?;
+    let record = state.control.create_project(&caller.author(None), &new.key, &name).await?;
     Ok((StatusCode::CREATED, Json(record.into())))
 }
 
@@ -117,12 +117,11 @@ pub(crate) async fn update_project(
     State(state): State<AdminState>,
     caller: Authorized<ManageProject>,
     Keys((key,)): Keys<(ProjectKey,)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ProjectBody>, ApiError> {
     let name = decode(body, required_name)?;
-    state.control.rename_project(&caller.author(None), &key, &name).await?;
-    let (record, _) = state.control.project(&key).await?;
+    let record = state.control.rename_project(&caller.author(None), &key, &name).await?;
     Ok(Json(record.into()))
 }
 
@@ -134,7 +133,7 @@ pub(crate) async fn delete_project(
     State(state): State<AdminState>,
     caller: Authorized<DeleteProject>,
     Keys((key,)): Keys<(ProjectKey,)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     state.control.delete_project(&caller.author(None), &key).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -360,7 +360,7 @@ pub(crate) async fn cancel_schedule(
     State(state): State<AdminState>,
     caller: Authorized<ChangeConfig>,
     Keys((project, env, id)): Keys<(ProjectKey, EnvKey, String)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<Json<ScheduleBody>, ApiError> {
     let author = caller.author(None);
     Ok(Json(state.control.cancel_scheduled(&author, (&project, &env), &id).await?.into()))

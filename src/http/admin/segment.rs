@@ -7,13 +7,14 @@ use crate::control::Part;
 use crate::control::PutSegment;
 use crate::control::initial_salt;
 use crate::http::AdminState;
-use crate::http::admin::Items;
 use crate::http::admin::comment;
 use crate::http::admin::decode;
 use crate::http::admin::flag_config::PatchQuery;
 use crate::http::admin::flag_config::etag_of;
 use crate::http::admin::impact::ImpactBody;
 use crate::http::admin::invalid;
+use crate::http::admin::page::PageQuery;
+use crate::http::admin::page::Paged;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ChangeSegment;
 use crate::http::authorized::ReadEnvironment;
@@ -81,16 +82,22 @@ pub(crate) struct NewSegment {
 
 /// Lists the segments of an environment.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/segments", tag = "segments",
-    params(("project" = String, Path), ("environment" = String, Path)),
-    responses((status = 200, description = "The segments, by key.", body = Items<SegmentBody>)))]
+    params(("project" = String, Path), ("environment" = String, Path),
+        ("limit" = Option<u32>, Query, description = "Segments in one answer, at most 1,000; all if it is left out."),
+        ("cursor" = Option<String>, Query, description = "The `next` of the answer before.")),
+    responses((status = 200, description = "The segments, by key.", body = Paged<SegmentBody>)))]
 pub(crate) async fn list_segments(
     State(state): State<AdminState>,
     _: Authorized<ReadEnvironment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
-) -> Result<Json<Items<SegmentBody>>, ApiError> {
-    let segments = state.control.segments(&project, &env).await?;
-    Ok(Json(Items { items: segments.into_iter().map(SegmentBody::from).collect() }))
+    Params(query): Params<PageQuery>,
+) -> Result<Json<Paged<SegmentBody>>, ApiError> {
+    let wanted = query.read()?;
+    let (after, limit) = (&wanted.after, wanted.n_read());
+    let (segments, total) = state.control.segments(&project, &env, after, limit).await?;
+    let total = usize::try_from(total).unwrap_or_default();
+    let key = |stored: &StoredSegment| stored.segment.key.to_string();
+    Ok(Json(wanted.page(segments, total, key, SegmentBody::from)))
 }
 
 /// Creates a segment.
@@ -101,7 +108,7 @@ pub(crate) async fn create_segment(
     State(state): State<AdminState>,
     caller: Authorized<ChangeSegment>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<SegmentBody>), ApiError> {
     let salt = initial_salt(&project, &env);
@@ -142,7 +149,7 @@ pub(crate) async fn update_segment(
     State(state): State<AdminState>,
     caller: Authorized<Versioned<ChangeSegment>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<impl IntoResponse, ApiError> {
     let salt = initial_salt(&project, &env);
@@ -222,7 +229,7 @@ pub(crate) async fn delete_segment(
     State(state): State<AdminState>,
     caller: Authorized<Versioned<ChangeSegment>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     let (author, if_version) = (caller.author(None), caller.if_version()?);
     state.control.delete_segment(&author, (&project, &env), &key, if_version).await?;

@@ -7,8 +7,11 @@ use crate::clock::Clock;
 use crate::control::Author;
 use crate::control::TokenRequest;
 use crate::http::AdminState;
-use crate::http::admin::Items;
 use crate::http::admin::decode;
+use crate::http::admin::flag_config::PatchQuery;
+use crate::http::admin::page::PageQuery;
+use crate::http::admin::page::PageWanted;
+use crate::http::admin::page::Paged;
 use crate::http::admin::required_name;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ManageOwnTokens;
@@ -17,7 +20,6 @@ use crate::http::authorized::ReadOwnTokens;
 use crate::http::authorized::ReadTokens;
 use crate::http::error::ApiError;
 use crate::http::extract::Keys;
-use crate::http::extract::NoParams;
 use crate::http::extract::Params;
 use crate::http::json_body::JsonBody;
 use crate::http::json_body::OptionalJsonBody;
@@ -105,8 +107,20 @@ pub(crate) struct PreviousBody {
 pub(crate) struct TokenCreated {
     #[serde(flatten)]
     listed: TokenBody,
-    /// The token itself; shown only now.
-    token: String,
+    /// The token itself; shown only now, and not by a dry run, which makes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+impl TokenCreated {
+    /// Shows a secret, unless it was not kept.
+    fn new(record: TokenRecord, secret: String, is_rehearsal: bool) -> Self {
+        let mut listed = TokenBody::from(record);
+        if is_rehearsal {
+            listed.hint.clear();
+        }
+        Self { listed, token: (!is_rehearsal).then_some(secret) }
+    }
 }
 
 impl From<TokenRecord> for TokenBody {
@@ -184,19 +198,27 @@ pub(crate) struct Rotation {
 
 /// Lists the tokens of an environment.
 #[utoipa::path(get, path = "/api/v1/projects/{project}/environments/{environment}/tokens", tag = "tokens",
-    params(("project" = String, Path), ("environment" = String, Path)),
-    responses((status = 200, description = "The tokens, oldest first.", body = Items<TokenBody>)))]
+    params(("project" = String, Path), ("environment" = String, Path),
+        ("limit" = Option<u32>, Query, description = "Tokens in one answer, at most 1,000; all if it is left out."),
+        ("cursor" = Option<String>, Query, description = "The `next` of the answer before.")),
+    responses((status = 200, description = "The tokens, oldest first.", body = Paged<TokenBody>)))]
 pub(crate) async fn list_environment_tokens(
     State(state): State<AdminState>,
     _: Authorized<ReadTokens>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
-) -> Result<Json<Items<TokenBody>>, ApiError> {
+    Params(query): Params<PageQuery>,
+) -> Result<Json<Paged<TokenBody>>, ApiError> {
+    let wanted = query.read()?;
     state.control.environment(&project, &env).await?;
     let scope = Scope::Environment(project, env);
     let mut tokens = state.control.tokens().await?;
     tokens.retain(|token| token.grant.scope == scope);
-    Ok(Json(Items { items: tokens.into_iter().map(TokenBody::from).collect() }))
+    Ok(Json(page_of(&wanted, tokens)))
+}
+
+/// A page of tokens, whose ids are in the order in which they were made.
+fn page_of(wanted: &PageWanted, tokens: Vec<TokenRecord>) -> Paged<TokenBody> {
+    wanted.page_of_all(tokens, |token| token.grant.id.clone(), TokenBody::from)
 }
 
 /// Makes a token of an environment; the answer is the only place where it is shown.
@@ -207,7 +229,7 @@ pub(crate) async fn create_environment_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageTokens>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
     let (name, kind, role, (holder, expires_at)) = decode(body, |fields| {
@@ -246,7 +268,7 @@ pub(crate) async fn revoke_environment_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageTokens>,
     Keys((project, env, id)): Keys<(ProjectKey, EnvKey, String)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     let scope = Scope::Environment(project, env);
     let may = |each: &Grant| may_handle(caller.role(), each, each.scope == scope);
@@ -256,15 +278,19 @@ pub(crate) async fn revoke_environment_token(
 
 /// Lists the administration tokens that are wider than one environment, as far as they are within the token's scope.
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens",
-    responses((status = 200, description = "The tokens, oldest first.", body = Items<TokenBody>)))]
+    params(
+        ("limit" = Option<u32>, Query, description = "Tokens in one answer, at most 1,000; all if it is left out."),
+        ("cursor" = Option<String>, Query, description = "The `next` of the answer before.")),
+    responses((status = 200, description = "The tokens, oldest first.", body = Paged<TokenBody>)))]
 pub(crate) async fn list_tokens(
     State(state): State<AdminState>,
     caller: Authorized<ReadOwnTokens>,
-    _: Params<NoParams>,
-) -> Result<Json<Items<TokenBody>>, ApiError> {
+    Params(query): Params<PageQuery>,
+) -> Result<Json<Paged<TokenBody>>, ApiError> {
+    let wanted = query.read()?;
     let mut tokens = state.control.tokens().await?;
     tokens.retain(|token| is_wide_within(&token.grant.scope, &caller.grant().scope));
-    Ok(Json(Items { items: tokens.into_iter().map(TokenBody::from).collect() }))
+    Ok(Json(page_of(&wanted, tokens)))
 }
 
 /// Makes an administration token for a project or for the installation; the answer is the only place where it is shown.
@@ -273,7 +299,7 @@ pub(crate) async fn list_tokens(
 pub(crate) async fn create_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageOwnTokens>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
     let (name, role, project, (holder, expires_at)) = decode(body, |fields| {
@@ -304,7 +330,7 @@ pub(crate) async fn revoke_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageOwnTokens>,
     Keys((id,)): Keys<(String,)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     let own = &caller.grant().scope;
     let may = |each: &Grant| may_handle(caller.role(), each, is_wide_within(&each.scope, own));
@@ -321,7 +347,7 @@ pub(crate) async fn rotate_environment_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageTokens>,
     Keys((project, env, id)): Keys<(ProjectKey, EnvKey, String)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<TokenCreated>, ApiError> {
     let scope = Scope::Environment(project, env);
@@ -337,7 +363,7 @@ pub(crate) async fn rotate_token(
     State(state): State<AdminState>,
     caller: Authorized<ManageOwnTokens>,
     Keys((id,)): Keys<(String,)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<TokenCreated>, ApiError> {
     let own = &caller.grant().scope;
@@ -392,8 +418,9 @@ async fn create<R>(
 ) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
     may_hand_out(caller.role(), request.role)?;
     let secret = new_secret(request.kind, state.control.ids);
-    let record = state.control.create_token(&caller.author(None), request, &secret).await?;
-    let created = TokenCreated { listed: record.into(), token: secret.token };
+    let author = caller.author(None);
+    let record = state.control.create_token(&author, request, &secret).await?;
+    let created = TokenCreated::new(record, secret.token, author.is_rehearsing());
     Ok((StatusCode::CREATED, Json(created)))
 }
 
@@ -410,5 +437,5 @@ async fn rotate(
     let make = |kind| new_secret(kind, ids);
     let rotated = state.control.rotate_token(author, id, overlap, make, may).await?;
     let (record, secret) = rotated;
-    Ok(Json(TokenCreated { listed: record.into(), token: secret.token }))
+    Ok(Json(TokenCreated::new(record, secret.token, author.is_rehearsing())))
 }

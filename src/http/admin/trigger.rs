@@ -4,11 +4,14 @@
 
 use crate::auth;
 use crate::auth::new_trigger_secret;
+use crate::control::Provenance;
+use crate::control::Rehearsal;
 use crate::control::TriggerRequest;
 use crate::http::AdminState;
 use crate::http::admin::Items;
 use crate::http::admin::applied::Touched;
 use crate::http::admin::decode;
+use crate::http::admin::flag_config::PatchQuery;
 use crate::http::admin::required_name;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ChangeConfig;
@@ -72,8 +75,9 @@ pub(crate) struct TriggerBody {
 pub(crate) struct TriggerCreated {
     #[serde(flatten)]
     listed: TriggerBody,
-    /// The path of the URL, with the secret in it; shown only now.
-    url: String,
+    /// The path of the URL, with the secret in it; shown only now, and not by a dry run, which makes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
 }
 
 /// What a trigger did.
@@ -122,7 +126,7 @@ pub(crate) async fn create_trigger(
     State(state): State<AdminState>,
     caller: Authorized<ChangeConfig>,
     Keys((project, env, flag)): Keys<(ProjectKey, EnvKey, FlagKey)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<(StatusCode, Json<TriggerCreated>), ApiError> {
     let request = decode(body, |fields| {
@@ -138,8 +142,12 @@ pub(crate) async fn create_trigger(
     let author = caller.author(None);
     let place = (&project, &env, &flag);
     let record = state.control.create_trigger(&author, place, request, &secret).await?;
-    let url = format!("/trigger/{}", secret.token);
-    Ok((StatusCode::CREATED, Json(TriggerCreated { listed: record.into(), url })))
+    let mut listed = TriggerBody::from(record);
+    if author.is_rehearsing() {
+        listed.hint.clear();
+    }
+    let url = (!author.is_rehearsing()).then(|| format!("/trigger/{}", secret.token));
+    Ok((StatusCode::CREATED, Json(TriggerCreated { listed, url })))
 }
 
 /// Revokes a trigger.
@@ -150,7 +158,7 @@ pub(crate) async fn revoke_trigger(
     State(state): State<AdminState>,
     caller: Authorized<ChangeConfig>,
     Keys((project, env, flag, id)): Keys<(ProjectKey, EnvKey, FlagKey, String)>,
-    _: Params<NoParams>,
+    _: Params<PatchQuery>,
 ) -> Result<StatusCode, ApiError> {
     state.control.revoke_trigger(&caller.author(None), &project, &env, &flag, &id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -168,6 +176,7 @@ pub(crate) async fn fire_trigger(
     State(state): State<AdminState>,
     Keys((secret,)): Keys<(String,)>,
     arrival: Option<Extension<Arrival>>,
+    rehearsal: Option<Extension<Rehearsal>>,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
@@ -182,7 +191,9 @@ pub(crate) async fn fire_trigger(
     }
     let bytes = collect(body, SDK_BODY_BYTES_MAX).await?;
     let address = arrival.map(|Extension(arrival)| arrival.client_address(&headers).to_string());
-    let request = (request_id.as_str().to_owned(), address);
+    let rehearsal = rehearsal.map(|Extension(rehearsal)| rehearsal);
+    let provenance = Provenance { address, rehearsal, ..Provenance::default() };
+    let request = (request_id.as_str().to_owned(), provenance);
     let fired = state.control.fire_trigger(&digest, alert_of(&bytes), request).await?;
     let TriggerRecord { project, env: environment, flag, .. } = fired.trigger;
     let touched = Touched { project, environment: environment.clone() };

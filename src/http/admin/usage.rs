@@ -12,6 +12,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::Keys;
 use crate::http::extract::Params;
 use crate::model::flag::FlagDefinition;
+use crate::model::flag::FlagEnd;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
@@ -136,6 +137,9 @@ pub(crate) struct StaleFlagBody {
     name: String,
     tags: Vec<String>,
     temporary: bool,
+    /// When it is to be gone, if somebody has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temporary_until: Option<FlagEnd>,
     /// Whether it is on.
     on: bool,
     #[schema(value_type = String)]
@@ -153,7 +157,7 @@ pub(crate) struct StaleFlagBody {
 /// Why a flag may be removed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct StaleReasonBody {
-    /// `single_variation`, `not_evaluated`, `unconditional`, `off`, `temporary_overdue` or `missing_prerequisite`.
+    /// `single_variation`, `not_evaluated`, `unconditional`, `off`, `temporary_overdue`, `temporary_ended` or `missing_prerequisite`.
     code: &'static str,
     /// The same as a sentence.
     detail: String,
@@ -193,6 +197,7 @@ impl StaleFlagBody {
             name: definition.name,
             tags: definition.tags,
             temporary: definition.temporary,
+            temporary_until: definition.temporary_until,
             on: flag.config.on,
             created_at: flag.created_at,
             changed_at: flag.changed_at,
@@ -215,6 +220,7 @@ fn detail_of(reason: StaleReason, variation: Option<&str>, days: u32) -> String 
         StaleReason::TemporaryOverdue => {
             format!("it is temporary, and was created more than {days} days ago")
         }
+        StaleReason::TemporaryEnded => "it is temporary, and its end is past".to_owned(),
         StaleReason::MissingPrerequisite => {
             "a flag that it depends on is not there any more, so everyone gets its off variation"
                 .to_owned()

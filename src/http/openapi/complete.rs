@@ -3,6 +3,7 @@
 //!
 //! What is added is data, in `overlay.yaml` and, for what is answered, in `answers.json`; which operation gets what is decided here.
 
+use crate::http::openapi::dry_run;
 use crate::http::openapi::instruction;
 use anyhow::Context as _;
 use serde_json::Map;
@@ -44,6 +45,9 @@ pub(super) fn complete(document: &mut Value) -> anyhow::Result<()> {
             {
                 let id = name(operation, method, path);
                 unused.retain(|each| **each != id);
+                if has_parameter(operation, "wait") {
+                    dry_run::describe(operation, &id);
+                }
                 let own = overlay.pointer(&format!("/operations/{id}")).unwrap_or(&Value::Null);
                 bound_parameters(operation, &overlay, own);
                 complete_body(operation, own);
