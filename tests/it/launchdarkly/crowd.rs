@@ -5,7 +5,7 @@ use crate::harness::Backend;
 use crate::harness::Client;
 use crate::harness::PATIENCE;
 use crate::harness::Server;
-use crate::harness::size;
+use crate::lab::size;
 use futures_util::future::join_all;
 use reqwest::Response;
 use serde_json::json;
@@ -91,10 +91,10 @@ async fn come_back(sdk: Client, current: Arc<AtomicUsize>) -> Response {
     stream
 }
 
-/// The process is killed and started again while SDKs hold streams: all come back at once. `VEXIL_TEST_STREAMS` says how many.
+/// The process is killed and started again while SDKs hold streams: all come back at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_streams_are_back_and_current_after_a_restart() {
-    let n_streams = size("VEXIL_TEST_STREAMS", 60);
+    let n_streams = size(60, 1_000);
     let server = Server::start(Backend::Sqlite).await;
     let first = environment(&server).await;
     make_large(&server).await;
