@@ -65,8 +65,10 @@ enum Answer {
     Transfers,
 }
 
-/// The methods of all routes; what a page asks with `OPTIONS` is answered before.
+/// The methods of routes; what a page asks with `OPTIONS` is answered before.
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "REPORT"];
+/// The methods of routes with a context in the path, which need no body.
+const READING: &[&str] = &["GET", "HEAD"];
 
 /// All routes. A context that is not in the path is the body of a `REPORT`, which no API document can name.
 const ROUTES: &[(&str, Side, Answer)] = &[
@@ -99,7 +101,12 @@ const ROUTES: &[(&str, Side, Answer)] = &[
 pub(super) fn routes() -> Router<DataState> {
     let mut routes = Router::new();
     for &(path, side, answer) in ROUTES {
+        let methods = if path.contains("{context}") { READING } else { METHODS };
         let handler = move |State(state): State<DataState>, request: Request| async move {
+            if !methods.contains(&request.method().as_str()) {
+                let allow = [(header::ALLOW, methods.join(","))];
+                return Ok((allow, ApiError::method_not_allowed()).into_response());
+            }
             respond(&state, side, answer, request).await
         };
         // In base64's first alphabet a context may have slashes.
@@ -114,10 +121,6 @@ async fn respond(
     answer: Answer,
     request: Request,
 ) -> Result<Response, ApiError> {
-    if !METHODS.contains(&request.method().as_str()) {
-        let allow = [(header::ALLOW, METHODS.join(","))];
-        return Ok((allow, ApiError::method_not_allowed()).into_response());
-    }
     let needs_context = !matches!(answer, Answer::Pings | Answer::Goals);
     let mut asked = match Asked::read(state, side, needs_context, request).await {
         Err(error) if error.status == StatusCode::METHOD_NOT_ALLOWED => {

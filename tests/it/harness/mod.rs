@@ -43,6 +43,15 @@ pub enum Backend {
     Postgres,
 }
 
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        })
+    }
+}
+
 /// A folder that is removed with everything in it.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
@@ -64,11 +73,6 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-/// The size of a test: as the variable says, or the usual one.
-pub fn size(variable: &str, usual: usize) -> usize {
-    std::env::var(variable).map_or(usual, |text| text.parse().unwrap())
 }
 
 /// Asks until the answer is yes; fails the test when patience ends.
