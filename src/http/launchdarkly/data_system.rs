@@ -1,21 +1,21 @@
 //! The second protocol of LaunchDarkly's SDKs, their data system: a poll and a stream that go on from a state.
 
 use crate::http::DataState;
+use crate::http::condition::accepts_gzip;
+use crate::http::condition::has_seen;
 use crate::http::error::ApiError;
 use crate::http::extract::Params;
 use crate::http::launchdarkly::caller::SdkCaller;
-use crate::http::launchdarkly::condition::accepts_gzip;
-use crate::http::launchdarkly::condition::has_seen;
 use crate::http::launchdarkly::json;
 use crate::http::launchdarkly::not_modified;
 use crate::http::launchdarkly::open;
 use crate::http::launchdarkly::tag_of;
+use crate::http::position::reach;
 use crate::http::stream::Format;
 use crate::http::stream::Start;
 use crate::http::stream::parse_state;
 use crate::http::stream::place;
 use crate::http::stream::up_to_date;
-use crate::model::change::Position;
 use crate::snapshot::Environment;
 use crate::snapshot::Snapshots;
 use axum::extract::State;
@@ -25,12 +25,9 @@ use axum::http::HeaderValue;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Deserialize;
-use std::time::Duration;
 
 /// Tells SDKs to use the first protocol.
 const FALLBACK: HeaderName = HeaderName::from_static("x-ld-fd-fallback");
-/// How long a replica that is behind an SDK's state waits until it has caught up.
-const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What may be asked for; a filter is ignored, and so is what a later SDK may add.
 #[derive(Debug, Default, Deserialize)]
@@ -107,7 +104,7 @@ async fn start_at(
 ) -> Result<Start, ApiError> {
     let state = basis.and_then(|basis| parse_state(basis, environment));
     let Some((wanted, written)) = state else { return Ok(Start::WithAll) };
-    if wanted > environment.position() && !reaches(environment, wanted, snapshots).await {
+    if !reach(wanted, snapshots, environment).await {
         // The store confirms what is served, so the state is not of its history.
         if snapshots.freshness().is_stale {
             let detail = "this replica is behind the state that was reached before";
@@ -118,13 +115,6 @@ async fn start_at(
     let stamp = environment.stamp_of(wanted);
     let is_known = stamp.is_some_and(|stamp| place(wanted, &stamp) == written);
     Ok(if is_known { Start::After(wanted) } else { Start::WithAll })
-}
-
-async fn reaches(environment: &Environment, wanted: Position, snapshots: &Snapshots) -> bool {
-    snapshots.ring();
-    let mut positions = environment.positions();
-    let reached = positions.wait_for(|position| *position >= wanted);
-    tokio::time::timeout(WAIT_MAX, reached).await.is_ok()
 }
 
 /// Without the header, SDKs would never become ready.
