@@ -5,6 +5,7 @@ mod prerequisite;
 mod rule;
 mod serve;
 mod target;
+mod track;
 
 use crate::change::instruction::Instruction;
 use crate::change::rebalance::Moved;
@@ -131,6 +132,11 @@ impl Change<'_> {
             Instruction::ReplaceRules(rules) => self.replace_rules(rules),
             Instruction::UpdateRuleDescription { rule_id, description } => {
                 self.describe_rule(rule_id, description);
+            }
+            Instruction::UpdateTrackEvents(track) => self.track(*track),
+            Instruction::UpdateTrackEventsFallthrough(track) => self.track_fallthrough(*track),
+            Instruction::UpdateRuleTrackEvents { rule_id, track_events } => {
+                self.track_rule(rule_id, *track_events);
             }
             Instruction::UpdateRuleVariationOrRollout { rule_id, serve } => {
                 self.set_rule_serve(rule_id, serve);

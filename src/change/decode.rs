@@ -54,6 +54,15 @@ const READERS: &[(&str, Read)] = &[
         let description = fields.required_text("description", NAME_CHARS_MAX);
         Some(Instruction::UpdateRuleDescription { rule_id, description })
     }),
+    ("updateRuleTrackEvents", |fields| {
+        let rule_id = fields.required_text("ruleId", NAME_CHARS_MAX);
+        let track_events = read_track_events(fields)?;
+        Some(Instruction::UpdateRuleTrackEvents { rule_id, track_events })
+    }),
+    ("updateTrackEvents", |fields| read_track_events(fields).map(Instruction::UpdateTrackEvents)),
+    ("updateTrackEventsFallthrough", |fields| {
+        read_track_events(fields).map(Instruction::UpdateTrackEventsFallthrough)
+    }),
     ("updateRuleVariationOrRollout", |fields| {
         let rule_id = fields.required_text("ruleId", NAME_CHARS_MAX);
         let serve = read::serve(fields)?;
@@ -212,11 +221,19 @@ fn read_rules(fields: &mut Fields<'_>) -> Option<Instruction> {
             let id = fields.text("id", NAME_CHARS_MAX).filter(|id| !id.is_empty());
             let description = fields.text("description", NAME_CHARS_MAX).unwrap_or_default();
             let clauses = read::clauses(fields);
-            Some(RuleSpec { id, description, clauses, serve: read::serve(fields)? })
+            let track_events = fields.flag("trackEvents");
+            Some(RuleSpec { id, description, clauses, serve: read::serve(fields)?, track_events })
         };
         object(item, path, problems, read).flatten()
     });
     Some(Instruction::ReplaceRules(rules))
+}
+
+fn read_track_events(fields: &mut Fields<'_>) -> Option<bool> {
+    if !fields.has("trackEvents") {
+        fields.missing("trackEvents");
+    }
+    fields.flag("trackEvents")
 }
 
 fn read_edit(kind: &str, fields: &mut Fields<'_>) -> Option<Instruction> {

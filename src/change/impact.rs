@@ -101,6 +101,14 @@ fn parts_of(definition: &FlagDefinition, config: &FlagConfig) -> BTreeMap<String
     parts.insert("on".to_owned(), Value::Bool(config.on));
     let off = config.off_variation.map(|index| definition.variation_name(index));
     parts.extend(off.map(|name| ("offVariation".to_owned(), Value::String(name))));
+    for (name, tracks) in [
+        ("trackEvents", config.track_events),
+        ("trackEventsFallthrough", config.track_events_fallthrough),
+    ] {
+        if tracks {
+            parts.insert(name.to_owned(), Value::Bool(true));
+        }
+    }
     let fallthrough = Value::Object(served(definition, &config.fallthrough));
     parts.insert("fallthrough".to_owned(), fallthrough);
     for rule in &config.rules {

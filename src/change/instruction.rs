@@ -57,6 +57,17 @@ pub enum Instruction {
         /// May be empty.
         description: String,
     },
+    /// Sets whether SDKs report each evaluation of the flag as an event.
+    UpdateTrackEvents(bool),
+    /// Sets whether they report those that the fallthrough serves.
+    UpdateTrackEventsFallthrough(bool),
+    /// Sets whether they report those that a rule decides.
+    UpdateRuleTrackEvents {
+        /// The rule.
+        rule_id: String,
+        /// Whether they do.
+        track_events: bool,
+    },
     /// Sets what a rule leads to.
     UpdateRuleVariationOrRollout {
         /// The rule.
@@ -123,6 +134,8 @@ pub struct RuleSpec {
     pub clauses: Vec<Clause>,
     /// What is served.
     pub serve: ServeSpec,
+    /// Whether SDKs report what it decides; `None` leaves that as it was.
+    pub track_events: Option<bool>,
 }
 
 /// What is changed of a rule's clauses, of a flag's rule as of a segment's.

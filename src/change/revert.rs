@@ -116,6 +116,11 @@ fn differences(scene: &Scene<'_>, earlier: &FlagConfig) -> Vec<String> {
         (now.fallthrough != earlier.fallthrough, "fallthrough"),
         (now.off_variation != earlier.off_variation, "off variation"),
         (now.salt != earlier.salt, "salt"),
+        (
+            (now.track_events, now.track_events_fallthrough)
+                != (earlier.track_events, earlier.track_events_fallthrough),
+            "tracked events",
+        ),
     ] {
         if differs {
             words.push(format!("set the {what} back"));

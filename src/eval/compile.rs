@@ -2,6 +2,7 @@
 //!
 //! Compiling never fails: what makes no sense becomes a part that yields an error outcome when an evaluation reaches it.
 
+use crate::eval::Reason;
 use crate::eval::clause::CompiledClause;
 use crate::eval::key_set::KeySet;
 use crate::eval::rollout::CompiledRollout;
@@ -40,6 +41,9 @@ pub struct CompiledFlag {
     pub(crate) targets: Box<[CompiledTarget]>,
     pub(crate) rules: Box<[CompiledRule]>,
     pub(crate) fallthrough: Serve,
+    /// Whether SDKs report each evaluation as an event.
+    pub track_events: bool,
+    track_events_fallthrough: bool,
 }
 
 /// A value that a flag can take, rendered.
@@ -54,6 +58,23 @@ impl CompiledFlag {
     /// The flags that are asked first, in order.
     pub fn prerequisite_keys(&self) -> impl Iterator<Item = &FlagKey> {
         self.prerequisites.iter().map(|prerequisite| &prerequisite.key)
+    }
+
+    /// Whether an evaluation with this reason is measured: SDKs report it as an event, with the reason.
+    ///
+    /// Source: LaunchDarkly's Go SDK, `isExperiment`.
+    pub fn is_measured(&self, reason: &Reason<'_>) -> bool {
+        let is_tracked = match reason {
+            Reason::Fallthrough { .. } => self.track_events_fallthrough,
+            Reason::RuleMatch { rule_index, .. } => {
+                self.rules.get(*rule_index).is_some_and(|rule| rule.track_events)
+            }
+            Reason::Off
+            | Reason::TargetMatch
+            | Reason::PrerequisiteFailed { .. }
+            | Reason::Error(_) => false,
+        };
+        is_tracked || reason.is_in_experiment()
     }
 
     /// How many variations it has.
@@ -76,6 +97,8 @@ impl CompiledFlag {
             targets: Box::default(),
             rules: Box::default(),
             fallthrough: Serve::Malformed,
+            track_events: false,
+            track_events_fallthrough: false,
         }
     }
 }
@@ -105,6 +128,7 @@ pub(crate) struct CompiledRule {
     pub(crate) id: Box<str>,
     pub(crate) clauses: Box<[CompiledClause]>,
     pub(crate) serve: Serve,
+    track_events: bool,
 }
 
 /// What a rule or the fallthrough leads to.
@@ -157,9 +181,12 @@ pub fn compile(definition: &FlagDefinition, config: &FlagConfig, version: i64) -
                 id: Box::from(rule.id.as_str()),
                 clauses: rule.clauses.iter().map(CompiledClause::new).collect(),
                 serve: Serve::new(&rule.serve, &definition.key, &config.salt),
+                track_events: rule.track_events,
             })
             .collect(),
         fallthrough,
+        track_events: config.track_events,
+        track_events_fallthrough: config.track_events_fallthrough,
     }
 }
 

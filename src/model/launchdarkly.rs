@@ -64,17 +64,8 @@ pub struct LaunchDarklySegment {
 }
 
 /// Fields of flags that say what SDKs report, which this server does not keep.
-const REPORTING: &[&str] = &[
-    "trackEvents",
-    "trackEventsFallthrough",
-    "debugEventsUntilDate",
-    "migration",
-    "samplingRatio",
-    "excludeFromSummaries",
-];
-
-/// The field of rules that says what SDKs report.
-const RULES_REPORTING: &str = "rules[].trackEvents";
+const REPORTING: &[&str] =
+    &["debugEventsUntilDate", "migration", "samplingRatio", "excludeFromSummaries"];
 
 /// Reads a file of flags and segments, also inside the `data` of a stream's `put` event. What is deleted is left out.
 ///
@@ -117,12 +108,7 @@ fn read_flag(key: &str, body: Value) -> LaunchDarklyFlag {
         let value = body.get(**name).unwrap_or(&Value::Null);
         ![Value::Null, Value::Bool(false)].contains(value)
     };
-    let mut unknown: Vec<&'static str> = REPORTING.iter().filter(is_used).copied().collect();
-    let rules = body.get("rules").and_then(Value::as_array);
-    let reports = |rule: &Value| rule.get("trackEvents") == Some(&Value::Bool(true));
-    if rules.is_some_and(|rules| rules.iter().any(reports)) {
-        unknown.push(RULES_REPORTING);
-    }
+    let unknown = REPORTING.iter().filter(is_used).copied().collect();
     LaunchDarklyFlag { key: FlagKey::stored(key), unknown, content: flag_content(key, body) }
 }
 

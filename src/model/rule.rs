@@ -38,6 +38,12 @@ pub struct FlagConfig {
     pub off_variation: Option<i64>,
     /// Mixed into the hash of rollouts, so that environments are independent of each other.
     pub salt: String,
+    /// Whether LaunchDarkly's SDKs report each evaluation as an event.
+    #[serde(skip_serializing_if = "is_default")]
+    pub track_events: bool,
+    /// Whether they do so for those that the fallthrough serves.
+    #[serde(skip_serializing_if = "is_default")]
+    pub track_events_fallthrough: bool,
 }
 
 impl FlagConfig {
@@ -107,6 +113,9 @@ pub struct Rule {
     /// What is served.
     #[serde(flatten)]
     pub serve: VariationOrRollout,
+    /// Whether LaunchDarkly's SDKs report each evaluation that it decides as an event.
+    #[serde(rename = "trackEvents", skip_serializing_if = "is_default")]
+    pub track_events: bool,
 }
 
 /// A test of one attribute.

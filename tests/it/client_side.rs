@@ -363,6 +363,7 @@ async fn entries_say_what_sdks_have_to_report() {
     };
     let halves = json!({"rollout": {"kind": "experiment", "variations": [
         {"variation": 0, "weight": 50_000}, {"variation": 1, "weight": 50_000}]}});
+    let clause = |plan: &str| json!({"contextKind": "user", "attribute": "plan", "op": "in", "values": [plan]});
     let flags = json!({
         "gate": flag(false, json!({"key": "gate", "on": false})),
         "shell": flag(false, json!({"key": "shell"})),
@@ -371,6 +372,11 @@ async fn entries_say_what_sdks_have_to_report() {
         "passes": flag(true, json!({"key": "passes", "prerequisites": wanted(&["shell", "late"])})),
         "nothing": flag(true, json!({"key": "nothing", "variations": [null, true]})),
         "measured": flag(true, json!({"key": "measured", "fallthrough": halves})),
+        "tracked": flag(true, json!({"key": "tracked", "trackEvents": true})),
+        "falls": flag(true, json!({"key": "falls", "trackEventsFallthrough": true})),
+        "ruled": flag(true, json!({"key": "ruled", "trackEventsFallthrough": true, "rules": [
+            {"id": "quiet", "clauses": [clause("silver")], "variation": 0},
+            {"id": "loud", "clauses": [clause("gold")], "variation": 0, "trackEvents": true}]})),
     });
     let file = json!({"flags": flags, "segments": {}});
     server.admin.post(&format!("{imported}/import/launchdarkly"), file).await.expect(200);
@@ -396,6 +402,17 @@ async fn entries_say_what_sdks_have_to_report() {
         values["stops"].get("reason").is_none() && values["stops"].get("trackReason").is_none()
     );
 
+    let told = |values: &Value, key: &str| {
+        ["trackEvents", "trackReason", "reason"].map(|name| values[key].get(name).is_some())
+    };
+    assert_eq!(told(&values, "tracked"), [true, false, false], "all of it, and of no experiment");
+    assert_eq!(told(&values, "falls"), [true; 3]);
+    assert_eq!(told(&values, "ruled"), [true; 3]);
+    let silver = json!({"kind": "user", "key": "bob", "plan": "silver"});
+    let path = format!("/sdk/evalx/{}/contexts/{}", browser.token, encoded(&silver));
+    let silver = plain(&browser, Method::GET, &path).await.expect(200);
+    assert_eq!(told(&silver, "ruled"), [false; 3], "another rule decided");
+
     let path = format!("/api/v1/bootstrap?context={}", encoded(&ada()));
     let page = browser.get(&path).await;
     assert_eq!(page.header("cache-control"), "no-store");
@@ -403,6 +420,8 @@ async fn entries_say_what_sdks_have_to_report() {
     assert_eq!(states["stops"]["prerequisites"], json!(["shell", "gate"]));
     assert_eq!(states["measured"]["trackReason"], true);
     assert!(states["nothing"].get("prerequisites").is_none());
+    let tracked = &states["tracked"];
+    assert_eq!((&tracked["trackEvents"], tracked.get("trackReason")), (&json!(true), None));
 
     // OFREP has no word for a value that is none but to leave it out.
     let one = browser.evaluate("nothing", json!({"targetingKey": "ada"})).await.expect(200);

@@ -47,6 +47,7 @@ async fn filled(backend: Backend) -> (Server, Client) {
         {"key": "on", "value": "no"}, {"key": "off", "value": "1.0"}, {"key": "null", "value": "~"}]});
     admin.post("/api/v1/projects/shop/flags", colour).await.expect(201);
     let change = json!([{"kind": "turnFlagOn"},
+        {"kind": "updateTrackEvents", "trackEvents": true},
         {"kind": "addPrerequisite", "key": "base", "variation": "on"},
         {"kind": "addTargets", "variation": "null", "values": ["u7"]},
         {"kind": "addRule", "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["beta"]}],

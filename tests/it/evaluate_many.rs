@@ -118,7 +118,7 @@ async fn too_much_and_nonsense_are_refused_as_a_whole() {
         ("", json!({}), "contexts", "required"),
         ("", json!({"contexts": {}}), "contexts", "wrong_type"),
         ("", json!({"contexts": [user, "u"]}), "contexts[1]", "wrong_type"),
-        ("", json!({"contexts": [user, {"kind": 7}]}), "contexts[1].kind", "wrong_type"),
+        ("", json!({"contexts": [user, {"key": 7}]}), "contexts[1].key", "wrong_type"),
         (
             "",
             json!({"contexts": [{"kind": "a b", "key": "u"}]}),

@@ -93,7 +93,11 @@ fn rich_file() -> Value {
         fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         flags.push(flag(key, fields));
     };
-    split("split", json!({"contextKind": "user"}), json!({"trackEvents": true}));
+    split(
+        "split",
+        json!({"contextKind": "user"}),
+        json!({"trackEvents": true, "debugEventsUntilDate": 1}),
+    );
     split("by-email", json!({"bucketBy": "email"}), json!({}));
     split("by-org", json!({"contextKind": "org", "bucketBy": "/size"}), json!({}));
     split("seeded", json!({"contextKind": "user", "seed": 61}), json!({}));
@@ -234,7 +238,7 @@ async fn nobody_changes(backend: Backend) {
         ("flags.odd.rules[1]", "required"),
         ("flags.in-share.rules[0].clauses[0].values[1]", "unknown_segment"),
         ("segments.big.unbounded", "unbounded_segment"),
-        ("flags.split.trackEvents", "not_kept"),
+        ("flags.split.debugEventsUntilDate", "not_kept"),
     ] {
         assert!(notes.contains(&expected), "{expected:?} in {notes:?}");
     }

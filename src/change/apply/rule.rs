@@ -34,7 +34,7 @@ impl Change<'_> {
             let detail = format!("`{id}` is the id of another rule");
             return self.refuse("id", "duplicate_rule", detail);
         }
-        let rule = Rule { id, description, clauses, serve };
+        let rule = Rule { id, description, clauses, serve, track_events: false };
         if has_too_many_patterns(self.applied.config.rules.iter().chain([&rule])) {
             return self.refuse("clauses", "too_many", too_many_patterns());
         }
@@ -105,7 +105,9 @@ impl Change<'_> {
         let serve = self.served(&spec.serve, old.as_ref().map(|rule| &rule.serve))?;
         let id = spec.id.clone().unwrap_or_else(|| (self.new_id)());
         let (description, clauses) = (spec.description.clone(), spec.clauses.clone());
-        Some(Rule { id, description, clauses, serve })
+        let before = old.is_some_and(|rule| rule.track_events);
+        let track_events = spec.track_events.unwrap_or(before);
+        Some(Rule { id, description, clauses, serve, track_events })
     }
 
     pub(super) fn describe_rule(&mut self, rule_id: &str, description: &str) {

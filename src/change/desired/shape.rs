@@ -57,6 +57,7 @@ const RULE: Shape = Object(&[
     ("clauses", List(&CLAUSE)),
     ("variation", Variation),
     ("rollout", ROLLOUT),
+    ("trackEvents", Flag),
 ]);
 
 /// A flag's configuration in one environment.
@@ -69,6 +70,8 @@ pub(super) const CONFIG: Shape = Object(&[
     ("fallthrough", Object(&[("variation", Variation), ("rollout", ROLLOUT)])),
     ("offVariation", Variation),
     ("salt", Text),
+    ("trackEvents", Flag),
+    ("trackEventsFallthrough", Flag),
 ]);
 
 const SEGMENT_TARGETS: Shape = List(&Object(&[("contextKind", Text), ("values", TEXTS)]));

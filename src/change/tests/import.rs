@@ -103,13 +103,14 @@ fn everything_stays_as_it_is_in_the_file() {
         "targets": [{"values": ["b", "a"], "variation": 1}],
         "contextTargets": [{"contextKind": "org", "values": ["z", "y"], "variation": 0}],
         "rules": [{"clauses": [clause("in", &json!([1, 1.5, null]))], "rollout": rollout}],
-        "prerequisites": [{"key": "g", "variation": 0}], "salt": "abc", "trackEvents": true})),
+        "prerequisites": [{"key": "g", "variation": 0}], "salt": "abc", "trackEvents": true,
+        "trackEventsFallthrough": true, "debugEventsUntilDate": 1})),
         "g": flag("g", &json!({}))},
         "segments": {"s": {"key": "s", "included": ["u"], "rules": [{"weight": 5}]}}});
     let plan = World::default().plan(&file, false);
     assert_eq!(plan.report.flags.created, ["f", "g"]);
     assert_eq!(plan.report.segments.created, ["s"]);
-    assert_eq!(notes(&plan), [("flags.f.trackEvents", "not_kept")]);
+    assert_eq!(notes(&plan), [("flags.f.debugEventsUntilDate", "not_kept")]);
     let config = serde_json::to_value(&plan.configs[0].1).unwrap();
     let mut expected = rollout;
     expected["hash"] = json!("sha1");
@@ -257,7 +258,7 @@ fn what_the_go_sdk_reads_is_read() {
     let weights: Vec<u32> = read.variations.iter().map(|slice| slice.weight_milli_pct).collect();
     assert_eq!(weights, [0, u32::MAX]);
     assert_eq!(plan.segments[0].rules[0].weight_milli_pct, Some(0));
-    assert!(notes(&plan).contains(&("flags.f.rules[].trackEvents", "not_kept")));
+    assert!(plan.configs[0].1.rules[0].track_events);
 }
 
 #[test]

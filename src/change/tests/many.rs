@@ -222,7 +222,7 @@ fn every_kind_of_instruction_can_be_read() {
             "kind": kind, "variation": "on", "values": ["u"], "ruleId": "r", "key": "b",
             "clauses": [], "ruleIds": [], "rules": [], "description": "d", "clauseIds": [],
             "clauseId": "c", "clause": {"attribute": "a", "op": "in", "values": [1]},
-            "targets": [], "prerequisites": [],
+            "targets": [], "prerequisites": [], "trackEvents": true,
         });
         let problems = decode(&json!([instruction])).err().unwrap_or_default();
         // Nothing is missing, though some of the fields belong to other kinds.

@@ -120,6 +120,45 @@ fn rules_and_clauses_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn what_sdks_report_is_set_for_all_for_the_fallthrough_and_for_each_rule() {
+    let rule_of = |id: &str| json!({"id": id, "clauses": [], "variation": "on"});
+    let mut silent = rule_of("r1");
+    silent["trackEvents"] = json!(false);
+    let applied = change(
+        &before(),
+        &json!([
+            {"kind": "updateTrackEvents", "trackEvents": true},
+            {"kind": "updateTrackEventsFallthrough", "trackEvents": true},
+            {"kind": "updateTrackEventsFallthrough", "trackEvents": true},
+            {"kind": "updateRuleTrackEvents", "ruleId": "r1", "trackEvents": true},
+            {"kind": "updateRuleTrackEvents", "ruleId": "r2", "trackEvents": true},
+            {"kind": "replaceRules", "rules": [silent, rule_of("r2"), rule_of("r3")]},
+            {"kind": "updateTrackEventsFallthrough", "trackEvents": false},
+        ]),
+    )
+    .unwrap();
+    assert_eq!(
+        (applied.config.track_events, applied.config.track_events_fallthrough),
+        (true, false)
+    );
+    let tracked: Vec<bool> = applied.config.rules.iter().map(|rule| rule.track_events).collect();
+    assert_eq!(tracked, [false, true, false], "r1 says so, r2 goes on, r3 is new");
+    assert_eq!(applied.changes.len(), 6);
+    for (instruction, expected) in [
+        (json!({"kind": "updateTrackEvents"}), ("trackEvents", "required")),
+        (json!({"kind": "updateTrackEvents", "trackEvents": 1}), ("trackEvents", "wrong_type")),
+        (
+            json!({"kind": "updateRuleTrackEvents", "ruleId": "none", "trackEvents": true}),
+            ("ruleId", "unknown_rule"),
+        ),
+    ] {
+        let problems = change(&before(), &json!([instruction])).unwrap_err();
+        let path = format!("instructions[0].{}", expected.0);
+        assert_eq!(listed(&problems), [(path.as_str(), expected.1)], "{instruction}: {problems}");
+    }
+}
+
+#[test]
 fn a_rule_that_goes_on_keeps_whom_it_can() {
     let weights = json!({"on": 40_000, "off": 50_000, "beta": 10_000});
     for instruction in [
@@ -164,6 +203,7 @@ fn instruction() -> impl Strategy<Value = Value> {
             "clauses": [clause], "clause": clause, "clauseIds": [words[2]], "key": words[5],
             "ruleIds": ["r2", "r1"], "rules": [rule], "targets": [target],
             "prerequisites": [prerequisite], "description": "d", "contextKind": "user",
+            "trackEvents": mask % 3 == 0,
         });
         let own: &[&str] = match kind {
             "turnFlagOn" | "turnFlagOff" => &[],
@@ -175,6 +215,8 @@ fn instruction() -> impl Strategy<Value = Value> {
             "replaceRules" => &["rules"],
             "updateRuleDescription" => &["ruleId", "description"],
             "updateRuleVariationOrRollout" => &["ruleId", serve.0],
+            "updateRuleTrackEvents" => &["ruleId", "trackEvents"],
+            "updateTrackEvents" | "updateTrackEventsFallthrough" => &["trackEvents"],
             "addClauses" => &["ruleId", "clauses"],
             "removeClauses" => &["ruleId", "clauseIds"],
             "updateClause" => &["ruleId", "clauseId", "clause"],

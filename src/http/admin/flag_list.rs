@@ -43,6 +43,8 @@ pub(crate) const ENVIRONMENT_FIELDS: &[&str] = &[
     "fallthrough",
     "offVariation",
     "salt",
+    "trackEvents",
+    "trackEventsFallthrough",
     "version",
     "killed",
     "createdAt",

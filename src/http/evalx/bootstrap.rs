@@ -121,11 +121,11 @@ pub(crate) async fn find_bootstrap(
 
 impl<'r> FlagState<'r> {
     fn new(flag: &'r CompiledFlag, outcome: &Outcome<'r>, with_reason: bool) -> Self {
-        let is_measured = outcome.reason.is_in_experiment();
+        let is_measured = flag.is_measured(&outcome.reason);
         Self {
             variation: outcome.variation.map(|(index, _)| index),
             version: flag.version,
-            track_events: is_measured,
+            track_events: is_measured || flag.track_events,
             track_reason: is_measured,
             reason: (with_reason || is_measured).then(|| outcome.reason_body()),
             prerequisites: prerequisites(flag, &outcome.reason),

@@ -11,7 +11,7 @@ use foldhash::fast::FixedState;
 use serde::Serialize;
 use std::hash::BuildHasher;
 
-/// Tells whether two results are the same; within one process only, and wrong once in 2^64.
+/// Tells whether two results are the same, also from replica to replica; wrong once in 2^64.
 pub(super) type Fingerprint = u64;
 
 /// The part of an entry that says what the result is: everything but the versions.
@@ -23,7 +23,7 @@ pub(super) struct Entry<'r> {
 }
 
 impl<'r> Entry<'r> {
-    /// Renders an outcome; `with_reason` also where the evaluation is part of no experiment.
+    /// Renders an outcome; `with_reason` also where the evaluation is not measured.
     pub(super) fn new(flag: &'r CompiledFlag, outcome: &Outcome<'r>, with_reason: bool) -> Self {
         let mut rest = Vec::with_capacity(64);
         rest.extend_from_slice(b"\"value\":");
@@ -31,9 +31,12 @@ impl<'r> Entry<'r> {
         rest.extend_from_slice(value.as_bytes());
         rest.extend_from_slice(b",\"variation\":");
         write_json(&mut rest, &outcome.variation.map(|(index, _)| index));
-        let is_measured = outcome.reason.is_in_experiment();
+        let is_measured = flag.is_measured(&outcome.reason);
+        if is_measured || flag.track_events {
+            rest.extend_from_slice(b",\"trackEvents\":true");
+        }
         if is_measured {
-            rest.extend_from_slice(b",\"trackEvents\":true,\"trackReason\":true");
+            rest.extend_from_slice(b",\"trackReason\":true");
         }
         if with_reason || is_measured {
             rest.extend_from_slice(b",\"reason\":");

@@ -1,11 +1,11 @@
 //! The second protocol of LaunchDarkly's SDKs, their data system: a poll and a stream that go on from a state.
 
 use crate::http::DataState;
+use crate::http::condition::accepts_gzip;
+use crate::http::condition::has_seen;
 use crate::http::error::ApiError;
 use crate::http::extract::Params;
 use crate::http::launchdarkly::caller::SdkCaller;
-use crate::http::launchdarkly::condition::accepts_gzip;
-use crate::http::launchdarkly::condition::has_seen;
 use crate::http::launchdarkly::json;
 use crate::http::launchdarkly::not_modified;
 use crate::http::launchdarkly::open;

@@ -9,7 +9,6 @@
 //! * Answered from memory: nothing here can reach the store.
 
 mod caller;
-mod condition;
 mod data_system;
 
 pub(crate) use data_system::__path_poll_data_system;
@@ -18,6 +17,9 @@ pub(crate) use data_system::poll_data_system;
 pub(crate) use data_system::stream_data_system;
 
 use crate::http::DataState;
+use crate::http::condition::GZIP_SUFFIX;
+use crate::http::condition::accepts_gzip;
+use crate::http::condition::has_seen;
 use crate::http::error::ApiError;
 use crate::http::stream;
 use crate::http::stream::Format;
@@ -40,8 +42,6 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use bytes::Bytes;
 use caller::SdkCaller;
-use condition::accepts_gzip;
-use condition::has_seen;
 
 /// The environment's name, which SDKs pass on to hooks.
 const ENV_ID: HeaderName = HeaderName::from_static("x-ld-envid");
@@ -160,8 +160,9 @@ async fn document(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let environment = &sdk.environment;
-    if has_seen(headers, &tag_of(environment, environment.position())) {
-        return Ok(not_modified(environment, &tag_of(environment, environment.position())));
+    let tag = tag_of(environment, environment.position());
+    if has_seen(headers, &tag) {
+        return Ok(not_modified(environment, &tag));
     }
     let is_gzip = accepts_gzip(headers);
     let (at, body) = state.streams.document(environment, format, is_gzip).await?;
@@ -201,7 +202,7 @@ fn not_modified(environment: &Environment, tag: &str) -> Response {
 }
 
 fn tag_response(environment: &Environment, response: &mut Response, tag: &str, is_gzip: bool) {
-    let suffix = if is_gzip { condition::GZIP_SUFFIX } else { "" };
+    let suffix = if is_gzip { GZIP_SUFFIX } else { "" };
     let headers = response.headers_mut();
     if let Ok(tag) = HeaderValue::try_from(format!("\"{tag}{suffix}\"")) {
         headers.insert(header::ETAG, tag);

@@ -9,6 +9,7 @@ use crate::eval::Reason;
 use crate::eval::Ruleset;
 use crate::eval::evaluate;
 use crate::http::DataState;
+use crate::http::condition::has_seen;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
@@ -146,10 +147,8 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
     let is_stale = unconfirmed_ms.is_some();
     let events = EventStream::of(&caller, &environment);
     let etag = etag_of(&events, environment.id, ruleset.epoch, is_stale, &outcomes);
-    let asked = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let position = Position { epoch: ruleset.epoch, version: ruleset.version };
-    let is_same = asked.is_some_and(|asked| is_match(asked, &etag));
-    let mut response = if is_same {
+    let mut response = if has_seen(headers, &etag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let version = ruleset.version.to_string();
@@ -159,7 +158,7 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
             .into_response()
     };
     let headers = response.headers_mut();
-    if let Ok(etag) = HeaderValue::try_from(etag) {
+    if let Ok(etag) = HeaderValue::try_from(format!("\"{etag}\"")) {
         headers.insert(header::ETAG, etag);
     }
     mark(headers, position, unconfirmed_ms);
@@ -263,7 +262,7 @@ fn write_all(
     body
 }
 
-/// A strong entity tag of the results: of everything that decides what is written about each flag, and of where the stream is.
+/// A strong entity tag of the results, without its quotes: of everything that decides what is written about each flag, and of where the stream is.
 ///
 /// A flag's version stands for its definition and its configuration, the program's for the way in which they are written. All
 /// replicas of one version compute the same tag.
@@ -302,13 +301,5 @@ fn etag_of(
     }
     let digest = Sha256::digest(&hashed);
     let start = digest.get(..ETAG_BYTES).unwrap_or_default();
-    format!("\"{}\"", hex::encode(start))
-}
-
-/// Whether `If-None-Match` names the tag. Comparison is weak: proxies that compress make tags weak.
-///
-/// Source: RFC 9110, section 13.1.2.
-fn is_match(if_none_match: &str, etag: &str) -> bool {
-    let mut tags = if_none_match.split(',').map(str::trim);
-    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    hex::encode(start)
 }

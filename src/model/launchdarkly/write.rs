@@ -71,8 +71,8 @@ pub fn write_flag(definition: &FlagDefinition, config: &FlagConfig, wire_version
             using_mobile_key: availability.using_mobile_key,
             using_environment_id: availability.using_environment_id,
         },
-        track_events: false,
-        track_events_fallthrough: false,
+        track_events: config.track_events,
+        track_events_fallthrough: config.track_events_fallthrough,
         debug_events_until_date: None,
     })
 }
@@ -253,7 +253,7 @@ impl<'a> WireRule<'a> {
             id: &rule.id,
             clauses: &rule.clauses,
             serve: WireServe::new(&rule.serve),
-            track_events: false,
+            track_events: rule.track_events,
         }
     }
 }
@@ -362,7 +362,8 @@ mod tests {
         assert!(written.contains(r#""version":7,"#), "{written}");
 
         let config: FlagConfig = serde_json::from_value(json!({
-            "rules": [{"id": "r", "description": "for people", "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["s"]}],
+            "trackEvents": true, "trackEventsFallthrough": true,
+            "rules": [{"id": "r", "description": "for people", "trackEvents": true, "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["s"]}],
                 "rollout": {"hash": "sha1", "contextKind": "user", "bucketBy": "/a/b", "seed": 61,
                     "variations": [{"variation": 0, "weight": 40000}, {"variation": 1, "weight": 60000, "untracked": true}]}}],
             "contextTargets": [{"values": [], "variation": 1}]}))
@@ -373,8 +374,10 @@ mod tests {
             json!([{"id": "r", "clauses": [{"attribute": "", "op": "segmentMatch", "values": ["s"], "negate": false}],
                 "rollout": {"kind": "rollout", "contextKind": "user", "bucketBy": "/a/b", "seed": 61,
                     "variations": [{"variation": 0, "weight": 40000}, {"variation": 1, "weight": 60000, "untracked": true}]},
-                "trackEvents": false}])
+                "trackEvents": true}])
         );
+        assert_eq!(read["trackEvents"], true);
+        assert_eq!(read["trackEventsFallthrough"], true);
         assert_eq!(read["contextTargets"][0]["contextKind"], "user");
     }
 

@@ -169,3 +169,29 @@ async fn every_stream_that_is_silent_has_a_heartbeat() {
     let all = tokio::time::timeout(PATIENCE * 3, futures_util::future::join_all(beats)).await;
     all.expect("each has a heartbeat");
 }
+
+#[tokio::test]
+async fn sdks_are_told_what_to_report() {
+    let server = Server::start(Backend::Sqlite).await;
+    let sdk = environment(&server).await;
+    server.flag("f").await;
+    let rule = json!([{"kind": "addRule", "id": "r", "variation": "on", "clauses": [
+        {"attribute": "plan", "op": "in", "values": ["gold"]}]}]);
+    server.admin.change("f", rule).await.expect(200);
+    let mut events = Events::open_bare(&sdk, "/all").await;
+    let put = next(&mut events, "put").await;
+    let told = |flag: &Value| {
+        ["/trackEvents", "/trackEventsFallthrough", "/rules/0/trackEvents"]
+            .map(|place| flag.pointer(place).and_then(Value::as_bool).unwrap())
+    };
+    assert_eq!(told(&put["data"]["flags"]["f"]), [false; 3]);
+    let instructions = json!([
+        {"kind": "updateTrackEvents", "trackEvents": true},
+        {"kind": "updateTrackEventsFallthrough", "trackEvents": true},
+        {"kind": "updateRuleTrackEvents", "ruleId": "r", "trackEvents": true},
+    ]);
+    server.admin.change("f", instructions.clone()).await.expect(200);
+    assert_eq!(told(&next(&mut events, "patch").await["data"]), [true; 3]);
+    let again = server.admin.change("f", instructions).await.expect(200);
+    assert_eq!(again["changes"], json!([]), "it was so already");
+}

@@ -5,10 +5,13 @@ use axum::http::HeaderName;
 use axum::http::header;
 
 /// What a tag of a compressed answer ends with, because its bytes are others.
-pub(super) const GZIP_SUFFIX: &str = "-gzip";
+pub(crate) const GZIP_SUFFIX: &str = "-gzip";
 
-/// Whether the client has what this tag, without quotes, is of; compressed or not is the same.
-pub(super) fn has_seen(headers: &HeaderMap, tag: &str) -> bool {
+/// Whether the client has what this tag, without quotes, is of; compressed or not is the same. Comparison is weak, because
+/// proxies that compress make tags weak.
+///
+/// Source: RFC 9110, section 13.1.2.
+pub(crate) fn has_seen(headers: &HeaderMap, tag: &str) -> bool {
     items(headers, header::IF_NONE_MATCH).any(|item| {
         let item = item.strip_prefix("W/").unwrap_or(item);
         let quoted = item.strip_prefix('"').and_then(|item| item.strip_suffix('"'));
@@ -18,7 +21,7 @@ pub(super) fn has_seen(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// Whether the client reads gzip.
-pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
     items(headers, header::ACCEPT_ENCODING).any(|item| {
         let mut parts = item.split(';').map(str::trim);
         let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
