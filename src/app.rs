@@ -146,7 +146,12 @@ impl App {
         let mut sockets = Sockets { tls: tls.map(Arc::new), ..Sockets::within_descriptors() };
         let allowed = || capacity::streams(sockets.connections_max);
         let streams_max = config.streams_max.unwrap_or_else(allowed);
-        let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
+        let streams = Streams::new(
+            Arc::clone(&snapshots),
+            Arc::clone(&metrics),
+            streams_max,
+            config.limit_shadow.streams,
+        );
         sockets.leaving = streams.leaving();
         let recorder = Recorder::new(&store, &snapshots, &metrics, config.event_retention_days);
         let signer = Arc::new(head_signer(config)?);
@@ -421,6 +426,8 @@ fn limit_settings(config: &Config) -> LimitSettings {
         replica: limit(config.limit_replica_rps, shadow.replica),
         client_address: limit(config.limit_client_address_rps, shadow.client_address),
         server_token: limit(config.limit_server_token_rps, shadow.server_token),
+        admin_token: limit(config.limit_admin_token_rps, shadow.admin_token),
+        triggers_are_shadow: shadow.trigger,
         trusted_proxies: config.trusted_proxies.0.clone(),
     }
 }

@@ -128,6 +128,8 @@ pub struct Metrics {
     pub requests: RequestCounters,
     /// Requests that were over a limit.
     pub limited: Family<LimitLabels, Counter>,
+    /// Requests that passed a bound on one request, by the code of the error.
+    pub bounds_refused: ReasonCounters,
     /// Streams that are open.
     pub streams: Gauge,
     /// Streams that were not opened, by reason.
@@ -171,6 +173,7 @@ impl Default for Metrics {
             evaluations: Counter::default(),
             requests: RequestCounters::new(&requests),
             limited: Family::default(),
+            bounds_refused: ReasonCounters::default(),
             streams: Gauge::default(),
             streams_refused: ReasonCounters::default(),
             streams_closed: ReasonCounters::default(),
@@ -202,6 +205,11 @@ impl Metrics {
             "limited",
             "Requests that were over a limit, refused unless the limit is in the shadow",
             self.limited.clone(),
+        );
+        registry.register(
+            "bounds_refused",
+            "Requests refused because their body, headers, depth or content is too large",
+            self.bounds_refused.0.clone(),
         );
         registry.register("streams", "Streams that are open", self.streams.clone());
         registry.register(

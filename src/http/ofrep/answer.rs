@@ -99,7 +99,6 @@ async fn dispatch(
     at: Instant,
 ) -> Result<Response, ApiError> {
     check_headers(request.headers())?;
-    data.limits.admit(at)?;
     match *request.method() {
         Method::POST => {}
         Method::OPTIONS => return Ok(preflight(request.headers())),
@@ -110,6 +109,8 @@ async fn dispatch(
     let (parts, body) = request.into_parts();
     let snapshots = Arc::clone(&data.snapshots);
     let caller = Caller::new(&parts.headers, snapshots, None)?;
+    // Only now, so that requests which nobody vouches for use up nothing of what the others share.
+    data.limits.admit(at)?;
     data.limits.admit_caller(&caller, peer, &parts.headers, at)?;
     let (wanted, hint) = read_query(&parts.uri)?;
     let asked = Asked { data, caller, wanted, hint, headers: &parts.headers, body };
