@@ -105,10 +105,7 @@ impl App {
             None => Store::sqlite(&config.data_dir).await?,
         };
         let redis = config.redis_url.as_ref().map(Redis::new).transpose()?;
-        let tls = match &config.tls {
-            Some((certificate, key)) => Some(Tls::new(certificate.clone(), key.clone())?),
-            None => None,
-        };
+        let tls = tls(config)?;
         let listener = listen(config.listen)
             .with_context(|| format!("could not listen on {}", config.listen))?;
         let snapshots = Arc::new(Snapshots::default());
@@ -417,6 +414,11 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
+    let Some((certificate, key)) = &config.tls else { return Ok(None) };
+    Ok(Some(Tls::new(certificate.clone(), key.clone())?))
 }
 
 fn limit_settings(config: &Config) -> LimitSettings {
