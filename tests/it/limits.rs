@@ -221,4 +221,9 @@ async fn a_request_has_so_many_headers() {
         server.admin.request(Method::GET, "/livez").header("x-fill", "x".repeat(17 * 1024));
     assert_eq!(server.admin.send(request).await.status, 431);
     server.admin.get("/livez").await.expect(200);
+    crate::lab::happened(
+        "N6 heads without end",
+        "65 headers, 200 headers, a path and a header of 17 KiB",
+        "431 or 414 each, and the process went on",
+    );
 }
