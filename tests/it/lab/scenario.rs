@@ -124,7 +124,7 @@ async fn a_replica_that_is_cut_off_says_so_and_catches_up() {
     assert!(!is_stale().await);
     let cut = Instant::now();
     lab.replicas[1].to_postgres.set(Fault::Blackhole);
-    eventually("it says that it is not confirmed", || is_stale()).await;
+    eventually("it says that it is not confirmed", || async { is_stale().await }).await;
     let stale_after = cut.elapsed();
     assert!(stale_after < HONEST_AFTER + SLACK, "{stale_after:?}");
     // The last confirmation may have been a poll before.
