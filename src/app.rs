@@ -17,7 +17,6 @@ use crate::http::Front;
 use crate::http::Limits;
 use crate::http::Sockets;
 use crate::http::Streams;
-use crate::http::Tls;
 use crate::model::token::Digest;
 use crate::record::LAST_WRITE_TIMEOUT;
 use crate::record::Recorder;
@@ -39,6 +38,7 @@ use setting::head_signer;
 use setting::limit_settings;
 use setting::listen;
 use setting::replica_name;
+use setting::tls;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -99,10 +99,7 @@ impl App {
             None => Store::sqlite(&config.data_dir).await?,
         };
         let redis = config.redis_url.as_ref().map(Redis::new).transpose()?;
-        let tls = match &config.tls {
-            Some((certificate, key)) => Some(Tls::new(certificate.clone(), key.clone())?),
-            None => None,
-        };
+        let tls = tls(config)?;
         let listener = listen(config.listen)
             .with_context(|| format!("could not listen on {}", config.listen))?;
         let snapshots = Arc::new(Snapshots::default());
@@ -121,7 +118,12 @@ impl App {
         let mut sockets = Sockets { tls: tls.map(Arc::new), ..Sockets::within_descriptors() };
         let allowed = || capacity::streams(sockets.connections_max);
         let streams_max = config.streams_max.unwrap_or_else(allowed);
-        let streams = Streams::new(Arc::clone(&snapshots), Arc::clone(&metrics), streams_max);
+        let streams = Streams::new(
+            Arc::clone(&snapshots),
+            Arc::clone(&metrics),
+            streams_max,
+            config.limit_shadow.streams,
+        );
         sockets.leaving = streams.leaving();
         let recorder = Recorder::new(&store, &snapshots, &metrics, config.event_retention_days);
         let signer = Arc::new(head_signer(config)?);

@@ -35,6 +35,7 @@ pub const SETTINGS: &[&str] = &[
     "VEXIL_LIMIT_REPLICA_RPS",
     "VEXIL_LIMIT_CLIENT_ADDRESS_RPS",
     "VEXIL_LIMIT_SERVER_TOKEN_RPS",
+    "VEXIL_LIMIT_ADMIN_TOKEN_RPS",
     "VEXIL_LIMIT_SHADOW",
     "VEXIL_TRUSTED_PROXIES",
     "VEXIL_TLS_CERT",
@@ -52,6 +53,9 @@ const LIMIT_REPLICA_RPS: u32 = 10_000;
 const LIMIT_CLIENT_ADDRESS_RPS: u32 = 100;
 /// Requests per second with one server token, if nothing else is configured: no limit.
 const LIMIT_SERVER_TOKEN_RPS: u32 = 0;
+/// Administrators' requests per second with one token, if nothing else is configured: more than the database makes changes, so
+/// that pipelines never meet it, and a fifth of what the replica answers, so that one that runs away leaves room for others.
+const LIMIT_ADMIN_TOKEN_RPS: u32 = 2_000;
 /// Seconds over which clients are sent elsewhere; with the 5 that requests may still take, the process ends within 30.
 const DEFAULT_DRAIN_SECS: u32 = 25;
 /// The longest time to drain, in seconds.
@@ -117,7 +121,10 @@ pub struct Settings {
     /// Requests per second with one server token, 0 for any number [default: 0]
     #[arg(long, env = "VEXIL_LIMIT_SERVER_TOKEN_RPS", value_name = "N")]
     pub limit_server_token_rps: Option<u32>,
-    /// Limits that only count what is over them: replica, client-address, server-token, all
+    /// Administrators' requests per second with one token, 0 for any number [default: 2000]
+    #[arg(long, env = "VEXIL_LIMIT_ADMIN_TOKEN_RPS", value_name = "N")]
+    pub limit_admin_token_rps: Option<u32>,
+    /// Limits that only count what is over them: replica, client-address, server-token, admin-token, trigger, streams, all
     #[arg(long, env = "VEXIL_LIMIT_SHADOW", value_name = "LIMITS")]
     pub limit_shadow: Option<ShadowLimits>,
     /// Proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8,192.0.2.1
@@ -158,6 +165,7 @@ struct SettingsFile {
     limit_replica_rps: Option<u32>,
     limit_client_address_rps: Option<u32>,
     limit_server_token_rps: Option<u32>,
+    limit_admin_token_rps: Option<u32>,
     limit_shadow: Option<ShadowLimits>,
     trusted_proxies: Option<Networks>,
     tls_cert: Option<PathBuf>,
@@ -195,6 +203,8 @@ pub struct Config {
     pub limit_client_address_rps: u32,
     /// Requests per second with one server token; 0 is any number.
     pub limit_server_token_rps: u32,
+    /// Administrators' requests per second with one token; 0 is any number.
+    pub limit_admin_token_rps: u32,
     /// Limits that only count what is over them.
     pub limit_shadow: ShadowLimits,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -273,6 +283,10 @@ impl Settings {
                 .limit_server_token_rps
                 .or(file.limit_server_token_rps)
                 .unwrap_or(LIMIT_SERVER_TOKEN_RPS),
+            limit_admin_token_rps: self
+                .limit_admin_token_rps
+                .or(file.limit_admin_token_rps)
+                .unwrap_or(LIMIT_ADMIN_TOKEN_RPS),
             limit_shadow: self.limit_shadow.or(file.limit_shadow).unwrap_or_default(),
             trusted_proxies: self.trusted_proxies.or(file.trusted_proxies).unwrap_or_default(),
             tls,

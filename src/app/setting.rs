@@ -1,4 +1,4 @@
-//! What the configuration makes: the key of the audit log, the socket, the limits, the tokens.
+//! What the configuration makes: the key of the audit log, the socket, its certificate, the limits, the tokens.
 
 use crate::auth;
 use crate::auth::HeadSigner;
@@ -6,6 +6,7 @@ use crate::clock::Ids;
 use crate::config::Config;
 use crate::http::LimitSetting;
 use crate::http::LimitSettings;
+use crate::http::Tls;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
 use crate::model::token::Holder;
@@ -77,6 +78,11 @@ pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+pub(super) fn tls(config: &Config) -> anyhow::Result<Option<Tls>> {
+    let Some((certificate, key)) = &config.tls else { return Ok(None) };
+    Ok(Some(Tls::new(certificate.clone(), key.clone())?))
+}
+
 pub(super) fn limit_settings(config: &Config) -> LimitSettings {
     let limit = |rps, is_shadow| LimitSetting { rps, is_shadow };
     let shadow = config.limit_shadow;
@@ -84,6 +90,8 @@ pub(super) fn limit_settings(config: &Config) -> LimitSettings {
         replica: limit(config.limit_replica_rps, shadow.replica),
         client_address: limit(config.limit_client_address_rps, shadow.client_address),
         server_token: limit(config.limit_server_token_rps, shadow.server_token),
+        admin_token: limit(config.limit_admin_token_rps, shadow.admin_token),
+        triggers_are_shadow: shadow.trigger,
         trusted_proxies: config.trusted_proxies.0.clone(),
     }
 }

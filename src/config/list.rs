@@ -13,6 +13,7 @@ pub struct Networks(pub Vec<IpNet>);
 /// Limits that only count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
+#[expect(clippy::struct_excessive_bools, reason = "a set of limits, each of which is in it or not")]
 pub struct ShadowLimits {
     /// That of the replica.
     pub replica: bool,
@@ -20,6 +21,25 @@ pub struct ShadowLimits {
     pub client_address: bool,
     /// That of a server's token.
     pub server_token: bool,
+    /// That of an administrator's token.
+    pub admin_token: bool,
+    /// Those of triggers.
+    pub trigger: bool,
+    /// Those of streams, but for how many a replica may have.
+    pub streams: bool,
+}
+
+impl ShadowLimits {
+    const fn all() -> Self {
+        Self {
+            replica: true,
+            client_address: true,
+            server_token: true,
+            admin_token: true,
+            trigger: true,
+            streams: true,
+        }
+    }
 }
 
 fn items(text: &str) -> impl Iterator<Item = &str> {
@@ -50,12 +70,13 @@ impl FromStr for ShadowLimits {
                 "replica" => limits.replica = true,
                 "client-address" => limits.client_address = true,
                 "server-token" => limits.server_token = true,
-                "all" => {
-                    limits = Self { replica: true, client_address: true, server_token: true };
-                }
+                "admin-token" => limits.admin_token = true,
+                "trigger" => limits.trigger = true,
+                "streams" => limits.streams = true,
+                "all" => limits = Self::all(),
                 _ => {
                     return Err(format!(
-                        "`{item}` is no limit; there are replica, client-address, server-token and all"
+                        "`{item}` is no limit; there are replica, client-address, server-token, admin-token, trigger, streams and all"
                     ));
                 }
             }
@@ -100,6 +121,8 @@ mod tests {
         let limits: ShadowLimits = "replica, server-token".parse().unwrap();
         assert!(limits.replica && limits.server_token && !limits.client_address);
         assert_eq!("".parse(), Ok(ShadowLimits::default()));
+        let each = "replica,client-address,server-token,admin-token,trigger,streams";
+        assert_eq!(each.parse::<ShadowLimits>(), "all".parse());
         assert!("replicas".parse::<ShadowLimits>().is_err());
     }
 }

@@ -21,6 +21,7 @@ use crate::model::limit::TEXT_CHARS_MAX;
 use crate::model::token::Role;
 use crate::store::Claim;
 use axum::extract::FromRequestParts;
+use axum::extract::MatchedPath;
 use axum::extract::RawPathParams;
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
@@ -165,6 +166,10 @@ impl<R: Requirement> FromRequestParts<AdminState> for Authorized<R> {
     async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, state).await?;
         let Some(role) = caller.grant().role else { return Err(Denied::NotAdmin.into()) };
+        if let Some(arrival) = parts.extensions.get::<Arrival>() {
+            let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+            arrival.admit_admin(&caller.digest, route)?;
+        }
         let params = RawPathParams::from_request_parts(parts, state).await;
         let params = params.map_err(|_| ApiError::not_found("the path names nothing"))?;
         let invalid =

@@ -8,6 +8,7 @@ use crate::http::extract::Caller;
 use crate::snapshot::Freshness;
 use crate::snapshot::Snapshots;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -15,6 +16,10 @@ use tokio::time::timeout_at;
 const TOKEN_UNKNOWN: &str = "token_unknown";
 /// How long a request waits for its token to become known: longer than from one look at the store to the next.
 const TOKEN_WAIT_MAX: Duration = Duration::from_millis(1_500);
+/// Requests that wait so at once; further ones are told to try again, so that strangers cannot hold what others need.
+const WAITING_MAX: usize = 1_000;
+
+static WAITING: Semaphore = Semaphore::const_new(WAITING_MAX);
 
 /// Finds out who is calling, and waits for a token that is not known yet.
 ///
@@ -29,6 +34,10 @@ pub(crate) async fn known_caller(
         Err(error) if error.code == TOKEN_UNKNOWN => {}
         known_or_refused => return known_or_refused,
     }
+    let Ok(_waiting) = WAITING.try_acquire() else {
+        let detail = "the token is not known here, and many are waited for already";
+        return Err(ApiError::unavailable("token_unconfirmed", detail));
+    };
     let freshness = snapshots.freshness();
     let mut changes = snapshots.directory_changes();
     let deadline = Instant::now() + TOKEN_WAIT_MAX;

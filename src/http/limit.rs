@@ -66,6 +66,10 @@ pub struct LimitSettings {
     pub client_address: LimitSetting,
     /// Requests with one server token.
     pub server_token: LimitSetting,
+    /// Requests of administrators with one token.
+    pub admin_token: LimitSetting,
+    /// Whether what is over the limits of triggers is only counted.
+    pub triggers_are_shadow: bool,
     /// The proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -77,6 +81,7 @@ pub struct Limits {
     replica: Option<(Limit, Cell)>,
     client_address: Option<(Limit, Table)>,
     server_token: Option<(Limit, Table)>,
+    admin_token: Option<(Limit, Table)>,
     trigger_address: Option<(Limit, Table)>,
     trigger: Option<(Limit, Table)>,
     trusted_proxies: Vec<IpNet>,
@@ -92,7 +97,8 @@ impl Limits {
         let client_address =
             limit(settings.client_address, "client_address", "the address of the client");
         let server_token = limit(settings.server_token, "server_token", "the token");
-        let fixed = |rps| LimitSetting { rps, is_shadow: false };
+        let admin_token = limit(settings.admin_token, "admin_token", "the token");
+        let fixed = |rps| LimitSetting { rps, is_shadow: settings.triggers_are_shadow };
         let trigger_address =
             limit(fixed(TRIGGER_ADDRESS_RPS), "trigger_address", "the address of the client");
         let trigger = limit(fixed(TRIGGER_RPS), "trigger", "the trigger");
@@ -101,6 +107,7 @@ impl Limits {
             replica: replica.map(|limit| (limit, Cell::default())),
             client_address: client_address.map(|limit| (limit, Table::new())),
             server_token: server_token.map(|limit| (limit, Table::new())),
+            admin_token: admin_token.map(|limit| (limit, Table::new())),
             trigger_address: trigger_address.map(|limit| (limit, Table::new())),
             trigger: trigger.map(|limit| (limit, Table::new())),
             trusted_proxies: settings.trusted_proxies,
@@ -118,6 +125,23 @@ impl Limits {
             Some((limit, cell)) => limit.check(Some(cell), self.since_start(at)),
             None => Ok(()),
         }
+    }
+
+    /// Takes back what [`Limits::admit`] counted, because nobody vouches for the request and it made no work.
+    pub(crate) fn forget(&self) {
+        if let Some((limit, cell)) = &self.replica {
+            limit.rate.give_back(cell);
+        }
+    }
+
+    /// Counts a request of an administrator.
+    ///
+    /// # Errors
+    ///
+    /// 429 if it is over the limit of the token.
+    fn admit_admin(&self, token: &Digest, at: Instant) -> Result<(), ApiError> {
+        let Some((limit, table)) = &self.admin_token else { return Ok(()) };
+        limit.check(table.cell(self.hasher.hash_one(token)), self.since_start(at))
     }
 
     /// Counts a request of a caller who is known now.
@@ -186,6 +210,25 @@ impl Arrival {
     /// As [`Limits::admit`], unless the route is never limited.
     pub(crate) fn admit_route(&self, route: &str) -> Result<(), ApiError> {
         if UNLIMITED_ROUTES.contains(&route) { Ok(()) } else { self.limits.admit(self.at) }
+    }
+
+    /// Takes back what was counted for a route, unless that is never limited.
+    pub(crate) fn forget_route(&self, route: &str) {
+        if !UNLIMITED_ROUTES.contains(&route) {
+            self.limits.forget();
+        }
+    }
+
+    /// Counts a request of an administrator, unless the route is never limited.
+    ///
+    /// # Errors
+    ///
+    /// 429 if it is over the limit of the token.
+    pub(crate) fn admit_admin(&self, token: &Digest, route: &str) -> Result<(), ApiError> {
+        if UNLIMITED_ROUTES.contains(&route) {
+            return Ok(());
+        }
+        self.limits.admit_admin(token, self.at)
     }
 
     /// As [`Limits::admit_trigger`].

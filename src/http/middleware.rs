@@ -11,6 +11,7 @@ use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::Method;
+use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::http::header;
 use axum::middleware::Next;
@@ -29,6 +30,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 64;
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;
+
+/// The codes of errors that say that a bound on one request was passed: on its body, headers, depth, or what is in it.
+const BOUNDS: &[&str] =
+    &["body_too_large", "too_many_headers", "too_deep", "too_many", "too_long", "too_large"];
 
 /// The id of a request: the client's own, if it is one, or a new one. Always readable as text.
 #[derive(Debug, Clone)]
@@ -81,6 +86,7 @@ impl Observed {
         let mut response = answering.await.unwrap_or_else(|panic| panicked(&*panic));
         let Self { started, method, uri, id } = self;
         if let Some(error) = ApiError::take_from(&mut response) {
+            count_bounds(&error, metrics);
             let extra_headers = std::mem::take(response.headers_mut());
             response = write_error(&error, &uri, id.as_str());
             for (name, value) in &extra_headers {
@@ -101,6 +107,14 @@ impl Observed {
         headers.insert(REQUEST_ID, id.0);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
+    }
+}
+
+/// Counts an error that says that a bound on one request was passed.
+fn count_bounds(error: &ApiError, metrics: &Metrics) {
+    let codes = error.problems.as_slice().iter().map(|problem| problem.code);
+    if let Some(code) = std::iter::once(error.code).chain(codes).find(|it| BOUNDS.contains(it)) {
+        metrics.bounds_refused.count(code);
     }
 }
 
@@ -132,11 +146,18 @@ pub(crate) async fn observe(
 /// Keeps requests within the limits. Stands behind what lets pages read answers, so that they can read a refusal.
 pub(crate) async fn admit(request: Request, next: Next) -> Result<Response, ApiError> {
     check_headers(request.headers())?;
-    if let Some(arrival) = request.extensions().get::<Arrival>() {
-        let route = request.extensions().get::<MatchedPath>();
-        arrival.admit_route(route.map_or("", MatchedPath::as_str))?;
+    let Some(arrival) = request.extensions().get::<Arrival>().cloned() else {
+        return Ok(next.run(request).await);
+    };
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    arrival.admit_route(route)?;
+    let response = next.run(request).await;
+    // Requests which nobody vouches for use up nothing of what the others share.
+    if response.status() == StatusCode::UNAUTHORIZED {
+        arrival.forget_route(route);
     }
-    Ok(next.run(request).await)
+    Ok(response)
 }
 
 fn is_request_id(id: &str) -> bool {

@@ -536,6 +536,62 @@ mod tests {
         assert_eq!(environment.history().n_bytes, CHANGE_BYTES + KEY_BYTES + 1);
     }
 
+    /// One row for each version of a history: which of eight flags it changed, and whether it deleted it.
+    fn history_of(rows: &[(u8, bool)]) -> Vec<Arc<ChangedFlag>> {
+        let row = |(i, (flag, is_gone)): (usize, &(u8, bool))| {
+            let version = i64::try_from(i).unwrap() + 1;
+            let text = (!is_gone)
+                .then(|| crate::store::FlagText { definition: "".into(), config: "".into() });
+            Arc::new(ChangedFlag { key: FlagKey::stored(&format!("f{flag}")), version, text })
+        };
+        rows.iter().enumerate().map(row).collect()
+    }
+
+    /// What is there after so many versions, or what of it is newer than `since`.
+    fn read_at(history: &[Arc<ChangedFlag>], since: usize, version: usize) -> Update {
+        let mut latest = std::collections::BTreeMap::new();
+        for row in history.iter().take(version) {
+            latest.insert(row.key.clone(), Arc::clone(row));
+        }
+        let is_newer = |row: &Arc<ChangedFlag>| row.version > i64::try_from(since).unwrap();
+        let flags = latest.into_values().filter(is_newer).collect();
+        let to = at(i64::try_from(version).unwrap());
+        Update { to, flags, is_relative: since > 0, ..Update::default() }
+    }
+
+    proptest::proptest! {
+        /// Rings and images that are lost, doubled and late make readings of any age, in any order.
+        #[test]
+        fn whatever_order_readings_come_in_nothing_goes_back_and_the_newest_stays(
+            rows in proptest::collection::vec((0_u8..8, proptest::bool::ANY), 1..40),
+            deliveries in proptest::collection::vec((0_usize..100, 0_usize..100), 0..60),
+        ) {
+            let history = history_of(&rows);
+            let environment = environment();
+            for (since, version) in deliveries {
+                let before = environment.position();
+                let version = 1 + version % history.len();
+                // Whoever reads what is newer begins at what was served then, or is served now.
+                let served = usize::try_from(before.version).unwrap();
+                let update = read_at(&history, since % (served + 1), version);
+                let (is_newer, _) = environment.install(&update);
+                let after = environment.position();
+                proptest::prop_assert_eq!(is_newer, update.to > before);
+                proptest::prop_assert_eq!(after, before.max(update.to));
+                let truth = read_at(&history, 0, usize::try_from(after.version).unwrap());
+                let there = truth.flags.iter().filter(|row| row.text.is_some());
+                let expected: Vec<_> = there.map(|row| (row.key.clone(), row.version)).collect();
+                let image = environment.image();
+                let found: Vec<_> =
+                    image.flags.iter().map(|(key, row)| (key.clone(), row.version)).collect();
+                proptest::prop_assert_eq!(found, expected, "whole at {:?}", after);
+            }
+            let newest = read_at(&history, 0, history.len());
+            environment.install(&newest);
+            proptest::prop_assert_eq!(environment.position(), newest.to);
+        }
+    }
+
     #[test]
     fn only_the_latest_changes_keep_what_they_affect() {
         let environment = environment();

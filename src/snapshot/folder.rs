@@ -17,6 +17,17 @@ use std::path::PathBuf;
 const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 
+/// The steps by which a file is replaced; a crash can fall before each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Create,
+    Write,
+    Sync,
+    KeepOlder,
+    Rename,
+    SyncFolder,
+}
+
 /// A folder of files.
 #[derive(Debug, Clone)]
 pub struct Folder {
@@ -37,6 +48,17 @@ impl Folder {
     ///
     /// Those of the system; then the files are as they were, or the newer one is missing and the older one is there.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.write_in_steps(name, bytes, |_| Ok(()))
+    }
+
+    /// As [`Folder::write`]; `before` is told of each step, and ends it there by an error, as a crash would.
+    fn write_in_steps(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        before: impl Fn(Step) -> io::Result<()>,
+    ) -> io::Result<()> {
+        before(Step::Create)?;
         fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.path)?;
         let [current, older, unfinished] =
             ["", ".old", ".tmp"].map(|end| self.path.join(format!("{name}{end}")));
@@ -46,14 +68,19 @@ impl Folder {
             .truncate(true)
             .mode(FILE_MODE)
             .open(&unfinished)?;
+        before(Step::Write)?;
         file.write_all(bytes)?;
+        before(Step::Sync)?;
         file.sync_all()?;
         drop(file);
+        before(Step::KeepOlder)?;
         match fs::rename(&current, &older) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        before(Step::Rename)?;
         fs::rename(&unfinished, &current)?;
+        before(Step::SyncFolder)?;
         // The names are kept in the folder, so it has to reach the disk too.
         File::open(&self.path)?.sync_all()
     }
@@ -177,6 +204,26 @@ mod tests {
         assert_eq!(read(&folder), (Some("three".to_owned()), 0));
         fs::write(&current, b"bad").unwrap();
         assert_eq!(read(&folder), (Some("one".to_owned()), 1));
+    }
+
+    #[test]
+    fn a_crash_before_any_step_leaves_the_old_or_the_new_one() {
+        use Step::{Create, KeepOlder, Rename, Sync, SyncFolder, Write};
+        for step in [Create, Write, Sync, KeepOlder, Rename, SyncFolder] {
+            let (_place, folder) = temporary();
+            folder.write("f", b"zero").unwrap();
+            folder.write("f", b"one").unwrap();
+            // Twice, because the second begins with what the first has left.
+            for _ in 0..2 {
+                let crash = |at| if at == step { Err(io::ErrorKind::Other.into()) } else { Ok(()) };
+                assert!(folder.write_in_steps("f", b"two", crash).is_err());
+                let (found, n_problems) = read(&folder);
+                let expected = if step == SyncFolder { "two" } else { "one" };
+                assert_eq!((found.as_deref(), n_problems), (Some(expected), 0), "{step:?}");
+            }
+            folder.write("f", b"three").unwrap();
+            assert_eq!(read(&folder).0.as_deref(), Some("three"), "{step:?}");
+        }
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub struct Metrics {
     pub requests: RequestCounters,
     /// Requests that were over a limit.
     pub limited: Family<LimitLabels, Counter>,
+    /// Requests that passed a bound on one request, by the code of the error.
+    pub bounds_refused: ReasonCounters,
     /// Streams that are open.
     pub streams: Gauge,
     /// Streams that were not opened, by reason.
@@ -171,6 +173,7 @@ impl Default for Metrics {
             evaluations: Counter::default(),
             requests: RequestCounters::new(&requests),
             limited: Family::default(),
+            bounds_refused: ReasonCounters::default(),
             streams: Gauge::default(),
             streams_refused: ReasonCounters::default(),
             streams_closed: ReasonCounters::default(),
@@ -198,22 +201,7 @@ impl Default for Metrics {
 impl Metrics {
     fn register(&self, registry: &mut Registry) {
         registry.register("evaluations", "Flags evaluated for clients", self.evaluations.clone());
-        registry.register(
-            "limited",
-            "Requests that were over a limit, refused unless the limit is in the shadow",
-            self.limited.clone(),
-        );
-        registry.register("streams", "Streams that are open", self.streams.clone());
-        registry.register(
-            "streams_refused",
-            "Streams that were not opened",
-            self.streams_refused.0.clone(),
-        );
-        registry.register(
-            "streams_closed",
-            "Streams that have ended",
-            self.streams_closed.0.clone(),
-        );
+        self.register_limits(registry);
         registry.register(
             "environment_version",
             "Version of the environment that is served",
@@ -265,6 +253,30 @@ impl Metrics {
             "snapshot_errors",
             "Rulesets that could not be written to disk",
             self.snapshot_errors.clone(),
+        );
+    }
+
+    fn register_limits(&self, registry: &mut Registry) {
+        registry.register(
+            "limited",
+            "Requests that were over a limit, refused unless the limit is in the shadow",
+            self.limited.clone(),
+        );
+        registry.register(
+            "bounds_refused",
+            "Requests refused because their body, headers, depth or content is too large",
+            self.bounds_refused.0.clone(),
+        );
+        registry.register("streams", "Streams that are open", self.streams.clone());
+        registry.register(
+            "streams_refused",
+            "Streams that were not opened",
+            self.streams_refused.0.clone(),
+        );
+        registry.register(
+            "streams_closed",
+            "Streams that have ended",
+            self.streams_closed.0.clone(),
         );
     }
 

@@ -104,6 +104,11 @@ async fn a_replica_starts_from_the_cache_and_refuses_what_is_not_authentic() {
         let _: () = redis.del(format!("{key}:reader")).await.unwrap();
     }
     assert_eq!(start().await.0, (1, 0, 0), "from the cache");
+    crate::lab::happened(
+        "R4 poisoned values in Redis",
+        "wrong bytes, cut off, forged, 100,000 brackets",
+        "refused, counted, and read from PostgreSQL",
+    );
 }
 
 #[tokio::test]
@@ -249,4 +254,9 @@ async fn of_many_writers_the_highest_position_stays() {
     }
     let highest = WRITERS * EACH - 1;
     assert_eq!(lies_there(&cache).await, format!("{}-{highest}", highest / 200));
+    crate::lab::happened(
+        "R10 old and new writers to Redis at once",
+        "writers in random order",
+        "the highest position stayed",
+    );
 }

@@ -21,6 +21,9 @@ const EDITORS: usize = 32;
 /// Edits that are acknowledged in the end: in tests, and as many as is promised.
 const EDITS: [usize; 2] = [96, 2_000];
 
+/// Pairs of edits that contradict each other.
+const ROUNDS: usize = 10;
+
 /// An edit that was acknowledged.
 struct Edit {
     version: i64,
@@ -97,6 +100,34 @@ async fn no_edit_is_lost_and_the_last_one_counts() {
         &what,
         started,
         &found.join("; "),
+    );
+}
+
+/// P16: each edit is right by itself, and both together are not.
+#[tokio::test]
+async fn of_two_edits_that_make_a_circle_together_one_is_refused() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        for round in 0..ROUNDS {
+            let [one, other] = ["a", "b"].map(|name| format!("{name}{round}"));
+            server.flag(&one).await;
+            server.flag(&other).await;
+            let needs =
+                |key: &str| json!([{"kind": "addPrerequisite", "key": key, "variation": "on"}]);
+            let edits = [(&one, needs(&other)), (&other, needs(&one))];
+            let answers = join_all(edits.map(|(flag, edit)| server.admin.change(flag, edit))).await;
+            let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+            statuses.sort_unstable();
+            assert_eq!(statuses, [200, 422], "{backend:?}");
+            let refused = answers.into_iter().find(|answer| answer.status == 422).unwrap();
+            assert_eq!(refused.expect(422)["errors"][0]["code"], "cycle");
+        }
+    }
+    crate::lab::happened(
+        "P16 two edits that make a circle together",
+        &format!("{ROUNDS} pairs of prerequisites at the same moment, on SQLite and on PostgreSQL"),
+        "exactly one of each pair was refused",
     );
 }
 

@@ -83,6 +83,43 @@ async fn a_full_disk_costs_what_is_kept_and_nothing_else() {
     assert_eq!(client.value("f", json!({})).await, false);
     kept(folder.path(), r#"\"on\":false"#).await;
     assert_eq!(server.metric("vexil_snapshot_errors_total").await, 0);
+    crate::lab::happened(
+        "C4 the disk is full",
+        "files could not grow beyond 8 KiB",
+        "evaluations and changes went on; what was kept stayed whole; the failure was counted",
+    );
+}
+
+/// C4.
+#[tokio::test]
+async fn a_folder_that_vanishes_or_cannot_be_written_costs_what_is_kept_and_nothing_else() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    kept(folder.path(), r#"\"on\":true"#).await;
+    let snapshot = folder.path().join("snapshot");
+    std::fs::remove_dir_all(&snapshot).unwrap();
+    server.admin.post("/kill/f", json!({})).await.expect(200);
+    kept(folder.path(), r#"\"on\":false"#).await;
+    // Not even who may do everything can write into a file as if it were a folder.
+    std::fs::remove_dir_all(&snapshot).unwrap();
+    std::fs::write(&snapshot, "in the way").unwrap();
+    server.admin.post("/restore/f", json!({})).await.expect(200);
+    eventually("it is counted", || async {
+        server.metric("vexil_snapshot_errors_total").await > 0
+    })
+    .await;
+    assert_eq!(client.value("f", json!({})).await, true, "what is served goes on");
+    assert_eq!(server.admin.get("/readyz").await.expect(200)["stale"], false);
+    std::fs::remove_file(&snapshot).unwrap();
+    kept(folder.path(), r#"\"on\":true"#).await;
+    crate::lab::happened(
+        "C4 the folder of snapshots vanishes, or cannot be written",
+        "removed while the process runs; a file put in its place; taken away again",
+        "evaluations went on, the failure was counted, and what is served was kept again each time",
+    );
 }
 
 #[tokio::test]
@@ -126,6 +163,11 @@ async fn a_clock_that_jumps_makes_nothing_stale_and_loses_no_change() {
         };
         assert!(audit["items"].as_array().unwrap().iter().any(is_then), "{days} days: {audit}");
     }
+    crate::lab::happened(
+        "C7 the clock jumps",
+        "the time of day set forth and back by a day and by 400 days",
+        "nothing became stale, no change was lost or late",
+    );
 }
 
 #[tokio::test]
@@ -173,6 +215,11 @@ async fn a_standby_without_the_last_changes_is_noticed_after_a_failover() {
     standby.succeed(&primary);
     standby.promote().await;
     is_decided(&server, &client).await;
+    crate::lab::happened(
+        "P7 failover with a lost tail",
+        "a standby without the last change was promoted",
+        "noticed; changes 409 until the loss was accepted; nothing went back",
+    );
 }
 
 #[tokio::test]
@@ -188,6 +235,11 @@ async fn a_backup_without_the_last_changes_is_noticed_after_its_restoration() {
     backup.succeed(&primary);
     backup.resume().await;
     is_decided(&server, &client).await;
+    crate::lab::happened(
+        "C13 a backup without the last changes",
+        "an older copy of the data directory put in place",
+        "noticed; changes 409 until the loss was accepted; nothing went back",
+    );
 }
 
 /// The kill of `f` is lost: it is served on, nothing can be written, and an operator decides.
@@ -231,6 +283,11 @@ async fn what_was_dumped_and_read_into_another_server_goes_on_in_an_epoch_of_its
     let ready = server.admin.get("/readyz").await.expect(200);
     assert!(ready.get("historyRegressed").is_none(), "{ready}");
     server.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(200);
+    crate::lab::happened(
+        "C14 dumped and read into another server",
+        "pg_dump into a fresh cluster",
+        "another epoch, and everything was there",
+    );
 }
 
 #[tokio::test]
@@ -260,6 +317,11 @@ async fn what_a_client_says_of_itself_and_its_clock_is_not_believed() {
         let request = nobody.request(reqwest::Method::GET, "/api/v1/projects").header(name, value);
         assert_eq!(nobody.send(request).await.status, 401, "{name}");
     }
+    crate::lab::happened(
+        "N15 forged hosts, addresses and times",
+        "forged Host, X-Forwarded-For, Forwarded, Date and others",
+        "none was believed",
+    );
 }
 
 #[tokio::test]
@@ -305,4 +367,9 @@ async fn rings_without_number_and_without_cause_do_no_harm() {
         () = changing => {}
         _ = ringing => {}
     }
+    crate::lab::happened(
+        "R7, N12 rings lost, doubled, late, made up",
+        "a hail of old, future and unreadable rings by NOTIFY and Redis during 20 changes",
+        "each change arrived, and only higher positions were served",
+    );
 }

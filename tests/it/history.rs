@@ -55,6 +55,11 @@ async fn what_was_acknowledged_is_served_on_until_the_loss_is_accepted() {
     let actions: Vec<&str> =
         audit["items"].as_array().unwrap().iter().filter_map(|e| e["action"].as_str()).collect();
     assert!(actions.contains(&"history.accept"), "{actions:?}");
+    crate::lab::happened(
+        "P7, C13 the database lost the last change",
+        "the last change taken back in the database under a running replica",
+        "the kill stayed; changes 409 at every replica; another epoch once it was accepted",
+    );
 }
 
 #[tokio::test]
@@ -92,6 +97,11 @@ async fn a_promoted_standby_that_lost_nothing_begins_an_epoch() {
     let version = client.evaluate("f", json!({})).await.header("vexil-version").to_owned();
     assert!(version.starts_with("2-"), "{version}");
     assert!(server.admin.get("/readyz").await.expect(200).get("historyRegressed").is_none());
+    crate::lab::happened(
+        "P6 failover that lost nothing",
+        "promoted under a running replica",
+        "another epoch, and changes went on",
+    );
 }
 
 #[tokio::test]
@@ -111,4 +121,9 @@ async fn a_standby_is_not_written_to() {
     .await;
     assert_eq!(client.value("f", json!({})).await, true);
     server.admin.becomes("stale", true).await;
+    crate::lab::happened(
+        "P8 connected to a standby",
+        "the server came back as a standby",
+        "changes 503, what was there was served on as stale",
+    );
 }

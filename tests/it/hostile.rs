@@ -90,6 +90,11 @@ async fn silent_connections_keep_nobody_out() {
     for socket in &mut silent {
         assert_eq!(read_to_close(socket).await, b"");
     }
+    crate::lab::happened(
+        "N4 connections that send nothing",
+        "250 silent connections where 150 may be",
+        "closed in time, and others were served",
+    );
 }
 
 #[tokio::test]
@@ -117,6 +122,11 @@ async fn running_out_of_descriptors_ends_nothing() {
     prlimit(pid, Resource::Nofile, before).unwrap();
     server.admin.get("/api/v1/projects").await.expect(200);
     server.with_environment().await;
+    crate::lab::happened(
+        "N16 no descriptor is left",
+        "the limit taken down to what was open",
+        "nothing ended, and what came later was served",
+    );
 }
 
 #[tokio::test]
@@ -146,6 +156,11 @@ async fn a_body_without_end_is_refused_and_not_kept() {
     assert!(grown < 16 * 1024, "{grown} KiB");
     server.flag_on("f").await;
     assert_eq!(client.value("f", json!({"targetingKey": "k"})).await, json!(true));
+    crate::lab::happened(
+        "N5 a body without end",
+        "1 GiB declared, and chunks without end",
+        "413 or closed after less than 64 MiB, with less than 16 MiB more memory",
+    );
 }
 
 #[tokio::test]
@@ -184,4 +199,69 @@ async fn nesting_without_end_is_refused() {
         assert_eq!(server.admin.raw(Method::POST, flags, body).await.status, 400);
     }
     assert_eq!(client.value("f", json!({"targetingKey": "k"})).await, json!(true));
+    crate::lab::happened(
+        "N7 nesting without end",
+        "100,000 and 500,000 levels, in contexts and definitions",
+        "refused, and the process went on",
+    );
+}
+
+/// N9: patterns that would cost much to build, much memory, or much to match.
+#[tokio::test]
+async fn hostile_patterns_are_refused_or_harmless() {
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    let nested = format!("{}a{}", "(".repeat(40), ")*".repeat(40));
+    let long = "a".repeat(513);
+    let refused = [
+        r"\w{1,1000}",
+        r"\w{1000}",
+        r"(?:\w{10}){100}",
+        r"(\pL{50}){20}",
+        "((a{100}){100}){100}",
+        "(x{1,1000}){1,1000}",
+        r"[^\x00-\x{10FFFF}\pL]{500}\w{100}",
+        &nested,
+        &long,
+        "(",
+        "a**{",
+        "(?=a)b",
+        r"(a)\1",
+    ];
+    let clause = |pattern: &str| {
+        json!([{"kind": "addRule", "variation": "on", "clauses": [
+            {"attribute": "x", "op": "matches", "values": [pattern]}]}])
+    };
+    let before = server.admin.get("/api/v1/projects/shop/environments/production/flags/f").await;
+    for pattern in refused {
+        let answer = server.admin.change("f", clause(pattern)).await;
+        let code = answer.expect(422)["errors"][0]["code"].clone();
+        assert!(
+            ["invalid_pattern", "pattern_too_large"].contains(&code.as_str().unwrap()),
+            "{code}"
+        );
+    }
+    let after = server.admin.get("/api/v1/projects/shop/environments/production/flags/f").await;
+    assert_eq!(before.expect(200), after.expect(200), "nothing of it was kept");
+    // What other engines need the age of the universe for is accepted, because this one does not.
+    for pattern in ["(a+)+$", "(a|a)*$", "(a|aa)+$", "(.*a){12}$"] {
+        server.admin.change("f", clause(pattern)).await.expect(200);
+    }
+    let subject = format!("{}!", "a".repeat(4_000));
+    let worked_before = worked(&server);
+    for _ in 0..20 {
+        client.value("f", json!({"targetingKey": "k", "x": subject})).await;
+    }
+    let spent = worked(&server) - worked_before;
+    // By backtracking, the first alone would take longer than anybody lives.
+    assert!(spent < PATIENCE, "{spent:?}");
+    crate::lab::happened(
+        "N9 hostile patterns",
+        "13 patterns that are too large, too deep or none, and 4 that make other engines backtrack, on 4,000 characters",
+        &format!(
+            "all 13 refused; 20 evaluations of the 4 took {} ms of the processor",
+            spent.as_millis()
+        ),
+    );
 }

@@ -60,6 +60,11 @@ async fn a_process_starts_from_what_an_earlier_one_kept() {
     server.admin.post("/kill/f", json!({})).await.expect(200);
     assert_eq!(client.value("f", json!({})).await, false);
     nobody.evaluates_with("f", 401).await;
+    crate::lab::happened(
+        "P1 PostgreSQL is down at the start, and files are there",
+        "killed, started with PostgreSQL stopped, which came back later",
+        "ready from disk and stale with the same answers and tokens; changes 503; fresh again by itself",
+    );
 }
 
 #[tokio::test]
@@ -100,6 +105,11 @@ async fn what_is_damaged_is_set_aside_and_the_generation_before_is_used() {
     let stream = client.get("/api/v1/stream").await;
     assert!(stream.header("retry-after").parse::<u32>().is_ok());
     assert_eq!(stream.expect(503)["code"], "not_ready", "no stream says that all flags are gone");
+    crate::lab::happened(
+        "C3 a file is damaged",
+        "one bit of the file of an environment turned, then the generation before removed too",
+        "set aside and the generation before served; without it 503, never an empty answer",
+    );
 }
 
 #[tokio::test]

@@ -4,8 +4,10 @@ use crate::harness::Answer;
 use crate::harness::Backend;
 use crate::harness::Client;
 use crate::harness::Folder;
+use crate::harness::RawStream;
 use crate::harness::Server;
 use reqwest::Method;
+use serde_json::Value;
 use serde_json::json;
 
 /// A server with these flags of the command line, and the flag `f`, which clients may see.
@@ -194,6 +196,61 @@ async fn a_limit_in_the_shadow_only_counts() {
 }
 
 #[tokio::test]
+async fn limits_of_streams_and_triggers_can_be_in_the_shadow() {
+    let (server, backend) = start(&["--limit-shadow", "streams,trigger"]).await;
+    let mut streams = Vec::new();
+    for _ in 0..1_001 {
+        streams.push(RawStream::open(&backend).await);
+    }
+    assert_eq!(count(&server, "stream_token", "shadow").await, 1);
+    let fire = async |n| server.admin.post(&format!("/trigger/vxt_{n}"), json!({})).await.status;
+    let statuses = (0..100).map(fire);
+    let statuses = futures_util::future::join_all(statuses).await;
+    assert!(!statuses.contains(&429), "{statuses:?}");
+    assert!(count(&server, "trigger_address", "shadow").await > 0);
+}
+
+#[tokio::test]
+async fn an_administrators_token_has_a_limit_that_kills_do_not_know() {
+    let (server, _) = start(&["--limit-admin-token-rps", "5"]).await;
+    let asked = (0..50).map(async |_| server.admin.get("/api/v1/projects").await.status);
+    let statuses = futures_util::future::join_all(asked).await;
+    assert!(statuses.contains(&200) && statuses.contains(&429), "{statuses:?}");
+    let kills = (0..20).map(async |_| server.admin.post("/kill/f", json!({})).await.status);
+    let statuses = futures_util::future::join_all(kills).await;
+    assert!(!statuses.contains(&429), "{statuses:?}");
+    assert!(count(&server, "admin_token", "enforced").await > 0);
+}
+
+#[tokio::test]
+async fn requests_that_nobody_vouches_for_use_up_nothing_of_what_is_shared() {
+    let (server, client) = start(&["--limit-replica-rps", "50"]).await;
+    let nobody = server.admin.with_token("nobody's token");
+    for _ in 0..100 {
+        assert_eq!(evaluate(&nobody, "").await.status, 401);
+        assert_eq!(nobody.get("/api/v1/stream").await.status, 401);
+    }
+    assert_eq!(refused(&client, 20, "").await, 0);
+}
+
+#[tokio::test]
+async fn what_passes_a_bound_is_counted() {
+    let (server, client) = start(&[]).await;
+    let deep = format!("{{\"context\":{{\"x\":{}1{}}}}}", "[".repeat(40), "]".repeat(40));
+    let large = format!("{{\"context\":{{\"x\":\"{}\"}}}}", "x".repeat(1_100_000));
+    let many: serde_json::Map<String, Value> =
+        (0..300).map(|n| (n.to_string(), json!(1))).collect();
+    let many = json!({"context": many}).to_string();
+    for (code, body) in [("too_deep", deep), ("body_too_large", large), ("too_many", many)] {
+        let path = "/ofrep/v1/evaluate/flags/f";
+        let answer = client.raw(Method::POST, path, body).await;
+        assert!((400..500).contains(&answer.status), "{code}: {}", answer.text);
+        let counted = format!("vexil_bounds_refused_total{{reason=\"{code}\"}}");
+        assert_eq!(server.metric(&counted).await, 1, "{code}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
 async fn a_server_token_has_its_own_limit() {
     let (server, noisy) = start(&["--limit-server-token-rps", "1"]).await;
     let quiet = server.token("server", None).await;
@@ -223,4 +280,9 @@ async fn a_request_has_so_many_headers() {
         server.admin.request(Method::GET, "/livez").header("x-fill", "x".repeat(17 * 1024));
     assert_eq!(server.admin.send(request).await.status, 431);
     server.admin.get("/livez").await.expect(200);
+    crate::lab::happened(
+        "N6 heads without end",
+        "65 headers, 200 headers, a path and a header of 17 KiB",
+        "431 or 414 each, and the process went on",
+    );
 }

@@ -111,4 +111,9 @@ async fn a_server_that_starts_without_its_database_waits_for_it() {
     })
     .await;
     server.with_environment().await;
+    crate::lab::happened(
+        "P2 PostgreSQL is down at the start, without files",
+        "started with PostgreSQL stopped, which came back later",
+        "alive, not ready, 503 with Retry-After; ready when it came",
+    );
 }

@@ -229,6 +229,11 @@ async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
         }
         assert!(opened.elapsed() >= SHORT);
     }
+    crate::lab::happened(
+        "N4 a head byte by byte",
+        "one byte now and then",
+        "closed after the time for a head",
+    );
 }
 
 #[tokio::test]
@@ -296,6 +301,11 @@ async fn an_http2_stream_without_room_is_reset_and_the_others_go_on() {
     assert_eq!(ended.unwrap_err().reason(), Some(h2::Reason::CANCEL));
     timeout(PATIENCE, server.given_up.notified()).await.unwrap();
     assert_eq!(ask("/").await.status(), 200);
+    crate::lab::happened(
+        "N1 a stream of HTTP/2 without room",
+        "a client that never opens its window",
+        "the stream was reset, and the connection went on",
+    );
 }
 
 #[tokio::test]
@@ -425,6 +435,11 @@ async fn a_peer_that_is_silently_gone_is_given_up() {
     let drop_all = socket2::SockFilter::new(BPF_RETURN, 0, 0, 0);
     socket2::SockRef::from(&gone).attach_filter(&[drop_all]).unwrap();
     timeout(PATIENCE, server.given_up.notified()).await.expect("the answer goes on");
+    crate::lab::happened(
+        "N2 a peer that is gone without a word",
+        "every packet of the peer dropped while an answer was sent",
+        "closed by the kernel's timer",
+    );
 }
 
 #[tokio::test]

@@ -156,6 +156,11 @@ async fn a_replica_that_is_behind_tells_nobody_of_something_older() {
     ahead.admin.patch(path, json!({"instructions": turned})).await.expect(200);
     let event = events.next().await.unwrap();
     assert_eq!((&event["flags"], event.get("full")), (&json!(["f"]), None), "and it goes on");
+    crate::lab::happened(
+        "P9 a client reconnects to a replica that is behind",
+        "cut off, and asked on every kind of stream for what comes after a later position",
+        "503 until it had caught up, then what was missed",
+    );
 }
 
 #[tokio::test]
@@ -304,6 +309,11 @@ async fn readers_that_stall_cost_nothing_and_hold_up_nobody() {
     })
     .await;
     assert_eq!(server.metric("vexil_streams_closed_total{reason=\"client\"}").await, 200);
+    crate::lab::happened(
+        "N1 readers that stall",
+        "200 streams that read nothing, and nine large events",
+        "less than 24 MiB more, and the 20 others were up to date",
+    );
 }
 
 #[tokio::test]

@@ -53,6 +53,15 @@ impl Rate {
     }
 }
 
+impl Rate {
+    /// Gives one back that was taken.
+    pub(super) fn give_back(self, cell: &Cell) {
+        let earlier = |free_at_ns: u64| Some(free_at_ns.saturating_sub(self.interval_ns));
+        // OK because there is always an earlier time.
+        let _ = cell.free_at_ns.fetch_update(Relaxed, Relaxed, earlier);
+    }
+}
+
 /// Cells for a fixed number of owners.
 ///
 /// Whoever is new gets the cell of its set that was used least lately. If there are more at once than there are cells,
@@ -110,6 +119,19 @@ mod tests {
         // However long nothing is taken, there is never more than a second's worth.
         let later = Duration::from_secs(1_000);
         let n_taken = (0..1_000).filter(|_| rate.take(&cell, later).is_ok()).count();
+        assert_eq!(n_taken, 100);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_no_more() {
+        let (rate, cell) = (rate(100), Cell::default());
+        for _ in 0..1_000 {
+            assert!(rate.take(&cell, Duration::from_secs(1)).is_ok());
+            rate.give_back(&cell);
+        }
+        // Nor is there more than a second's worth afterwards.
+        let now = Duration::from_secs(2);
+        let n_taken = (0..1_000).filter(|_| rate.take(&cell, now).is_ok()).count();
         assert_eq!(n_taken, 100);
     }
 

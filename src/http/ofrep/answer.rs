@@ -106,13 +106,14 @@ async fn dispatch(
         return Ok(preflight(request.headers()));
     }
     check_headers(request.headers())?;
-    data.limits.admit(at)?;
     if request.method() != Method::POST {
         return Ok(([(header::ALLOW, METHODS)], ApiError::method_not_allowed()).into_response());
     }
     let (parts, body) = request.into_parts();
     let find = || Caller::new(&parts.headers, Arc::clone(&data.snapshots), None);
     let caller = known_caller(&data.snapshots, find).await?;
+    // Only now, so that requests which nobody vouches for use up nothing of what the others share.
+    data.limits.admit(at)?;
     data.limits.admit_caller(&caller, peer, &parts.headers, at)?;
     let (wanted, hint) = read_query(&parts.uri)?;
     let asked = Asked { data, caller, wanted, hint, headers: &parts.headers, body };

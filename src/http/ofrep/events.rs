@@ -137,9 +137,6 @@ async fn open(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     check_headers(headers)?;
-    if let Some(arrival) = &arrival {
-        arrival.limits.admit(arrival.at)?;
-    }
     let EventsQuery { t, project, environment } = query;
     let find = || match &t {
         Some(ticket) => Caller::of_ticket(ticket, Arc::clone(&state.snapshots)),
@@ -147,6 +144,7 @@ async fn open(
     };
     let caller = known_caller(&state.snapshots, find).await?;
     if let Some(arrival) = &arrival {
+        arrival.limits.admit(arrival.at)?;
         arrival.admit_caller(&caller, headers)?;
     }
     let environment = caller.environment(&EnvironmentQuery { project, environment }, None)?;

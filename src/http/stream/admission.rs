@@ -63,6 +63,16 @@ impl Refusal {
         }
     }
 
+    /// The name of the limit in the metric, if it is one that can be in the shadow.
+    pub(super) fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::Token => Some("stream_token"),
+            Self::Address => Some("stream_address"),
+            Self::Rate => Some("stream_rate"),
+            Self::Replica | Self::Draining => None,
+        }
+    }
+
     /// What the client is told.
     pub(super) fn error(self, spread: &Spread) -> ApiError {
         let (status, code, detail, retry_after) = match self {
@@ -171,11 +181,21 @@ impl Admission {
             return Err(Refusal::Rate);
         }
         state.allowance -= 1.0;
-        state.n_open += 1;
-        *state.by_token.entry(holder.token).or_default() += 1;
-        if let Some(key) = key {
-            *state.by_address.entry(key).or_default() += 1;
+        state.count(holder);
+        Ok(())
+    }
+
+    /// Counts a stream that opens now although it is over a limit that is in the shadow.
+    ///
+    /// # Errors
+    ///
+    /// The replica has as many as it may have.
+    pub(super) fn admit_in_shadow(&self, holder: &Holder) -> Result<(), Refusal> {
+        let mut state = self.state();
+        if state.n_open >= self.streams_max {
+            return Err(Refusal::Replica);
         }
+        state.count(holder);
         Ok(())
     }
 
@@ -195,6 +215,14 @@ impl Admission {
 }
 
 impl State {
+    fn count(&mut self, holder: &Holder) {
+        self.n_open += 1;
+        *self.by_token.entry(holder.token).or_default() += 1;
+        if let Some(address) = holder.address {
+            *self.by_address.entry((holder.token, address)).or_default() += 1;
+        }
+    }
+
     fn refill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.refilled_at).as_secs_f64();
         self.allowance = (self.allowance + passed * NEW_STREAMS_PER_SEC).min(NEW_STREAMS_BURST);

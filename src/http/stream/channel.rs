@@ -233,10 +233,39 @@ impl Channel {
         {
             return Some(found);
         }
+        // Everything is much to render, and whoever waits for it here holds up others: what was prepared a moment ago does as
+        // well where the rest follows as a change.
+        if since.is_none()
+            && has_just_come
+            && format != Format::Changes
+            && let Some((to, bytes)) = shared.full()
+            && is_known(&to)
+        {
+            return Some((to, bytes));
+        }
         let rendered = format.render(&self.environment, since, end)?;
         let since = since.filter(|_| !rendered.is_full);
         let (to, bytes) = (rendered.to, rendered.bytes);
         shared.keep(Block { since, to, bytes: bytes.clone() });
+        Some((to, bytes))
+    }
+
+    /// Renders everything that is served, unless that was done already; only one may do so at a time.
+    ///
+    /// # Cost
+    ///
+    /// Streams are not held up meanwhile, because the lock is not held.
+    pub(super) fn prepare(&self, format: Format) -> Option<(Position, Bytes)> {
+        if let Some(found) = self.full_block(format) {
+            return Some(found);
+        }
+        let rendered = format.render(&self.environment, None, self.environment.position())?;
+        let (to, bytes) = (rendered.to, rendered.bytes);
+        let mut shared = self.shared(format);
+        // One who could not wait may have rendered something newer.
+        if shared.full().is_none_or(|(newest, _)| newest < to) {
+            shared.keep(Block { since: None, to, bytes: bytes.clone() });
+        }
         Some((to, bytes))
     }
 
@@ -276,6 +305,12 @@ impl Shared {
     fn find(&self, since: Option<Position>, end: Position) -> Option<(Position, Bytes)> {
         let is_it = |block: &&Block| block.since == since && block.to >= end;
         self.blocks.iter().find(is_it).map(|block| (block.to, block.bytes.clone()))
+    }
+
+    /// The latest block of everything.
+    fn full(&self) -> Option<(Position, Bytes)> {
+        let block = self.blocks.iter().find(|block| block.since.is_none())?;
+        Some((block.to, block.bytes.clone()))
     }
 
     fn keep(&mut self, block: Block) {
@@ -355,6 +390,25 @@ mod tests {
         assert!(text(&channel, Some(at(1))).contains(r#""version":4"#));
         assert!(text(&channel, None).contains(r#""version":4"#));
         assert!(channel.shared(Format::Changes).blocks.len() <= SHARED_MAX);
+    }
+
+    #[test]
+    fn who_comes_after_a_change_gets_what_was_prepared_and_then_the_change() {
+        let channel = channel();
+        let (to, prepared) = channel.prepare(Format::LaunchDarkly).unwrap();
+        assert_eq!(to, at(3));
+        install(&channel, 4, "d");
+        channel.announce(at(4));
+        let (to, first) = channel.block_since(Format::LaunchDarkly, None, true).unwrap();
+        assert_eq!((to, first.as_ptr()), (at(3), prepared.as_ptr()), "nothing is rendered anew");
+        let (to, then) = channel.block_since(Format::LaunchDarkly, Some(to), false).unwrap();
+        assert_eq!(to, at(4));
+        assert!(String::from_utf8(then.to_vec()).unwrap().contains("delete"), "the change follows");
+        assert_eq!(
+            channel.prepare(Format::LaunchDarkly).unwrap().0,
+            at(4),
+            "who asks once gets all"
+        );
     }
 
     #[test]

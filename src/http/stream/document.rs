@@ -76,7 +76,7 @@ impl Streams {
 
 async fn full_block(channel: &Arc<Channel>, format: Format) -> Result<(Position, Bytes), ApiError> {
     let channel = Arc::clone(channel);
-    let rendered = blocking(move || channel.block_since(format, None, true)).await?;
+    let rendered = blocking(move || channel.prepare(format)).await?;
     rendered.ok_or_else(ApiError::not_ready)
 }
 

@@ -23,6 +23,7 @@ use crate::model::change::Position;
 use crate::snapshot::Directory;
 use crate::snapshot::Environment;
 use crate::snapshot::Snapshots;
+use crate::telemetry::LimitLabels;
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -60,6 +61,7 @@ pub struct Streams {
     pub(super) metrics: Arc<Metrics>,
     pub(super) spread: Spread,
     begun: Instant,
+    limits_are_shadow: bool,
     /// In which phase of its life the process is; see `drain`.
     pub(super) phase: AtomicU8,
     /// Cancelled when that is [`Phase::Leaving`](crate::http::Phase::Leaving).
@@ -95,12 +97,20 @@ pub(super) struct Place {
 
 impl Streams {
     /// Returns no streams yet; at most `streams_max` may be open at once.
-    pub fn new(snapshots: Arc<Snapshots>, metrics: Arc<Metrics>, streams_max: usize) -> Self {
+    ///
+    /// What is over the other limits is only counted if they are in the shadow.
+    pub fn new(
+        snapshots: Arc<Snapshots>,
+        metrics: Arc<Metrics>,
+        streams_max: usize,
+        limits_are_shadow: bool,
+    ) -> Self {
         Self {
             snapshots,
             metrics,
             spread: Spread::default(),
             begun: Instant::now(),
+            limits_are_shadow,
             phase: AtomicU8::default(),
             leaving: CancellationToken::new(),
             admission: Admission::new(streams_max),
@@ -164,11 +174,7 @@ impl Streams {
         environment: &Arc<Environment>,
         holder: &Holder,
     ) -> Result<Place, ApiError> {
-        let admitted = match self.is_serving() {
-            true => self.admission.admit(holder, std::time::Instant::now()),
-            false => Err(Refusal::Draining),
-        };
-        admitted.map_err(|refusal| {
+        self.admit(holder).map_err(|refusal| {
             self.metrics.streams_refused.count(refusal.name());
             refusal.error(&self.spread)
         })?;
@@ -187,6 +193,17 @@ impl Streams {
             seat.wake(END_DRAIN);
         }
         Ok(Place { channel, seat })
+    }
+
+    fn admit(&self, holder: &Holder) -> Result<(), Refusal> {
+        if !self.is_serving() {
+            return Err(Refusal::Draining);
+        }
+        let admitted = self.admission.admit(holder, std::time::Instant::now());
+        let Some(limit) = admitted.err().and_then(Refusal::limit) else { return admitted };
+        let mode = if self.limits_are_shadow { "shadow" } else { "enforced" };
+        self.metrics.limited.get_or_create(&LimitLabels { limit, mode }).inc();
+        if self.limits_are_shadow { self.admission.admit_in_shadow(holder) } else { admitted }
     }
 
     /// Takes back what a stream was given.
@@ -339,7 +356,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_stream_says_goodbye_with_its_heartbeat() {
-        let streams = Arc::new(Streams::new(Arc::default(), Arc::default(), 10));
+        let streams = Arc::new(Streams::new(Arc::default(), Arc::default(), 10, false));
         let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
         let environment = Arc::new(environment);
         let holder = Holder { token: [0; 32], kind: TokenKind::Server, address: None };

@@ -22,6 +22,8 @@ use tokio::time::Instant;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long a writer rests between two changes.
 const REST: Duration = Duration::from_millis(10);
+/// How long one stream is followed before another replica is asked for the rest.
+const LISTEN_TIME: Duration = Duration::from_millis(700);
 /// Changes of one flag, after which the next one is changed; each makes the flag longer.
 const CHANGES_OF_FLAG: u64 = 500;
 /// Flags that are changed, one after another.
@@ -181,6 +183,46 @@ pub async fn probe(record: Arc<Record>, place: Place, token: String, name: usize
             record.complain(format!(
                 "replica {name} at {position:?} has change {n} of version {version}: {has_it}"
             ));
+        }
+    }
+}
+
+/// Follows a stream, at another replica whenever it ends, and complains if it ever hears of something older than before.
+pub async fn listen(record: Arc<Record>, places: Vec<Place>, token: String) {
+    let mut seen: Position = (0, 0);
+    for turn in 0.. {
+        if record.is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        tokio::time::sleep(REST).await;
+        let Some(client) = places[turn % places.len()].borrow().clone() else { continue };
+        let client = client.with_token(&token);
+        let mut request = client.request(reqwest::Method::GET, "/api/v1/stream");
+        if seen > (0, 0) {
+            request = request.header("Last-Event-ID", format!("{}-{}", seen.0, seen.1));
+        }
+        let opening = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
+        // One that is behind says so, and one that is killed says nothing.
+        let Ok(Ok(mut stream)) = opening else { continue };
+        if stream.status() != 200 {
+            continue;
+        }
+        let mut text = String::new();
+        let until = Instant::now() + LISTEN_TIME;
+        while let Ok(Ok(Some(piece))) = tokio::time::timeout_at(until, stream.chunk()).await {
+            text.push_str(&String::from_utf8_lossy(&piece));
+            while let Some((line, rest)) = text.split_once('\n') {
+                if let Some((epoch, version)) =
+                    line.strip_prefix("id: ").and_then(|id| id.split_once('-'))
+                {
+                    let at = (epoch.parse().unwrap(), version.parse().unwrap());
+                    if at < seen {
+                        record.complain(format!("a stream went back from {seen:?} to {at:?}"));
+                    }
+                    seen = seen.max(at);
+                }
+                text = rest.to_owned();
+            }
         }
     }
 }
