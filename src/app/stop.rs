@@ -7,7 +7,6 @@ use anyhow::Context;
 use std::time::Duration;
 use tokio::signal::unix;
 use tokio::signal::unix::SignalKind;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
@@ -24,14 +23,12 @@ pub(super) async fn drain(
     connections: &TaskTracker,
     time: Duration,
     signals: &mut Signals,
-    failed: &CancellationToken,
 ) -> Duration {
     // The tracker tells that it is empty only if it is closed; the accept loop may still add to it.
     connections.close();
     tokio::select! {
         () = streams.drain(time) => GRACE_PERIOD,
         () = connections.wait() => GRACE_PERIOD,
-        () = failed.cancelled() => GRACE_PERIOD,
         _ = signals.next() => {
             info!("told again to stop");
             SHORT_GRACE_PERIOD

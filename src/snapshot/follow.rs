@@ -106,6 +106,10 @@ impl Follower {
     /// Reads what an earlier run kept, without serving it yet: the store may know better.
     pub async fn load_kept(&self) {
         let Some(folder) = self.folder.clone() else { return };
+        if self.snapshots.directory().position > Position::default() {
+            // Something is served already: the follower was started again.
+            return;
+        }
         let Self { configured, refused, metrics, .. } = self.clone();
         let read = move || read_kept(&folder, &configured, &refused, &metrics);
         if let Ok(Some(kept)) = tokio::task::spawn_blocking(read).await {
@@ -143,8 +147,12 @@ impl Follower {
     async fn refresh_once(&self, loading: &mut Loading) -> Result<(), StoreError> {
         let result = self.refresh(loading).await;
         match &result {
-            Ok(()) => self.snapshots.status.confirm(),
-            Err(_) => {
+            Ok(()) => {
+                self.snapshots.status.confirm();
+                self.snapshots.status.set_problem(None);
+            }
+            Err(error) => {
+                self.snapshots.note_problem(error);
                 // The first time, what an earlier run kept is brought up to date before it is served.
                 self.serve_kept();
                 self.snapshots.status.fail();
@@ -168,7 +176,7 @@ impl Follower {
         let mut positions = within_timeout(self.read_positions()).await?;
         within_timeout(Box::pin(self.loader.prepare(&positions.identity))).await?;
         let directory = self.own_directory();
-        let result = compare(&self.store, &directory, &positions).await;
+        let result = within_timeout(compare(&self.store, &directory, &positions)).await;
         if result.is_ok() && !positions.is_continued && positions.regression.is_none() {
             warn!("another server or timeline serves the database: a new epoch begins");
             within_timeout(self.store.begin_epoch()).await?;
@@ -249,7 +257,7 @@ impl Follower {
     }
 
     async fn read_positions(&self) -> Result<Positions, StoreError> {
-        self.store.read().await?.positions().await
+        self.store.look().await?.positions().await
     }
 
     /// Reads the directory, with the rulesets of environments that are new, and installs all of it at once.

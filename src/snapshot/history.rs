@@ -25,7 +25,7 @@ pub(super) async fn compare(
         return Ok(());
     }
     // Another server may have lost something and gone on from there, which only its log tells.
-    let mut tx = store.read().await?;
+    let mut tx = store.look().await?;
     for environment in directory.environments() {
         let (served, stamp) = environment.served();
         let is_known = served.version > 0 && served.epoch >= positions.accepted_epoch;

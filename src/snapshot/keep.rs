@@ -48,7 +48,7 @@ fn file_of(env: EnvId) -> String {
 }
 
 /// Keeps what is served.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Keeper {
     /// What is kept.
     pub snapshots: Arc<Snapshots>,

@@ -132,7 +132,7 @@ impl Loader {
         if served == Position::default() {
             return self.read_all(environment, is_starting).await;
         }
-        let mut tx = self.store.read().await?;
+        let mut tx = self.store.look().await?;
         let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
         let to = Position { epoch, version: at.version };
         if to <= served {

@@ -47,6 +47,7 @@ pub use status::Source;
 
 use crate::model::change::EnvId;
 use crate::model::change::Position;
+use crate::store::StoreError;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -101,6 +102,16 @@ impl Snapshots {
     /// What the store has lost that was served, for people; `None` if nothing is.
     pub fn regression(&self) -> Option<String> {
         self.status.regression()
+    }
+
+    /// Why the store cannot be used, in general words; `None` if it can.
+    pub fn problem(&self) -> Option<&'static str> {
+        self.status.problem()
+    }
+
+    /// Notes why the store cannot be used.
+    pub fn note_problem(&self, error: &StoreError) {
+        self.status.set_problem(Some(error.in_general()));
     }
 
     /// Asks the follower to look at the store now.

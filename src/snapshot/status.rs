@@ -59,6 +59,7 @@ pub(super) struct Status {
     has_failed_since: AtomicBool,
     is_from_disk: AtomicBool,
     regression: Mutex<Option<String>>,
+    problem: Mutex<Option<&'static str>>,
 }
 
 impl Default for Status {
@@ -69,6 +70,7 @@ impl Default for Status {
             has_failed_since: AtomicBool::new(false),
             is_from_disk: AtomicBool::new(false),
             regression: Mutex::default(),
+            problem: Mutex::default(),
         }
     }
 }
@@ -98,6 +100,15 @@ impl Status {
 
     pub(super) fn regression(&self) -> Option<String> {
         self.regression.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes why the store cannot be used, in general words; `None` if it can.
+    pub(super) fn set_problem(&self, problem: Option<&'static str>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn freshness(&self) -> Freshness {

@@ -180,6 +180,18 @@ impl Store {
         })
     }
 
+    /// As [`Self::read`], for what is little and asked again soon: gives up earlier.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if no connection can be had.
+    pub async fn look(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_LOOK).await?),
+            Self::Sqlite { .. } => self.read().await?,
+        })
+    }
+
     /// What people call this database.
     pub fn name(&self) -> &'static str {
         match self {

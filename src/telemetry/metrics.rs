@@ -118,6 +118,23 @@ impl ReasonCounters {
     }
 }
 
+/// Which task a figure is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: &'static str,
+}
+
+/// Tasks that were started again, by name.
+#[derive(Debug, Default)]
+pub struct TaskCounters(Family<TaskLabels, Counter>);
+
+impl TaskCounters {
+    /// Counts one more for this task.
+    pub fn count(&self, task: &'static str) {
+        self.0.get_or_create(&TaskLabels { task }).inc();
+    }
+}
+
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -144,6 +161,8 @@ pub struct Metrics {
     pub store_stale: Gauge,
     /// Polls of the store that failed.
     pub store_errors: Counter,
+    /// Tasks that were started again, because they had panicked or ended.
+    pub task_restarts: TaskCounters,
     /// Changes that were committed by this process.
     pub changes: Counter,
     /// Whole rulesets that were read, by where.
@@ -179,6 +198,7 @@ impl Default for Metrics {
             corrupt_rows: Counter::default(),
             store_stale: Gauge::default(),
             store_errors: Counter::default(),
+            task_restarts: TaskCounters::default(),
             changes: Counter::default(),
             loads: LoadCounters::default(),
             images_refused: Counter::default(),
@@ -238,6 +258,11 @@ impl Metrics {
             "store_errors",
             "Polls of the store that failed",
             self.store_errors.clone(),
+        );
+        registry.register(
+            "task_restarts",
+            "Tasks of the process that were started again",
+            self.task_restarts.0.clone(),
         );
         registry.register("changes", "Changes committed by this process", self.changes.clone());
         registry.register("ruleset_loads", "Whole rulesets that were read", self.loads.0.clone());
