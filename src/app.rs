@@ -39,7 +39,9 @@ use setting::configured_tokens;
 use setting::head_signer;
 use setting::limit_settings;
 use setting::listen;
+use setting::lock_data_dir;
 use setting::replica_name;
+use std::fs::File;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -77,6 +79,8 @@ pub struct App {
     stop: CancellationToken,
     /// Connections in progress.
     connections: TaskTracker,
+    /// Keeps other processes from the data directory.
+    lock: Option<File>,
     /// Everything else that runs.
     tasks: TaskTracker,
 }
@@ -91,6 +95,10 @@ impl App {
         let store = match &config.database_url {
             Some(url) => Store::postgres(url)?,
             None => Store::sqlite(&config.data_dir).await?,
+        };
+        let lock = match config.database_url.is_some() {
+            true => lock_data_dir(&config.data_dir)?,
+            false => None,
         };
         let redis = config.redis_url.as_ref().map(Redis::new).transpose()?;
         let tls = match &config.tls {
@@ -135,6 +143,7 @@ impl App {
             serves_data_system: config.launchdarkly_fdv2,
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
+            lock,
             tasks: TaskTracker::new(),
         })
     }
@@ -170,6 +179,7 @@ impl App {
             serves_data_system,
             stop,
             connections,
+            lock,
             tasks,
         } = self;
         let store = control.store.clone();
@@ -218,6 +228,7 @@ impl App {
         tasks.close();
         let finished = finished(&connections, &tasks, &is_last, grace_period, &store);
         wait_for_the_last(finished, grace_period, &mut signals).await;
+        drop(lock);
         Ok(())
     }
 }
@@ -272,10 +283,11 @@ fn start_following(
     let stop = &supervisor.stop;
     for doorbell in doorbells {
         let (snapshots, stop) = (Arc::clone(&control.snapshots), stop.clone());
+        let metrics = Arc::clone(&control.metrics);
         supervisor.run(doorbell.name(), move || {
             let (snapshots, doorbell) = (Arc::clone(&snapshots), doorbell.clone());
-            let stop = stop.clone();
-            async move { snapshots.listen(doorbell, Ids, stop).await }
+            let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
+            async move { snapshots.listen(doorbell, metrics, Ids, stop).await }
         });
     }
     let (heart, stopped) = (follower.heart.clone(), stop.clone());

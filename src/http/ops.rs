@@ -113,6 +113,8 @@ pub(crate) async fn list_metrics(
     caller: Caller,
 ) -> Result<Response, ApiError> {
     auth::require(caller.grant(), Permission::Read, Place::Installation)?;
+    let is_unconfirmed = state.snapshots.freshness().is_unconfirmed();
+    state.metrics.store_stale.set(i64::from(is_unconfirmed));
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], state.metrics.render()).into_response())
 }

@@ -40,6 +40,21 @@ pub(super) async fn compare(
     Ok(())
 }
 
+/// What is missing in a database that is another one and has no environment, for people; `None` if nothing is, or an operator
+/// accepted that it is.
+pub(super) fn lost_entirely(directory: &Directory, positions: &Positions) -> Option<String> {
+    let n = directory.environments().iter().filter(|each| each.is_loaded()).count();
+    let is_empty = positions.environments.is_empty() && positions.accepted_epoch == 0;
+    (is_empty && n > 0)
+        .then(|| format!("the database is empty; environments that were served: {n}"))
+}
+
+/// The highest epoch of anything that is served.
+pub(super) fn highest_epoch(directory: &Directory) -> i64 {
+    let environments = directory.environments().iter().map(|each| each.position().epoch);
+    environments.fold(directory.position.epoch, i64::max)
+}
+
 /// What is served and not in the store's history, for people; `None` if all of it is, or an operator accepted that it is not.
 fn regression_of(directory: &Directory, positions: &Positions) -> Option<String> {
     let is_accepted = |at: Position| at.epoch < positions.accepted_epoch;

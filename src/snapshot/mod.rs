@@ -50,6 +50,7 @@ use crate::model::change::Position;
 use crate::store::StoreError;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
@@ -97,6 +98,18 @@ impl Snapshots {
     /// How current what is served is.
     pub fn freshness(&self) -> Freshness {
         self.status.freshness()
+    }
+
+    /// For how long the store has not confirmed what an environment serves, if that is longer than a replica may keep to itself.
+    pub fn unconfirmed_for(&self, environment: &Environment) -> Option<Duration> {
+        let own = environment.unread_for().filter(|time| *time > status::CONFIRMATION_HOLDS);
+        self.freshness().unconfirmed_for().max(own)
+    }
+
+    /// Whether the store has confirmed what an environment serves within this time.
+    pub fn is_confirmed_within(&self, environment: &Environment, time: Duration) -> bool {
+        let is_read = environment.unread_for().is_none_or(|unread| unread <= time);
+        is_read && self.freshness().is_confirmed_within(time)
     }
 
     /// What the store has lost that was served, for people; `None` if nothing is.

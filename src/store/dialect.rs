@@ -92,22 +92,7 @@ impl Store {
     ///
     /// [`StoreError::Locked`] if another process has it open; [`StoreError::Unavailable`] if the directory cannot be written.
     pub async fn sqlite(data_dir: &Path) -> Result<Self, StoreError> {
-        let cannot = |what: &str, error: std::io::Error| {
-            StoreError::Unavailable(format!("cannot {what} {}: {error}", data_dir.display()))
-        };
-        std::fs::create_dir_all(data_dir).map_err(|error| cannot("create", error))?;
-        let lock =
-            File::create(data_dir.join("vexil.lock")).map_err(|error| cannot("write to", error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let dir = data_dir.display();
-                return Err(StoreError::Locked(format!(
-                    "another process uses the data directory {dir}; stop it, or use PostgreSQL for several replicas"
-                )));
-            }
-            Err(TryLockError::Error(error)) => return Err(cannot("lock", error)),
-        }
+        let lock = lock_folder(data_dir)?;
         let options = SqliteConnectOptions::new()
             .filename(data_dir.join(SQLITE_FILE))
             .create_if_missing(true)
@@ -121,6 +106,30 @@ impl Store {
             .connect_with(options)
             .await?;
         Ok(Self::Sqlite { pool, lock: Arc::new(lock) })
+    }
+}
+
+/// Keeps other processes from using a folder for as long as the file is open.
+///
+/// # Errors
+///
+/// [`StoreError::Locked`] if another process uses it; [`StoreError::Unavailable`] if it cannot be written.
+pub fn lock_folder(folder: &Path) -> Result<File, StoreError> {
+    let cannot = |what: &str, error: std::io::Error| {
+        StoreError::Unavailable(format!("cannot {what} {}: {error}", folder.display()))
+    };
+    std::fs::create_dir_all(folder).map_err(|error| cannot("create", error))?;
+    let lock =
+        File::create(folder.join("vexil.lock")).map_err(|error| cannot("write to", error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let folder = folder.display();
+            Err(StoreError::Locked(format!(
+                "another process uses the data directory {folder}; stop it, or give each process one of its own, with PostgreSQL for several replicas"
+            )))
+        }
+        Err(TryLockError::Error(error)) => Err(cannot("lock", error)),
     }
 }
 

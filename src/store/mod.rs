@@ -46,6 +46,7 @@ pub use cache::CACHE_TTL;
 pub use cache::Cache;
 pub use cache::LEASE_TTL;
 pub use cache::Lease;
+pub use dialect::lock_folder;
 pub use directory::EnvironmentRecord;
 pub use directory::ProjectRecord;
 pub use error::StoreError;

@@ -109,7 +109,7 @@ pub(crate) async fn find_bootstrap(
     state.metrics.evaluations.inc_by(u64::try_from(answer.state.len()).unwrap_or_default());
     let mut response = Json(answer).into_response();
     let position = Position { epoch: ruleset.epoch, version: ruleset.version };
-    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots));
+    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots, &environment));
     Ok(response)
 }
 
