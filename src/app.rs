@@ -1,8 +1,10 @@
 //! The composition root: builds everything from the configuration, owns the tasks, and knows in which order to stop.
 
 mod capacity;
+mod prepare;
 mod setting;
 mod stop;
+mod supervise;
 
 pub use setting::check_audit_key;
 
@@ -29,16 +31,17 @@ use crate::snapshot::Snapshots;
 use crate::store::Doorbell;
 use crate::store::Redis;
 use crate::store::Store;
-use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use anyhow::Context;
-use futures_util::FutureExt;
+use prepare::follow;
 use setting::configured_tokens;
 use setting::head_signer;
 use setting::limit_settings;
 use setting::listen;
+use setting::lock_data_dir;
 use setting::replica_name;
 use setting::tls;
+use std::fs::File;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,21 +50,14 @@ use stop::GRACE_PERIOD;
 use stop::Signal;
 use stop::Signals;
 use stop::drain;
+use supervise::Supervisor;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::error;
 use tracing::info;
 use tracing::warn;
 
-/// How long bringing the tables up to date may take; large ones take their time.
-const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
-/// The first wait before the database is tried again at start.
-const START_DELAY_MIN: Duration = Duration::from_millis(100);
-/// The longest wait before the database is tried again at start.
-const START_DELAY_MAX: Duration = Duration::from_secs(5);
-/// How long a start waits for the database before it serves what an earlier run kept.
-const START_PATIENCE: Duration = Duration::from_millis(500);
 /// The folder in the data directory where what is served is kept.
 const FOLDER: &str = "snapshot";
 
@@ -70,7 +66,7 @@ const FOLDER: &str = "snapshot";
 pub struct App {
     /// Every command.
     pub control: Control,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     limits: Arc<Limits>,
     sockets: Sockets,
     follower: Follower,
@@ -83,6 +79,8 @@ pub struct App {
     stop: CancellationToken,
     /// Connections in progress.
     connections: TaskTracker,
+    /// Keeps other processes from the data directory.
+    lock: Option<File>,
     /// Everything else that runs.
     tasks: TaskTracker,
 }
@@ -97,6 +95,10 @@ impl App {
         let store = match &config.database_url {
             Some(url) => Store::postgres(url)?,
             None => Store::sqlite(&config.data_dir).await?,
+        };
+        let lock = match config.database_url.is_some() {
+            true => lock_data_dir(&config.data_dir)?,
+            false => None,
         };
         let redis = config.redis_url.as_ref().map(Redis::new).transpose()?;
         let tls = tls(config)?;
@@ -131,7 +133,7 @@ impl App {
             Control { store, snapshots, replica, redis, metrics, clock: Clock, ids: Ids, signer };
         Ok(Self {
             control,
-            listener,
+            listener: Arc::new(listener),
             limits,
             sockets,
             follower,
@@ -143,6 +145,7 @@ impl App {
             serves_data_system: config.launchdarkly_fdv2,
             stop: CancellationToken::new(),
             connections: TaskTracker::new(),
+            lock,
             tasks: TaskTracker::new(),
         })
     }
@@ -156,13 +159,13 @@ impl App {
         self.listener.local_addr().context("could not read the address of the socket")
     }
 
-    /// Serves until the process is told to stop or a task that must go on ends.
+    /// Serves until the process is told to stop.
     ///
     /// Requests are accepted at once; until everything is loaded they are answered 503.
     ///
     /// # Errors
     ///
-    /// A task ended early.
+    /// It cannot hear that it is told to stop.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self {
             control,
@@ -178,10 +181,11 @@ impl App {
             serves_data_system,
             stop,
             connections,
+            lock,
             tasks,
         } = self;
         let store = control.store.clone();
-        let [failed, is_prepared, is_last] = std::array::from_fn(|_| CancellationToken::new());
+        let [is_prepared, is_last] = std::array::from_fn(|_| CancellationToken::new());
         let data = DataState {
             snapshots: Arc::clone(&control.snapshots),
             metrics: Arc::clone(&control.metrics),
@@ -191,36 +195,33 @@ impl App {
             events: Arc::clone(&recorder.events),
         };
         let mut signals = Signals::new()?;
-        let run = |name, task| spawn(&tasks, name, &stop, &failed, task);
-        for doorbell in doorbells {
-            let name = doorbell.name();
-            let (snapshots, stopped) = (Arc::clone(&control.snapshots), stop.clone());
-            run(name, async move { snapshots.listen(doorbell, Ids, stopped).await }.boxed());
-        }
-        run("heart", follower.heart.clone().run(stop.clone()).boxed());
-        run("keeper", keeper.run(stop.clone()).boxed());
-        run("upkeep", control.clone().keep_up(stop.clone()).boxed());
-        run("schedule", control.clone().run_schedule(stop.clone()).boxed());
-        run("streams", Arc::clone(&streams).run(stop.clone()).boxed());
-        let front = Front::new(data, AdminState { control });
-        let service_for = move |peer| front.service(peer);
+        let (tasks, metrics) = (tasks.clone(), Arc::clone(&control.metrics));
+        let supervisor = Supervisor { tasks: tasks.clone(), stop: stop.clone(), metrics };
+        start_following(&supervisor, &control, follower, keeper, doorbells, &is_prepared);
+        let recorder = Arc::new(Mutex::new(recorder));
+        let (prepared, last) = (is_prepared, is_last.clone());
+        supervisor.run("recorder", move || {
+            Recorder::run(Arc::clone(&recorder), prepared.clone(), last.clone())
+        });
+        let (hub, stopped) = (Arc::clone(&streams), stop.clone());
+        supervisor.run("streams", move || Arc::clone(&hub).run(stopped.clone()));
         if let Some(tls) = sockets.tls.clone() {
-            run("certificate", tls.keep_current(stop.clone()).boxed());
+            let stopped = stop.clone();
+            supervisor.run("certificate", move || Arc::clone(&tls).keep_current(stopped.clone()));
         }
-        let serving =
-            http::serve(listener, service_for, sockets, connections.clone(), stop.clone());
-        run("accept loop", serving.boxed());
-        run("recorder", recorder.run(is_prepared.clone(), is_last.clone()).boxed());
-        run("follower", follow(follower, is_prepared, stop.clone()).boxed());
+        let front = Arc::new(Front::new(data, AdminState { control }));
+        let (accepted, stopped) = (connections.clone(), stop.clone());
+        supervisor.run("accept loop", move || {
+            let front = Arc::clone(&front);
+            let service_for = move |peer| front.service(peer);
+            let (listener, sockets) = (Arc::clone(&listener), sockets.clone());
+            http::serve(listener, service_for, sockets, accepted.clone(), stopped.clone())
+        });
         let mut grace_period = GRACE_PERIOD;
-        tokio::select! {
-            signal = signals.next() => {
-                info!(?signal, "stopping");
-                if signal == Signal::Terminate && !drain_time.is_zero() {
-                    grace_period = drain(&streams, &connections, drain_time, &mut signals, &failed).await;
-                }
-            }
-            () = failed.cancelled() => {}
+        let signal = signals.next().await;
+        info!(?signal, "stopping");
+        if signal == Signal::Terminate && !drain_time.is_zero() {
+            grace_period = drain(&streams, &connections, drain_time, &mut signals).await;
         }
         // Ends the streams, the accept loop and the followers; requests that are in progress go on for a while.
         streams.close_all();
@@ -229,9 +230,7 @@ impl App {
         tasks.close();
         let finished = finished(&connections, &tasks, &is_last, grace_period, &store);
         wait_for_the_last(finished, grace_period, &mut signals).await;
-        if failed.is_cancelled() {
-            anyhow::bail!("a task that must go on has ended; the log has the cause");
-        }
+        drop(lock);
         Ok(())
     }
 }
@@ -274,6 +273,38 @@ fn following(
     (follower, keeper)
 }
 
+/// Starts the tasks of everything between the store and what is served.
+fn start_following(
+    supervisor: &Supervisor,
+    control: &Control,
+    follower: Follower,
+    keeper: Keeper,
+    doorbells: Vec<Doorbell>,
+    is_prepared: &CancellationToken,
+) {
+    let stop = &supervisor.stop;
+    for doorbell in doorbells {
+        let (snapshots, stop) = (Arc::clone(&control.snapshots), stop.clone());
+        let metrics = Arc::clone(&control.metrics);
+        supervisor.run(doorbell.name(), move || {
+            let (snapshots, doorbell) = (Arc::clone(&snapshots), doorbell.clone());
+            let (metrics, stop) = (Arc::clone(&metrics), stop.clone());
+            async move { snapshots.listen(doorbell, metrics, Ids, stop).await }
+        });
+    }
+    let (heart, stopped) = (follower.heart.clone(), stop.clone());
+    supervisor.run("heart", move || heart.clone().run(stopped.clone()));
+    let stopped = stop.clone();
+    supervisor.run("keeper", move || keeper.clone().run(stopped.clone()));
+    let (upkeep, stopped) = (control.clone(), stop.clone());
+    supervisor.run("upkeep", move || upkeep.clone().keep_up(stopped.clone()));
+    let (schedule, stopped) = (control.clone(), stop.clone());
+    supervisor.run("schedule", move || schedule.clone().run_schedule(stopped.clone()));
+    let (is_prepared, stopped) = (is_prepared.clone(), stop.clone());
+    supervisor
+        .run("follower", move || follow(follower.clone(), is_prepared.clone(), stopped.clone()));
+}
+
 /// Waits until everything has ended, but no longer than the grace period, and not if told again to stop.
 async fn wait_for_the_last(
     finished: impl Future<Output = ()>,
@@ -308,99 +339,51 @@ async fn finished(
     store.close().await;
 }
 
-/// Runs a task that must go on until the process stops; if it ends early, by a panic too, the process stops.
-#[expect(clippy::disallowed_methods, reason = "the one place that spawns tasks of the process")]
-fn spawn(
-    tasks: &TaskTracker,
-    name: &'static str,
-    stop: &CancellationToken,
-    failed: &CancellationToken,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
-    let (stop, failed) = (stop.clone(), failed.clone());
-    let handle = tokio::task::spawn(tasks.track_future(task));
-    tasks.spawn(async move {
-        let result = handle.await;
-        if !stop.is_cancelled() {
-            let panic = result.err().map(|error| error.to_string()).unwrap_or_default();
-            error!(task = name, panic, "a task ended early");
-            failed.cancel();
-        }
-    });
-}
-
-/// Serves what an earlier run kept if the store does not answer soon, brings the schema up to date, and follows.
-async fn follow(follower: Follower, is_prepared: CancellationToken, stop: CancellationToken) {
-    follower.load_kept().await;
-    let prepared = async {
-        let preparing = prepare(&follower);
-        let mut preparing = std::pin::pin!(preparing);
-        if let Ok(prepared) = tokio::time::timeout(START_PATIENCE, preparing.as_mut()).await {
-            return prepared;
-        }
-        follower.serve_kept();
-        preparing.await
-    };
-    let prepared = tokio::select! {
-        prepared = prepared => prepared,
-        () = stop.cancelled() => return,
-    };
-    match prepared {
-        Ok(()) => {
-            is_prepared.cancel();
-            follower.run(stop).await;
-        }
-        Err(error) => error!(%error, "cannot use the database"),
-    }
-}
-
-/// Brings the schema up to date; waits for the database as long as it takes.
-async fn prepare(follower: &Follower) -> Result<(), StoreError> {
-    let mut delay = START_DELAY_MIN;
-    loop {
-        let migrated = tokio::time::timeout(MIGRATION_TIMEOUT, follower.store.migrate()).await;
-        let stalled = |_| Err(StoreError::Unavailable("the database does not answer".to_owned()));
-        match migrated.unwrap_or_else(stalled) {
-            Ok(applied) => {
-                for migration in applied {
-                    info!(migration.number, migration.name, "applied a migration");
-                }
-                return Ok(());
-            }
-            Err(StoreError::Unavailable(cause)) => {
-                warn!(cause, "waiting for the database");
-                follower.serve_kept();
-                tokio::time::sleep(delay.mul_f64(0.5 + Ids.jitter())).await;
-                delay = (delay * 2).min(START_DELAY_MAX);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
 
     #[tokio::test]
-    async fn a_task_that_panics_or_ends_early_stops_the_process() {
-        let panicking = async { panic!("on purpose") };
-        for task in [panicking.boxed(), std::future::ready(()).boxed()] {
-            let tasks = TaskTracker::new();
-            let [stop, failed] = std::array::from_fn(|_| CancellationToken::new());
-            spawn(&tasks, "test", &stop, &failed, task);
-            failed.cancelled().await;
+    async fn a_follower_that_panics_twice_follows_again() {
+        let dir = std::env::temp_dir().join(format!("vexil-{}", Ids.next()));
+        let listen = Some("127.0.0.1:0".parse().unwrap());
+        let settings = Settings { listen, data_dir: Some(dir.clone()), ..Settings::default() };
+        let app = App::build(&settings.resolve().unwrap(), Vec::new()).await.unwrap();
+        let supervisor = Supervisor {
+            tasks: app.tasks.clone(),
+            stop: app.stop.clone(),
+            metrics: Arc::clone(&app.control.metrics),
+        };
+        let (follower, is_prepared, stop) =
+            (app.follower.clone(), CancellationToken::new(), app.stop.clone());
+        let n_starts = Arc::new(AtomicUsize::new(0));
+        let n = Arc::clone(&n_starts);
+        let snapshots = Arc::clone(&app.control.snapshots);
+        supervisor.run("follower", move || {
+            let is_bad = n.fetch_add(1, Ordering::Relaxed) < 2;
+            let following = follow(follower.clone(), is_prepared.clone(), stop.clone());
+            let snapshots = Arc::clone(&snapshots);
+            async move {
+                let ready = snapshots.wait_for_directory(1);
+                tokio::select! {
+                    () = following => {}
+                    () = ready, if is_bad => panic!("on purpose"),
+                }
+            }
+        });
+        while n_starts.load(Ordering::Relaxed) < 3 {
+            tokio::task::yield_now().await;
         }
-    }
-
-    #[tokio::test]
-    async fn a_task_may_end_when_the_process_stops() {
-        let tasks = TaskTracker::new();
-        let [stop, failed] = std::array::from_fn(|_| CancellationToken::new());
-        stop.cancel();
-        spawn(&tasks, "test", &stop, &failed, async {});
-        tasks.close();
-        tasks.wait().await;
-        assert!(!failed.is_cancelled());
+        let mut tx = app.control.store.begin_writing().await.unwrap();
+        let version = tx.bump_directory().await.unwrap();
+        tx.commit().await.unwrap();
+        app.control.snapshots.wait_for_directory(version).await;
+        app.stop.cancel();
+        app.tasks.close();
+        app.tasks.wait().await;
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

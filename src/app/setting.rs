@@ -14,9 +14,13 @@ use crate::model::token::Role;
 use crate::model::token::Scope;
 use crate::model::token::TokenKind;
 use crate::snapshot::ReplicaName;
+use crate::store::StoreError;
+use crate::store::lock_folder;
 use anyhow::Context;
 use secrecy::ExposeSecret;
+use std::fs::File;
 use std::net::SocketAddr;
+use std::path::Path;
 use tokio::net::TcpListener;
 use tracing::warn;
 
@@ -54,6 +58,18 @@ pub(super) fn head_signer(config: &Config) -> anyhow::Result<HeadSigner> {
             // Replicas over PostgreSQL need no folder that can be written.
             warn!(%error, "cannot keep a key for the audit log; its end is signed with one that ends with the process");
             Ok(HeadSigner::ephemeral()?)
+        }
+    }
+}
+
+/// Keeps other processes from the data directory; `None` if it cannot be written, for then nothing is kept there.
+pub(super) fn lock_data_dir(data_dir: &Path) -> Result<Option<File>, StoreError> {
+    match lock_folder(data_dir) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error @ StoreError::Locked(_)) => Err(error),
+        Err(error) => {
+            warn!(%error, "cannot keep anything in the data directory");
+            Ok(None)
         }
     }
 }

@@ -7,7 +7,6 @@ use anyhow::Context;
 use std::time::Duration;
 use tokio::signal::unix;
 use tokio::signal::unix::SignalKind;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
@@ -27,7 +26,6 @@ pub(super) async fn drain(
     connections: &TaskTracker,
     time: Duration,
     signals: &mut Signals,
-    failed: &CancellationToken,
 ) -> Duration {
     // The tracker tells that it is empty only if it is closed; the accept loop may still add to it.
     connections.close();
@@ -38,7 +36,6 @@ pub(super) async fn drain(
     tokio::select! {
         () = streams.drain(time) => GRACE_PERIOD,
         () = nobody_is_left => GRACE_PERIOD,
-        () = failed.cancelled() => GRACE_PERIOD,
         _ = signals.next() => {
             info!("told again to stop");
             SHORT_GRACE_PERIOD

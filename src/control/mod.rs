@@ -227,7 +227,7 @@ impl Control {
         tx.notify("changed").await?;
         tx.commit().await?;
         self.metrics.changes.inc();
-        let installed = tokio::time::timeout(INSTALL_TIMEOUT, self.wait_until(served));
+        let installed = tokio::time::timeout(INSTALL_TIMEOUT, self.wait_until(&served));
         let published = async {
             if let Some(redis) = &self.redis
                 && let Err(error) = redis.publish().await
@@ -239,25 +239,34 @@ impl Control {
         let (is_installed, ()) = tokio::join!(installed, published);
         if is_installed.is_err() {
             debug!("a change was acknowledged before this process served it");
+            let directory = self.snapshots.directory();
+            if let Served::Environments(positions) | Served::All(_, positions) = &served {
+                for (env, version) in positions {
+                    // Whoever reads with the version of the answer then reads what was written.
+                    if let Some(environment) = directory.environment(*env) {
+                        environment.promise(*version);
+                    }
+                }
+            }
         }
         Ok(())
     }
 
     /// Waits until this process serves what was committed.
-    async fn wait_until(&self, served: Served) {
+    async fn wait_until(&self, served: &Served) {
         match served {
             Served::Environments(positions) => {
                 for (env, version) in positions {
-                    self.snapshots.wait_for(env, version).await;
+                    self.snapshots.wait_for(*env, *version).await;
                 }
             }
-            Served::Directory(version) => self.snapshots.wait_for_directory(version).await,
+            Served::Directory(version) => self.snapshots.wait_for_directory(*version).await,
             Served::All(directory, positions) => {
                 if let Some(version) = directory {
-                    self.snapshots.wait_for_directory(version).await;
+                    self.snapshots.wait_for_directory(*version).await;
                 }
                 for (env, version) in positions {
-                    self.snapshots.wait_for(env, version).await;
+                    self.snapshots.wait_for(*env, *version).await;
                 }
             }
         }

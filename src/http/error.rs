@@ -4,6 +4,7 @@
 //! the middleware, which knows the request's id and writes the body: a problem document (RFC 9457), or OFREP's own shape.
 
 use crate::auth::Denied;
+use crate::clock::Ids;
 use crate::control::ControlError;
 use crate::model::problem::Problem;
 use crate::model::problem::Problems;
@@ -15,10 +16,15 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// Seconds after which a client may try again when the store is away or nothing is loaded yet.
 const RETRY_AFTER_SECS: u32 = 2;
+
+/// How soon a client may ask again that was refused because nothing is loaded: from 1 to 10 seconds.
+const NOT_READY_RETRY_MIN: Duration = Duration::from_secs(1);
+const NOT_READY_RETRY_SPREAD: Duration = Duration::from_secs(10);
 
 /// An error that is told to a client.
 #[derive(Debug, Clone)]
@@ -121,7 +127,11 @@ impl ApiError {
 
     /// 503: nothing has been loaded yet.
     pub(crate) fn not_ready() -> Self {
-        Self::unavailable("not_ready", "nothing has been loaded from the store yet; try again")
+        let error =
+            Self::unavailable("not_ready", "nothing has been loaded from the store yet; try again");
+        // Spread, so that those who were refused together do not come back together.
+        let after = NOT_READY_RETRY_MIN + NOT_READY_RETRY_SPREAD.mul_f64(Ids.jitter());
+        Self { retry_after_secs: u32::try_from(after.as_secs()).ok(), ..error }
     }
 
     /// An input with problems, all of which are told.

@@ -134,7 +134,7 @@ pub(crate) async fn evaluate_many(
     let rows = Rows::new(environment.key.as_str(), ruleset, flags, request.contexts, detail);
     let body = Body::from_stream(stream::iter(rows.map(Ok::<_, Infallible>)));
     let mut response = ([(header::CONTENT_TYPE, "application/json")], body).into_response();
-    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots));
+    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots, &environment));
     Ok(response)
 }
 

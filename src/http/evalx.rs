@@ -196,7 +196,7 @@ fn once(state: &DataState, asked: &Asked, view: &View, answer: Answer) -> Respon
     };
     let mut response = json(body);
     let position = Position { epoch: ruleset.epoch, version: ruleset.version };
-    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots));
+    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots, &asked.environment));
     response
 }
 

@@ -38,6 +38,9 @@ pub(crate) struct Readiness {
     /// How long ago the store last confirmed it, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     confirmed_ms_ago: Option<u64>,
+    /// Why the database cannot be used, if it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'static str>,
     /// Present if the database lacks what replicas have served: nothing can be changed until that is mended or accepted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     history_regressed: bool,
@@ -85,6 +88,7 @@ pub(crate) async fn find_readiness(State(state): State<DataState>) -> Response {
         source,
         stale: freshness.is_stale,
         confirmed_ms_ago,
+        problem: state.snapshots.problem(),
         history_regressed: state.snapshots.regression().is_some(),
         quarantined,
     };
@@ -109,6 +113,8 @@ pub(crate) async fn list_metrics(
     caller: Caller,
 ) -> Result<Response, ApiError> {
     auth::require(caller.grant(), Permission::Read, Place::Installation)?;
+    let is_unconfirmed = state.snapshots.freshness().is_unconfirmed();
+    state.metrics.store_stale.set(i64::from(is_unconfirmed));
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], state.metrics.render()).into_response())
 }

@@ -44,7 +44,7 @@ pub(crate) async fn settle(
         return Err(ApiError::not_ready());
     }
     if let Some(after) = environment.fail_closed_after()
-        && !snapshots.freshness().is_confirmed_within(after)
+        && !snapshots.is_confirmed_within(environment, after)
     {
         let detail =
             "the store has not confirmed what is served for longer than this environment allows";
@@ -153,9 +153,9 @@ pub(crate) fn mark(headers: &mut HeaderMap, position: Position, unconfirmed_ms: 
     }
 }
 
-/// For how many milliseconds the store has not confirmed what is served, if that is longer than need be told.
-pub(crate) fn unconfirmed_ms(snapshots: &Snapshots) -> Option<u64> {
-    let unconfirmed = snapshots.freshness().unconfirmed_for()?;
+/// For how many milliseconds the store has not confirmed what an environment serves, if that is longer than need be told.
+pub(crate) fn unconfirmed_ms(snapshots: &Snapshots, environment: &Environment) -> Option<u64> {
+    let unconfirmed = snapshots.unconfirmed_for(environment)?;
     Some(u64::try_from(unconfirmed.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -130,7 +130,7 @@ fn descriptors() -> usize {
 ///
 /// `service_for` is asked once for each connection, with the address of the peer.
 pub async fn serve<S, F>(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     service_for: F,
     sockets: Sockets,
     connections: TaskTracker,

@@ -32,6 +32,7 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -76,6 +77,8 @@ pub struct Recorder {
     batch: Vec<Payload>,
     /// Whether the batch has to be written payload by payload, because one of them is refused.
     is_single: bool,
+    /// Whether the batch is just being written; still so after a panic.
+    is_writing: bool,
     /// Whether the database was away at the last attempt; told once.
     is_waiting: bool,
     /// The key that hashes the keys of contexts, once it is known.
@@ -103,6 +106,7 @@ impl Recorder {
             retention_days,
             batch: Vec::new(),
             is_single: false,
+            is_writing: false,
             is_waiting: false,
             key: None,
             days: BTreeSet::new(),
@@ -111,18 +115,42 @@ impl Recorder {
     }
 
     /// Writes from when the tables are there (`is_prepared`) until nothing more can come (`is_last`).
-    pub async fn run(mut self, is_prepared: CancellationToken, is_last: CancellationToken) {
+    ///
+    /// May be started again after a panic; a payload that causes one is dropped.
+    pub async fn run(
+        this: Arc<Mutex<Self>>,
+        is_prepared: CancellationToken,
+        is_last: CancellationToken,
+    ) {
         tokio::select! {
             () = is_prepared.cancelled() => {}
             () = is_last.cancelled() => return,
         }
+        let mut this = this.lock().await;
+        this.recover();
+        this.write_all(&is_last).await;
+    }
+
+    /// Goes on after a panic: payload by payload, and without the one that was being written alone.
+    fn recover(&mut self) {
+        if !std::mem::replace(&mut self.is_writing, false) {
+            return;
+        }
+        if self.is_single && !self.batch.is_empty() {
+            self.metrics.events.dropped.count("refused");
+            self.batch.remove(0);
+        }
+        self.is_single = true;
+    }
+
+    async fn write_all(&mut self, is_last: &CancellationToken) {
         let mut next_counts = Instant::now() + COUNTS_INTERVAL;
         while !is_last.is_cancelled() {
             if self.batch.is_empty() {
                 tokio::select! {
                     () = is_last.cancelled() => break,
                     () = tokio::time::sleep_until(next_counts) => {}
-                    () = self.events.arrived() => wait(LINGER, &is_last).await,
+                    () = self.events.arrived() => wait(LINGER, is_last).await,
                     () = tokio::time::sleep_until(self.next_upkeep) => {}
                 }
             }
@@ -132,7 +160,7 @@ impl Recorder {
                 next_counts = Instant::now() + COUNTS_INTERVAL;
             }
             if !self.write_next().await && !self.batch.is_empty() {
-                wait(RETRY_DELAY, &is_last).await;
+                wait(RETRY_DELAY, is_last).await;
             }
         }
         self.finish().await;
@@ -189,11 +217,13 @@ impl Recorder {
         let n = if self.is_single { 1 } else { self.batch.len() };
         let written = match self.batch.get(..n) {
             Some(payloads) => {
+                self.is_writing = true;
                 let work = write(&self.store, payloads, self.key, &self.days, &self.metrics);
                 within_timeout(work).await
             }
             None => return false,
         };
+        self.is_writing = false;
         match written {
             Ok(Written { key, days }) => {
                 self.key = Some(key);

@@ -71,6 +71,8 @@ pub struct Environment {
     server_sdk: AtomicU8,
     /// What keeps it from being changed by mistake.
     safety: ArcSwap<Safety>,
+    /// What was acknowledged before this process served it.
+    promised: Mutex<Position>,
     /// Since when what changed cannot be read, for a reason that is its own.
     unread: Since,
     /// Rows that cannot be read, of which something older is served.
@@ -176,6 +178,7 @@ impl Environment {
             fail_closed_after_secs: AtomicU64::new(0),
             server_sdk: AtomicU8::new(0),
             safety: ArcSwap::default(),
+            promised: Mutex::default(),
             unread: Since::default(),
             n_unreadable: AtomicUsize::new(0),
         }
@@ -348,6 +351,19 @@ impl Environment {
             ServerSdk::LaunchDarkly => 2,
         };
         self.server_sdk.store(word, Ordering::Relaxed);
+    }
+
+    /// Notes that a version was acknowledged without being served yet.
+    pub fn promise(&self, version: i64) {
+        let position = Position { epoch: self.position().epoch, version };
+        let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        *promised = position.max(*promised);
+    }
+
+    /// What is served, or was acknowledged if that is more.
+    pub fn promised(&self) -> Position {
+        let promised = *self.promised.lock().unwrap_or_else(PoisonError::into_inner);
+        promised.max(self.position())
     }
 
     /// Up to where everything that is stored is served: below the position if a row cannot be read.

@@ -2,6 +2,7 @@
 //!
 //! How an environment is read is in `load`, how doorbells are heard in `listen`.
 
+use crate::clock::Clock;
 use crate::clock::Ids;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
@@ -15,6 +16,8 @@ use crate::snapshot::Kept;
 use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
 use crate::snapshot::history::compare;
+use crate::snapshot::history::highest_epoch;
+use crate::snapshot::history::lost_entirely;
 use crate::snapshot::keep::read_kept;
 use crate::store::EnvironmentRecord;
 use crate::store::Positions;
@@ -42,6 +45,9 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const POLL_GAP: Duration = Duration::from_millis(5);
 /// How often an environment is read in a row: as a whole, from the cache perhaps, and then what was missing there.
 const READS_MAX: usize = 3;
+
+/// By how many seconds the clock may differ from the database's before it is told.
+const SKEW_MAX_SECS: f64 = 0.5;
 
 /// New environments that are loaded and wait for the directory that names them.
 type Loading = HashMap<EnvId, Arc<Environment>>;
@@ -106,6 +112,10 @@ impl Follower {
     /// Reads what an earlier run kept, without serving it yet: the store may know better.
     pub async fn load_kept(&self) {
         let Some(folder) = self.folder.clone() else { return };
+        if self.snapshots.directory().position > Position::default() {
+            // Something is served already: the follower was started again.
+            return;
+        }
         let Self { configured, refused, metrics, .. } = self.clone();
         let read = move || read_kept(&folder, &configured, &refused, &metrics);
         if let Ok(Some(kept)) = tokio::task::spawn_blocking(read).await {
@@ -117,9 +127,11 @@ impl Follower {
     pub fn serve_kept(&self) {
         let kept = self.kept().clone();
         if let Some(kept) = kept
+            && let age = kept.confirmed_at.map(|at| Clock.now().duration_since(at))
+            && let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default()
             && self.install_directory(kept.directory)
         {
-            self.snapshots.status.load_from_disk();
+            self.snapshots.status.load_from_disk(age);
         }
     }
 
@@ -141,17 +153,21 @@ impl Follower {
 
     /// Looks at the store once, and notes how it went.
     async fn refresh_once(&self, loading: &mut Loading) -> Result<(), StoreError> {
+        let looked_at = Instant::now();
         let result = self.refresh(loading).await;
         match &result {
-            Ok(()) => self.snapshots.status.confirm(),
-            Err(_) => {
+            Ok(()) => {
+                self.snapshots.status.confirm(looked_at);
+                self.snapshots.status.set_problem(None);
+            }
+            Err(error) => {
+                self.snapshots.note_problem(error);
                 // The first time, what an earlier run kept is brought up to date before it is served.
                 self.serve_kept();
                 self.snapshots.status.fail();
                 self.metrics.store_errors.inc();
             }
         }
-        self.metrics.store_stale.set(i64::from(result.is_err()));
         self.snapshots.installed.notify_one();
         result
     }
@@ -167,22 +183,26 @@ impl Follower {
         }
         let mut positions = within_timeout(self.read_positions()).await?;
         within_timeout(Box::pin(self.loader.prepare(&positions.identity))).await?;
-        let directory = self.own_directory();
-        let result = compare(&self.store, &directory, &positions).await;
+        let directory = self.own_directory(&positions);
+        let result = match &directory {
+            Ok(directory) => within_timeout(compare(&self.store, directory, &positions)).await,
+            Err(lost) => Err(StoreError::Regressed(lost.clone())),
+        };
         if result.is_ok() && !positions.is_continued && positions.regression.is_none() {
             warn!("another server or timeline serves the database: a new epoch begins");
             within_timeout(self.store.begin_epoch()).await?;
             positions = within_timeout(self.read_positions()).await?;
         }
-        let result = match result {
-            Ok(()) => self.follow(&directory, &positions, loading).await,
-            lost => lost,
+        let result = match (result, &directory) {
+            (Ok(()), Ok(directory)) => self.follow(directory, &positions, loading).await,
+            (lost, _) => lost,
         };
         let regression = match &result {
             Err(StoreError::Regressed(lost)) => {
                 if positions.regression.is_none() {
                     // So that no replica that has not seen it changes anything.
-                    let mark = self.store.mark_regression(lost, positions.epoch);
+                    let seen = highest_epoch(&self.kept_or_served());
+                    let mark = self.store.mark_regression(lost, positions.epoch, seen);
                     within_timeout(mark).await?;
                 }
                 Some(lost.clone())
@@ -194,22 +214,35 @@ impl Follower {
         result
     }
 
-    /// What is served, or was kept to be served; what another installation kept is neither.
-    fn own_directory(&self) -> Arc<Directory> {
+    /// What was kept to be served, if it is newer, or what is served.
+    fn kept_or_served(&self) -> Arc<Directory> {
+        let served = self.snapshots.directory();
+        match &*self.kept() {
+            Some(kept) if kept.directory.position > served.position => Arc::clone(&kept.directory),
+            _ => served,
+        }
+    }
+
+    /// What is served, or was kept to be served; what another installation kept is neither. What is missing, if the database is
+    /// another one that has nothing: a volume that was lost and made anew looks so.
+    fn own_directory(&self, positions: &Positions) -> Result<Arc<Directory>, String> {
         let served = self.snapshots.directory();
         let kept = self.kept().clone();
-        let Some(kept) = kept else { return served };
+        let Some(kept) = kept else { return Ok(served) };
         if self.loader.installation().as_ref() == Some(&kept.installation) {
-            return if served.position > kept.directory.position { served } else { kept.directory };
+            return Ok(self.kept_or_served());
+        }
+        if let Some(lost) = lost_entirely(&kept.directory, positions) {
+            return Err(lost);
         }
         warn!("the files of an earlier run are of another installation; they are not used");
         self.kept().take();
         if !Arc::ptr_eq(&served, &kept.directory) {
-            return served;
+            return Ok(served);
         }
         // They were served because the store did not answer.
         self.snapshots.directory.store(Arc::default());
-        self.snapshots.directory()
+        Ok(self.snapshots.directory())
     }
 
     /// Installs whatever is newer in the store.
@@ -249,7 +282,21 @@ impl Follower {
     }
 
     async fn read_positions(&self) -> Result<Positions, StoreError> {
-        self.store.read().await?.positions().await
+        let asked = Instant::now();
+        let positions = self.store.look().await?.positions().await?;
+        if let Some(now) = positions.now {
+            Clock.follow(now, asked);
+            let was_wrong = self.metrics.clock_skew_secs.get().abs() > SKEW_MAX_SECS;
+            let skew_secs = Clock.skew_secs();
+            self.metrics.clock_skew_secs.set(skew_secs);
+            if skew_secs.abs() > SKEW_MAX_SECS && !was_wrong {
+                warn!(
+                    skew_secs,
+                    "the clock of this machine is not that of the database, which is used"
+                );
+            }
+        }
+        Ok(positions)
     }
 
     /// Reads the directory, with the rulesets of environments that are new, and installs all of it at once.
@@ -339,15 +386,20 @@ impl Follower {
         is_starting: bool,
     ) -> Result<(), StoreError> {
         for _ in 0..READS_MAX {
-            let read = self.loader.read(environment, seen.accepted_epoch, is_starting);
+            let read = self.loader.read(environment, seen, is_starting);
             let read = within_timeout(Box::pin(read)).await;
-            let is_general = |error: &StoreError| {
-                matches!(error, StoreError::Unavailable(_) | StoreError::Regressed(_))
+            let is_general = match &read {
+                Err(StoreError::Regressed(_)) => true,
+                // If the store answers otherwise, it is this environment that cannot be read in time.
+                Err(StoreError::Unavailable(_)) => {
+                    within_timeout(self.read_positions()).await.is_err()
+                }
+                _ => false,
             };
             if let Err(error) = &read
-                && !is_general(error)
+                && !is_general
             {
-                if environment.set_unread(Instant::now()) {
+                if environment.set_unread(self.snapshots.status.confirmed_at()) {
                     error!(project.key = %environment.project, env.key = %environment.key, %error,
                         "cannot read an environment; serving what was there before");
                 }

@@ -25,7 +25,7 @@ pub(super) async fn compare(
         return Ok(());
     }
     // Another server may have lost something and gone on from there, which only its log tells.
-    let mut tx = store.read().await?;
+    let mut tx = store.look().await?;
     for environment in directory.environments() {
         let (served, stamp) = environment.served();
         let is_known = served.version > 0 && served.epoch >= positions.accepted_epoch;
@@ -38,6 +38,21 @@ pub(super) async fn compare(
         }
     }
     Ok(())
+}
+
+/// What is missing in a database that is another one and has no environment, for people; `None` if nothing is, or an operator
+/// accepted that it is.
+pub(super) fn lost_entirely(directory: &Directory, positions: &Positions) -> Option<String> {
+    let n = directory.environments().iter().filter(|each| each.is_loaded()).count();
+    let is_empty = positions.environments.is_empty() && positions.accepted_epoch == 0;
+    (is_empty && n > 0)
+        .then(|| format!("the database is empty; environments that were served: {n}"))
+}
+
+/// The highest epoch of anything that is served.
+pub(super) fn highest_epoch(directory: &Directory) -> i64 {
+    let environments = directory.environments().iter().map(|each| each.position().epoch);
+    environments.fold(directory.position.epoch, i64::max)
 }
 
 /// What is served and not in the store's history, for people; `None` if all of it is, or an operator accepted that it is not.

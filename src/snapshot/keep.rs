@@ -3,6 +3,7 @@
 //!
 //! Runs beside the follower and waits for nobody: a disk or a Redis that is slow or gone costs no change a moment.
 
+use crate::clock::Clock;
 use crate::clock::Ids;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
@@ -17,10 +18,14 @@ use crate::snapshot::Image;
 use crate::snapshot::ImageKey;
 use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
+use crate::snapshot::Source;
+use crate::snapshot::image::open as open_sealed;
 use crate::snapshot::image::seal;
 use crate::snapshot::load::blocking;
 use crate::telemetry::LoadSource;
 use crate::telemetry::Metrics;
+use jiff::SignedDuration;
+use jiff::Timestamp;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -42,13 +47,16 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(10);
 static FILE_KEY: LazyLock<ImageKey> =
     LazyLock::new(|| blake3::derive_key("vexil snapshot file", b""));
 const DIRECTORY_FILE: &str = "directory.image";
+/// When the database last confirmed what the other files have.
+const CONFIRMED_FILE: &str = "confirmed.image";
+const CONFIRMED_BYTES_MAX: usize = 1_024;
 
 fn file_of(env: EnvId) -> String {
     format!("environment-{env}.image")
 }
 
 /// Keeps what is served.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Keeper {
     /// What is kept.
     pub snapshots: Arc<Snapshots>,
@@ -68,6 +76,8 @@ pub struct Keeper {
 #[derive(Debug, Default)]
 struct Progress {
     directory: Position,
+    /// When it was last written down that the database confirms it.
+    confirmed: Option<Instant>,
     environments: HashMap<EnvId, (Position, Instant)>,
 }
 
@@ -120,6 +130,29 @@ impl Keeper {
             }
             kept.directory = directory.position;
         }
+        let is_due = kept.confirmed.is_none_or(|at| at.elapsed() >= RENEW_INTERVAL);
+        if is_due && self.keep_confirmed().await {
+            kept.confirmed = Some(Instant::now());
+        }
+    }
+
+    /// Writes down when the database last confirmed what is served, so that a later run knows how old it is.
+    async fn keep_confirmed(&self) -> bool {
+        let freshness = self.snapshots.freshness();
+        let Some(ago) = freshness.confirmed_ago.filter(|_| freshness.source == Source::Store)
+        else {
+            return true;
+        };
+        let Some(folder) = self.folder.clone() else { return true };
+        let ago = SignedDuration::try_from(ago).unwrap_or_default();
+        let now = Clock.now();
+        let text = now.checked_sub(ago).unwrap_or(now).to_string();
+        let sealed = seal(&FILE_KEY, text.as_bytes());
+        let written = blocking(move || folder.write(CONFIRMED_FILE, &sealed));
+        match written.await.and_then(|written| written) {
+            Ok(()) => true,
+            Err(error) => self.complain(&error),
+        }
     }
 
     /// Returns whether it was written wherever it had to be.
@@ -132,17 +165,18 @@ impl Keeper {
         let image = environment.image();
         let written = blocking(move || {
             let text = image.text();
-            if let Some(folder) = folder {
-                folder.write(&file_of(image.id), &seal(&FILE_KEY, &text))?;
-            }
-            Ok::<_, io::Error>((image, text))
+            let file =
+                folder.map(|folder| folder.write(&file_of(image.id), &seal(&FILE_KEY, &text)));
+            (image, text, file.unwrap_or(Ok(())))
         });
-        match written.await.and_then(|written| written) {
-            Ok((image, text)) if !is_shared => {
-                self.loader.share(&image, &text).await;
-                true
+        match written.await {
+            Ok((image, text, file)) => {
+                if !is_shared {
+                    // This replica has the lease to write it there, whatever its own disk says.
+                    self.loader.share(&image, &text).await;
+                }
+                file.map_or_else(|error| self.complain(&error), |()| true)
             }
-            Ok(_) => true,
             Err(error) => self.complain(&error),
         }
     }
@@ -172,6 +206,8 @@ impl Keeper {
 pub struct Kept {
     /// Of which installation.
     pub(super) installation: String,
+    /// When the database had last confirmed it, as far as that was written down.
+    pub(super) confirmed_at: Option<Timestamp>,
     /// With everything that could be used.
     pub(super) directory: Arc<Directory>,
 }
@@ -221,7 +257,13 @@ pub(super) fn read_kept(
     info!(environments = loaded.len(), "read what an earlier run kept");
     let stored = tokens.into_iter().filter(|(digest, _)| !refused.contains(digest));
     let directory = Directory::new(position, loaded, stored.chain(configured.iter().cloned()));
-    Some(Kept { installation, directory: Arc::new(directory) })
+    let (confirmed_at, problems) = folder.read(CONFIRMED_FILE, CONFIRMED_BYTES_MAX, |bytes| {
+        let text = open_sealed(&FILE_KEY, bytes).map_err(|error| error.to_string())?;
+        let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+        text.parse::<Timestamp>().map_err(|error| error.to_string())
+    });
+    complain(problems);
+    Some(Kept { installation, confirmed_at, directory: Arc::new(directory) })
 }
 
 #[cfg(test)]

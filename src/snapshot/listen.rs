@@ -3,6 +3,8 @@
 use crate::clock::Ids;
 use crate::snapshot::Snapshots;
 use crate::store::Doorbell;
+use crate::telemetry::Metrics;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -15,14 +17,25 @@ const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(100);
 
 impl Snapshots {
     /// Listens to a doorbell until it is told to stop; a lost connection is opened again.
-    pub async fn listen(&self, doorbell: Doorbell, ids: Ids, stop: CancellationToken) {
+    pub async fn listen(
+        &self,
+        doorbell: Doorbell,
+        metrics: Arc<Metrics>,
+        ids: Ids,
+        stop: CancellationToken,
+    ) {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.pass_on(&doorbell, ids) => {}
+            () = self.pass_on(&doorbell, &metrics, ids) => {}
         }
     }
 
-    async fn pass_on(&self, doorbell: &Doorbell, ids: Ids) {
+    async fn pass_on(&self, doorbell: &Doorbell, metrics: &Metrics, ids: Ids) {
+        let note = |is_heard: bool| {
+            if matches!(doorbell, Doorbell::Postgres(_)) {
+                metrics.notify_ok.set(i64::from(is_heard));
+            }
+        };
         let mut delay = RECONNECT_DELAY_MIN;
         let mut has_warned = false;
         loop {
@@ -30,11 +43,13 @@ impl Snapshots {
                 Ok(mut hint) => {
                     delay = RECONNECT_DELAY_MIN;
                     has_warned = false;
+                    note(true);
                     // Whatever rang while nobody listened is found by looking.
                     self.ring();
                     while hint.ring().await.is_ok() {
                         self.ring();
                     }
+                    note(false);
                     warn!(doorbell = doorbell.name(), "lost a doorbell; the poll goes on");
                 }
                 Err(error) if has_warned => {

@@ -15,6 +15,7 @@ use crate::store::CACHE_TTL;
 use crate::store::Cache;
 use crate::store::LEASE_TTL;
 use crate::store::Lease;
+use crate::store::Positions;
 use crate::store::Redis;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -121,24 +122,24 @@ impl Loader {
     /// # Errors
     ///
     /// Those of the store; [`StoreError::Regressed`] if what is served is not in the store's history, unless the epoch in
-    /// which it was is before `accepted_epoch`.
+    /// which it was was accepted as lost.
     pub(super) async fn read(
         &self,
         environment: &Environment,
-        accepted_epoch: i64,
+        seen: &Positions,
         is_starting: bool,
     ) -> Result<Option<Update>, StoreError> {
         let (served, stamp) = environment.served();
         if served == Position::default() {
-            return self.read_all(environment, is_starting).await;
+            return self.read_all(environment, seen, is_starting).await;
         }
-        let mut tx = self.store.read().await?;
+        let mut tx = self.store.look().await?;
         let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
         let to = Position { epoch, version: at.version };
         if to <= served {
             return Ok(None);
         }
-        let is_accepted = served.epoch < accepted_epoch;
+        let is_accepted = served.epoch < seen.accepted_epoch;
         if !is_accepted {
             let found = tx.stamp(environment.id, served.version).await?;
             if found.as_deref() != Some(&*stamp) {
@@ -159,6 +160,7 @@ impl Loader {
     async fn read_all(
         &self,
         environment: &Environment,
+        seen: &Positions,
         is_starting: bool,
     ) -> Result<Option<Update>, StoreError> {
         let shared = self.shared().filter(|_| is_starting);
@@ -166,6 +168,12 @@ impl Loader {
             && let Some(image) = self.read_cached(shared, environment).await
         {
             self.metrics.loads.count(LoadSource::Cache);
+            let known = seen.environments.iter().find(|each| each.id == environment.id);
+            let version = known.map_or(0, |known| known.version);
+            if image.position < (Position { epoch: seen.epoch, version }) {
+                // What is missing in it is read from the store next.
+                self.metrics.cache_stale.inc();
+            }
             return Ok(Some(image.into()));
         }
         let mut tx = self.store.read().await?;

@@ -47,8 +47,10 @@ pub use status::Source;
 
 use crate::model::change::EnvId;
 use crate::model::change::Position;
+use crate::store::StoreError;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
@@ -103,9 +105,31 @@ impl Snapshots {
         self.status.n_confirmations()
     }
 
+    /// For how long the store has not confirmed what an environment serves, if that is longer than a replica may keep to itself.
+    pub fn unconfirmed_for(&self, environment: &Environment) -> Option<Duration> {
+        let own = environment.unread_for().filter(|time| *time > status::CONFIRMATION_HOLDS);
+        self.freshness().unconfirmed_for().max(own)
+    }
+
+    /// Whether the store has confirmed what an environment serves within this time.
+    pub fn is_confirmed_within(&self, environment: &Environment, time: Duration) -> bool {
+        let is_read = environment.unread_for().is_none_or(|unread| unread <= time);
+        is_read && self.freshness().is_confirmed_within(time)
+    }
+
     /// What the store has lost that was served, for people; `None` if nothing is.
     pub fn regression(&self) -> Option<String> {
         self.status.regression()
+    }
+
+    /// Why the store cannot be used, in general words; `None` if it can.
+    pub fn problem(&self) -> Option<&'static str> {
+        self.status.problem()
+    }
+
+    /// Notes why the store cannot be used.
+    pub fn note_problem(&self, error: &StoreError) {
+        self.status.set_problem(Some(error.in_general()));
     }
 
     /// Asks the follower to look at the store now.

@@ -6,6 +6,8 @@ use crate::store::Tx;
 use crate::store::sql;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
+use sqlx::Connection;
+use sqlx::PgConnection;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -28,6 +30,10 @@ pub(super) const POSTGRES_WRITE: &str =
 pub(super) const POSTGRES_READ: &str =
     "begin isolation level repeatable read read only; set local statement_timeout = '5s';
     set local idle_in_transaction_session_timeout = '5s'";
+/// The same for small questions that are asked again anyway.
+pub(super) const POSTGRES_LOOK: &str =
+    "begin isolation level repeatable read read only; set local statement_timeout = '3s';
+    set local idle_in_transaction_session_timeout = '5s'";
 /// Takes the write lock at once, so that a transaction never has to give up half-way.
 pub(super) const SQLITE_WRITE: &str = "begin immediate";
 /// One state for all statements, from the first that reads.
@@ -39,6 +45,8 @@ const NOTIFY: &str = "select pg_notify($1, $2)";
 
 /// Connections to PostgreSQL; enough for a burst of administrators, few enough for a hundred replicas on one database.
 const POSTGRES_CONNECTIONS_MAX: u32 = 8;
+/// How long a connection that is given back may take to answer before it is closed.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections to a SQLite file; one writes at a time, the others read.
 const SQLITE_CONNECTIONS_MAX: u32 = 4;
 /// How long to wait for a connection before the store counts as unavailable.
@@ -71,6 +79,7 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_release(|connection, _| Box::pin(is_alive(connection)))
             .connect_lazy_with(options);
         Ok(Self::Postgres(pool))
     }
@@ -83,22 +92,7 @@ impl Store {
     ///
     /// [`StoreError::Locked`] if another process has it open; [`StoreError::Unavailable`] if the directory cannot be written.
     pub async fn sqlite(data_dir: &Path) -> Result<Self, StoreError> {
-        let cannot = |what: &str, error: std::io::Error| {
-            StoreError::Unavailable(format!("cannot {what} {}: {error}", data_dir.display()))
-        };
-        std::fs::create_dir_all(data_dir).map_err(|error| cannot("create", error))?;
-        let lock =
-            File::create(data_dir.join("vexil.lock")).map_err(|error| cannot("write to", error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let dir = data_dir.display();
-                return Err(StoreError::Locked(format!(
-                    "another process uses the data directory {dir}; stop it, or use PostgreSQL for several replicas"
-                )));
-            }
-            Err(TryLockError::Error(error)) => return Err(cannot("lock", error)),
-        }
+        let lock = lock_folder(data_dir)?;
         let options = SqliteConnectOptions::new()
             .filename(data_dir.join(SQLITE_FILE))
             .create_if_missing(true)
@@ -112,6 +106,39 @@ impl Store {
             .connect_with(options)
             .await?;
         Ok(Self::Sqlite { pool, lock: Arc::new(lock) })
+    }
+}
+
+/// Keeps other processes from using a folder for as long as the file is open.
+///
+/// # Errors
+///
+/// [`StoreError::Locked`] if another process uses it; [`StoreError::Unavailable`] if it cannot be written.
+pub fn lock_folder(folder: &Path) -> Result<File, StoreError> {
+    let cannot = |what: &str, error: std::io::Error| {
+        StoreError::Unavailable(format!("cannot {what} {}: {error}", folder.display()))
+    };
+    std::fs::create_dir_all(folder).map_err(|error| cannot("create", error))?;
+    let lock =
+        File::create(folder.join("vexil.lock")).map_err(|error| cannot("write to", error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            let folder = folder.display();
+            Err(StoreError::Locked(format!(
+                "another process uses the data directory {folder}; stop it, or give each process one of its own, with PostgreSQL for several replicas"
+            )))
+        }
+        Err(TryLockError::Error(error)) => Err(cannot("lock", error)),
+    }
+}
+
+/// Fails if a connection that is given back does not answer soon: the pool would ask it for as long as the kernel takes to give
+/// it up, and lend none in its place meanwhile.
+async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    match tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await {
+        Ok(answer) => answer.map(|()| true),
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
 

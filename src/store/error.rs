@@ -30,12 +30,29 @@ pub enum StoreError {
     Backend(sqlx::Error),
 }
 
-/// Classes and codes of SQLSTATE that mean "not now": connection lost (08), out of resources (53), shutting down (57P),
+impl StoreError {
+    /// What is wrong, for anybody: without names, addresses and texts of the database.
+    pub fn in_general(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => {
+                "the database cannot be reached, or does not let this server in"
+            }
+            Self::Schema(_) => "the database's tables are not those of this version",
+            Self::Regressed(_) => "the database lacks what was served",
+            Self::Corrupt { .. } | Self::Locked(_) | Self::Backend(_) => {
+                "the database cannot be used; the log has the cause"
+            }
+        }
+    }
+}
+
+/// Classes and codes of SQLSTATE that mean "not now": connection lost (08), not let in (28), no such database (3D), out of resources (53), shutting down (57P),
 /// lock not available (55P03), read-only standby (25006, and 55000 for what a standby cannot be asked), transaction that stood still (25P03), statement timeout
 /// (57014), serialization (40).
 ///
 /// Source: PostgreSQL documentation, appendix A.
-const TRANSIENT_SQLSTATES: &[&str] = &["08", "53", "57", "55P03", "55000", "25006", "25P03", "40"];
+const TRANSIENT_SQLSTATES: &[&str] =
+    &["08", "28", "3D", "53", "57", "55P03", "55000", "25006", "25P03", "40"];
 
 /// Primary result codes of SQLite that mean "not now": busy (5), locked (6), read-only (8), I/O error (10), full (13).
 ///

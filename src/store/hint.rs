@@ -14,7 +14,7 @@ use sqlx::postgres::PgPoolOptions;
 use std::time::Duration;
 
 /// How long connecting a doorbell may take.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long nothing may ring before the connection is asked for a sign of life.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -24,6 +24,12 @@ const SIGN_OF_LIFE: &str = "select 1";
 /// pooler `LISTEN` must not even be tried, because the notifications would reach whoever uses that session next.
 const OWN_SESSION: &str = "vexil.listener";
 const IS_OWN_SESSION: &str = "select current_setting('vexil.listener', true)";
+
+/// Tells of this session alone; others that hear it look at the store once more.
+const RING_ONESELF: &str = "with own as (select 'session ' || pg_backend_pid() as name)
+    select name from own, lateral (select pg_notify($1, name)) rung";
+/// How long one's own ring may take.
+const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection on which rings arrive.
 #[derive(Debug)]
@@ -84,6 +90,20 @@ pub enum Doorbell {
     Redis(Box<Redis>),
 }
 
+/// Rings and waits for it to be heard: something on the way may take `LISTEN` and pass on nothing.
+async fn hear_oneself(listener: &mut PgListener) -> Result<(), StoreError> {
+    let ring = sqlx::query_scalar(RING_ONESELF).persistent(false).bind(CHANNEL);
+    let own: String = ring.fetch_one(&mut *listener).await?;
+    let heard = async {
+        while listener.recv().await?.payload() != own {}
+        Ok::<_, sqlx::Error>(())
+    };
+    match tokio::time::timeout(SELF_TEST_TIMEOUT, heard).await {
+        Ok(heard) => Ok(heard?),
+        Err(_) => Err(StoreError::Unavailable("notifications do not arrive".to_owned())),
+    }
+}
+
 impl Doorbell {
     /// The doorbell of a store; SQLite has none, because it has no other replica.
     pub fn of(store: &Store) -> Option<Self> {
@@ -122,6 +142,7 @@ impl Doorbell {
                     return Err(StoreError::Unavailable(detail.to_owned()));
                 }
                 listener.listen(CHANNEL).await?;
+                hear_oneself(&mut listener).await?;
                 Ok(Hint::Postgres(listener))
             }
             Self::Redis(redis) => redis.subscribe().await,

@@ -11,6 +11,7 @@ use crate::store::Tx;
 use crate::store::dialect;
 use crate::store::on_tx;
 use crate::store::sql;
+use jiff::Timestamp;
 use sqlx::Postgres;
 use sqlx::Transaction;
 
@@ -29,6 +30,8 @@ pub struct Positions {
     pub regression: Option<String>,
     /// Grows with every change of projects, environments and tokens.
     pub directory_version: i64,
+    /// What its clock says; `None` on SQLite, which has none of its own.
+    pub now: Option<Timestamp>,
     /// Each environment.
     pub environments: Vec<EnvironmentPosition>,
 }
@@ -53,12 +56,13 @@ macro_rules! postgres_identity {
 
 const POSTGRES_CLUSTER: &str = concat!(
     "select c.epoch, c.accepted_epoch, live.id || '/' || live.db, c.identity = live.id, c.regression,
-        c.directory_version
+        c.directory_version, now()
     from cluster c, (select oid::text as db, ",
     postgres_identity!(),
     " as id from pg_database where datname = current_database()) live where c.id = 1"
 );
-const SQLITE_CLUSTER: &str = "select epoch, accepted_epoch, '', true, regression, directory_version
+const SQLITE_CLUSTER: &str =
+    "select epoch, accepted_epoch, '', true, regression, directory_version, null
     from cluster where id = 1";
 const ENVIRONMENTS: &str = "select e.id, e.version, coalesce(l.audit_id, '') from environment e
     left join change_log l on l.environment_id = e.id and l.version = e.version";
@@ -81,7 +85,9 @@ const POSTGRES_FIRST: &str = concat!(
     postgres_identity!(),
     " where id = 1 and identity = ''"
 );
-const MARK: &str = "update cluster set regression = $1
+/// The epoch is raised to the one that was seen, so that the next, in which the loss is accepted, is above it.
+const MARK: &str = "update cluster set regression = $1,
+        epoch = case when epoch < $3 then $3 else epoch end
     where id = 1 and regression is null and epoch = $2";
 const ACCEPT: &str =
     "update cluster set epoch = epoch + 1, accepted_epoch = epoch + 1, regression = null
@@ -90,7 +96,7 @@ const REGRESSION: &str = "select regression from cluster where id = 1";
 const CACHE_KEY: &str = "select cache_key from cluster where id = 1";
 const SET_CACHE_KEY: &str = "update cluster set cache_key = $1 where id = 1 and cache_key is null";
 
-type ClusterRow = (i64, i64, String, bool, Option<String>, i64);
+type ClusterRow = (i64, i64, String, bool, Option<String>, i64, Option<jiff_sqlx::Timestamp>);
 
 /// Checks that the history is the one that replicas follow.
 ///
@@ -132,14 +138,22 @@ impl Store {
         tx.commit().await
     }
 
-    /// Notes what is missing in an epoch that a replica has seen; until it is accepted, nothing can be changed.
+    /// Notes what is missing in an epoch of the database that a replica has seen, in an epoch that may be a later one; until it
+    /// is accepted, nothing can be changed.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn mark_regression(&self, detail: &str, epoch: i64) -> Result<(), StoreError> {
+    pub async fn mark_regression(
+        &self,
+        detail: &str,
+        epoch: i64,
+        seen_epoch: i64,
+    ) -> Result<(), StoreError> {
         let mut tx = self.begin_writing().await?;
-        on_tx!(&mut tx, c => sql!(MARK).bind(detail).bind(epoch).execute(c).await.map(|_| ()))?;
+        on_tx!(&mut tx, c => {
+            sql!(MARK).bind(detail).bind(epoch).bind(seen_epoch).execute(c).await.map(|_| ())
+        })?;
         tx.commit().await
     }
 
@@ -168,7 +182,7 @@ impl Tx {
             Self::Sqlite(_) => SQLITE_CLUSTER,
         };
         on_tx!(self, c => {
-            let (epoch, accepted_epoch, identity, is_continued, regression, directory_version) =
+            let (epoch, accepted_epoch, identity, is_continued, regression, directory_version, now) =
                 sql!(cluster => ClusterRow).fetch_one(&mut *c).await?;
             let rows = sql!(ENVIRONMENTS => (i64, i64, String)).fetch_all(&mut *c).await?;
             let read = |(id, version, stamp)| EnvironmentPosition { id, version, stamp };
@@ -180,6 +194,7 @@ impl Tx {
                 is_continued,
                 regression,
                 directory_version,
+                now: now.map(|now| now.to_jiff()),
                 environments,
             })
         })

@@ -62,6 +62,17 @@ pub async fn inspect_sqlite(data_dir: &Path) -> Result<SchemaState, StoreError> 
     state
 }
 
+impl Store {
+    /// Whether no migration is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`inspect_postgres`].
+    pub async fn is_current(&self) -> Result<bool, StoreError> {
+        Ok(inspect(self.look().await?).await?.missing.is_empty())
+    }
+}
+
 async fn inspect(mut tx: Tx) -> Result<SchemaState, StoreError> {
     let is_postgres = matches!(tx, Tx::Postgres(_));
     if let Tx::Postgres(tx) = &mut tx {

@@ -47,6 +47,7 @@ pub use cache::CACHE_TTL;
 pub use cache::Cache;
 pub use cache::LEASE_TTL;
 pub use cache::Lease;
+pub use dialect::lock_folder;
 pub use directory::EnvironmentRecord;
 pub use directory::ProjectRecord;
 pub use error::StoreError;
@@ -179,6 +180,18 @@ impl Store {
         Ok(match self {
             Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_READ).await?),
             Self::Sqlite { pool, .. } => Tx::Sqlite(pool.begin_with(dialect::SQLITE_READ).await?),
+        })
+    }
+
+    /// As [`Self::read`], for what is little and asked again soon: gives up earlier.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if no connection can be had.
+    pub async fn look(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_LOOK).await?),
+            Self::Sqlite { .. } => self.read().await?,
         })
     }
 

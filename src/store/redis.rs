@@ -5,13 +5,15 @@
 use crate::store::Hint;
 use crate::store::StoreError;
 use crate::store::dialect::CHANNEL;
-use crate::store::hint::CONNECT_TIMEOUT;
 use crate::store::hint::Subscription;
+use redis::IntoConnectionInfo;
 use redis::RedisError;
 use redis::aio::ConnectionManager;
 use redis::aio::ConnectionManagerConfig;
+use redis::io::tcp::TcpSettings;
 use secrecy::ExposeSecret;
 use secrecy::SecretString;
+use socket2::TcpKeepalive;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -20,6 +22,14 @@ use tokio::time::Instant;
 
 /// How long ringing may take; nobody waits longer for a doorbell.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long nothing may come before the other end is asked for a sign of life, and how soon again.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long what was sent may stay unacknowledged.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the largest question may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Failures in a row after which Redis is left alone.
@@ -63,6 +73,17 @@ fn no_answer() -> StoreError {
     StoreError::Unavailable("Redis does not answer".to_owned())
 }
 
+/// Lets the kernel give up a connection whose other end is gone without a word: who asks gives up much earlier, and would never
+/// hear of it.
+fn tcp_settings() -> TcpSettings {
+    let keepalive =
+        TcpKeepalive::new().with_time(SILENCE_MAX).with_interval(PROBE_INTERVAL).with_retries(2);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(UNACKNOWLEDGED_TIMEOUT);
+    settings
+}
+
 impl Redis {
     /// Prepares to use a Redis server, without connecting yet.
     ///
@@ -72,7 +93,9 @@ impl Redis {
     pub fn new(url: &SecretString) -> Result<Self, StoreError> {
         let invalid =
             |error: RedisError| StoreError::Schema(format!("the Redis URL is not valid: {error}"));
-        let client = redis::Client::open(url.expose_secret()).map_err(invalid)?;
+        let info = url.expose_secret().into_connection_info().map_err(invalid)?;
+        let info = info.set_tcp_settings(tcp_settings());
+        let client = redis::Client::open(info).map_err(invalid)?;
         // How long an answer may take depends on what is asked; after this the connection counts as lost.
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))

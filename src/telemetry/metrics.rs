@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Metric;
 use prometheus_client::registry::Registry;
+use prometheus_client::registry::Unit;
+use std::sync::atomic::AtomicU64;
 
 /// Which environment a figure is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -118,6 +120,23 @@ impl ReasonCounters {
     }
 }
 
+/// Which task a figure is of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TaskLabels {
+    task: &'static str,
+}
+
+/// Tasks that were started again, by name.
+#[derive(Debug, Default)]
+pub struct TaskCounters(Family<TaskLabels, Counter>);
+
+impl TaskCounters {
+    /// Counts one more for this task.
+    pub fn count(&self, task: &'static str) {
+        self.0.get_or_create(&TaskLabels { task }).inc();
+    }
+}
+
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -142,10 +161,14 @@ pub struct Metrics {
     pub installs_refused: Counter,
     /// Flags and segments whose stored form cannot be read; the last good form is served.
     pub corrupt_rows: Counter,
-    /// Whether the last attempt to confirm with the store failed.
+    /// Whether the store has not confirmed for ten seconds what is served.
     pub store_stale: Gauge,
+    /// By how many seconds the system's clock is ahead of the database's.
+    pub clock_skew_secs: Gauge<f64, AtomicU64>,
     /// Polls of the store that failed.
     pub store_errors: Counter,
+    /// Tasks that were started again, because they had panicked or ended.
+    pub task_restarts: TaskCounters,
     /// Changes that were committed by this process.
     pub changes: Counter,
     /// Whole rulesets that were read, by where.
@@ -154,6 +177,10 @@ pub struct Metrics {
     pub images_refused: Counter,
     /// Requests to the cache in Redis that failed or were not answered in time.
     pub cache_errors: Counter,
+    /// Images in Redis that were older than what the store has.
+    pub cache_stale: Counter,
+    /// Whether PostgreSQL's notifications arrive.
+    pub notify_ok: Gauge,
     /// Environments of which what changed cannot be read.
     pub environments_quarantined: Gauge,
     /// Whether the database has lost what replicas have served.
@@ -181,11 +208,15 @@ impl Default for Metrics {
             installs_refused: Counter::default(),
             corrupt_rows: Counter::default(),
             store_stale: Gauge::default(),
+            clock_skew_secs: Gauge::default(),
             store_errors: Counter::default(),
+            task_restarts: TaskCounters::default(),
             changes: Counter::default(),
             loads: LoadCounters::default(),
             images_refused: Counter::default(),
             cache_errors: Counter::default(),
+            cache_stale: Counter::default(),
+            notify_ok: Gauge::default(),
             environments_quarantined: Gauge::default(),
             history_regressed: Gauge::default(),
             snapshot_errors: Counter::default(),
@@ -193,6 +224,7 @@ impl Default for Metrics {
         };
         registry.register("requests", "Requests answered", requests);
         metrics.register(&mut registry);
+        metrics.register_store(&mut registry);
         metrics.events.register(&mut registry);
         Self { registry, ..metrics }
     }
@@ -217,15 +249,30 @@ impl Metrics {
             "Flags and segments whose stored form cannot be read",
             self.corrupt_rows.clone(),
         );
+    }
+
+    /// What concerns the store, the cache and the files.
+    fn register_store(&self, registry: &mut Registry) {
         registry.register(
             "store_stale",
-            "1 while the store does not confirm what is served",
+            "1 while the store has not confirmed what is served for ten seconds",
             self.store_stale.clone(),
+        );
+        registry.register_with_unit(
+            "clock_skew",
+            "How far the system's clock is ahead of the database's, which is used",
+            Unit::Seconds,
+            self.clock_skew_secs.clone(),
         );
         registry.register(
             "store_errors",
             "Polls of the store that failed",
             self.store_errors.clone(),
+        );
+        registry.register(
+            "task_restarts",
+            "Tasks of the process that were started again",
+            self.task_restarts.0.clone(),
         );
         registry.register("changes", "Changes committed by this process", self.changes.clone());
         registry.register("ruleset_loads", "Whole rulesets that were read", self.loads.0.clone());
@@ -238,6 +285,16 @@ impl Metrics {
             "cache_errors",
             "Requests to the cache in Redis that failed or were not answered in time",
             self.cache_errors.clone(),
+        );
+        registry.register(
+            "cache_stale",
+            "Rulesets in Redis that were older than what the store has",
+            self.cache_stale.clone(),
+        );
+        registry.register(
+            "notify_ok",
+            "1 while PostgreSQL's notifications arrive",
+            self.notify_ok.clone(),
         );
         registry.register(
             "environments_quarantined",

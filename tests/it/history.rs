@@ -6,6 +6,7 @@ use crate::harness::Folder;
 use crate::harness::Postgres;
 use crate::harness::Server;
 use crate::harness::eventually;
+use crate::kept::kept;
 use serde_json::json;
 
 /// Takes the last change back, as if the database had been restored from before it.
@@ -126,4 +127,50 @@ async fn a_standby_is_not_written_to() {
         "the server came back as a standby",
         "changes 503, what was there was served on as stale",
     );
+}
+
+#[tokio::test]
+async fn an_empty_database_in_the_place_of_the_former_one_counts_as_a_loss() {
+    let [first, fresh] = [Database::create().await, Database::create().await];
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&first.url), &[]).await;
+    let token = server.with_environment().await.token;
+    server.flag_on("f").await;
+    kept(folder.path(), r#"\"on\":true"#).await;
+    kept(folder.path(), "\"tokens\":[[").await;
+    server.kill().await;
+    for _ in 0..2 {
+        let server = Server::start_on(folder.path(), Some(&fresh.url), &[]).await;
+        server.admin.becomes("historyRegressed", true).await;
+        let client = server.admin.with_token(&token);
+        assert_eq!(client.value("f", json!({})).await, true, "what was kept is served");
+        let refused =
+            server.admin.post("/api/v1/projects", json!({"key": "new"})).await.expect(409);
+        assert_eq!(refused["code"], "history_regressed");
+        server.kill().await;
+    }
+    let server = Server::start_on(folder.path(), Some(&fresh.url), &[]).await;
+    let accept = "/api/v1/history/accept";
+    server.admin.post(accept, json!({"comment": "lost"})).await.expect(200);
+    let client = server.admin.with_token(&token);
+    eventually("what is there is served", || async {
+        client.evaluate("f", json!({})).await.status == 401
+    })
+    .await;
+    server.with_environment().await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_lost_and_made_anew_under_a_running_replica_counts_as_a_loss() {
+    let database = Database::create().await;
+    let [folder, other_folder] = [Folder::new(), Folder::new()];
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    database.run("drop schema public cascade; create schema public").await;
+    let _other = Server::start_on(other_folder.path(), Some(&database.url), &[]).await;
+    server.admin.becomes("historyRegressed", true).await;
+    assert_eq!(client.value("f", json!({})).await, true);
+    let refused = server.admin.post("/api/v1/projects", json!({"key": "new"})).await.expect(409);
+    assert_eq!(refused["code"], "history_regressed");
 }

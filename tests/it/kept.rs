@@ -1,9 +1,13 @@
 //! Starting without the database, from what an earlier run kept.
 
+use crate::harness::Database;
 use crate::harness::Folder;
 use crate::harness::Postgres;
 use crate::harness::Server;
+use crate::harness::ShiftedClock;
+use crate::harness::command;
 use crate::harness::eventually;
+use crate::harness::run_sql;
 use serde_json::json;
 use std::path::Path;
 use std::path::PathBuf;
@@ -140,4 +144,105 @@ async fn an_environment_can_refuse_what_nobody_has_confirmed() {
     client.evaluates_with("f", 200).await;
     let open = server.admin.patch(environment, json!({"failClosedAfterSecs": null})).await;
     assert_eq!(open.expect(200)["failClosedAfterSecs"], json!(null));
+}
+
+#[tokio::test]
+async fn a_process_that_the_database_does_not_let_in_serves_what_was_kept_until_it_does() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    kept(folder.path(), r#"\"on\":true"#).await;
+    kept(folder.path(), "\"tokens\":[[").await;
+    server.kill().await;
+    let (start, name) = database.url.rsplit_once('/').unwrap();
+    let (_, host) = start.rsplit_once('@').unwrap();
+    let (other_user, other_name) = (format!("u{name}"), format!("o{name}"));
+    run_sql(&database.url, &format!("create role {other_user} superuser nologin")).await;
+    let admin_url = format!("{start}/postgres");
+    for (url, refuse, mend) in [
+        (
+            database.url.clone(),
+            "insert into schema_migration values (9999, 'of a newer version', '')".to_owned(),
+            "delete from schema_migration where number = 9999".to_owned(),
+        ),
+        (
+            format!("postgres://{other_user}@{host}/{name}"),
+            "select 1".to_owned(),
+            format!("alter role {other_user} login"),
+        ),
+        (
+            format!("{start}/{other_name}"),
+            "select 1".to_owned(),
+            format!("create database {other_name} template {name}"),
+        ),
+    ] {
+        database.run(&refuse).await;
+        let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+        let empty = Folder::new();
+        let nothing = Server::spawn(empty.path(), Some(&url), &[]).await;
+        eventually("it says why", || async {
+            let ready = server.admin.get("/readyz").await.expect(200);
+            let starting = nothing.admin.get("/readyz").await.expect(503);
+            let is_told = |body: &serde_json::Value| body["problem"].is_string();
+            ready["source"] == "disk" && is_told(&ready) && is_told(&starting)
+        })
+        .await;
+        let client = server.admin.with_token(&client.token);
+        assert_eq!(client.value("f", json!({})).await, true);
+        assert_eq!(nothing.admin.get("/livez").await.status, 200);
+        let on = if mend.starts_with("delete") { &database.url } else { &admin_url };
+        run_sql(on, &mend).await;
+        server.admin.becomes("source", "store").await;
+        eventually("it is ready", || async { nothing.admin.get("/readyz").await.status == 200 })
+            .await;
+        let ready = server.admin.get("/readyz").await.expect(200);
+        assert!(ready.get("problem").is_none(), "{ready}");
+        server.kill().await;
+        nothing.kill().await;
+    }
+}
+
+#[tokio::test]
+async fn two_processes_do_not_share_a_data_directory() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let mut first = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let serve = || {
+        let mut second = command();
+        second.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path());
+        second.env("VEXIL_DATABASE_URL", &database.url);
+        second
+    };
+    let output = serve().output().await.unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{complaint}");
+    assert!(complaint.contains("another process uses the data directory"), "{complaint}");
+    assert!(first.stop().await);
+    Server::start_on(folder.path(), Some(&database.url), &[]).await;
+}
+
+#[tokio::test]
+async fn what_comes_from_disk_is_as_old_as_its_last_confirmation() {
+    let mut postgres = Postgres::start().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    kept(folder.path(), r#"\"on\":true"#).await;
+    kept(folder.path(), "\"tokens\":[[").await;
+    assert!(folder.path().join("snapshot/confirmed.image").exists());
+    server.kill().await;
+    postgres.stop().await;
+    // A day later, by the clock of the machine.
+    let clock = ShiftedClock::new().await;
+    clock.shift(86_400, 0);
+    let later = clock.rules(command());
+    let server = Server::spawn_by(later, folder.path(), Some(&postgres.url), &[]).await;
+    let is_ready = || async { server.admin.get("/readyz").await.status == 200 };
+    eventually("it is ready", is_ready).await;
+    let client = server.admin.with_token(&client.token);
+    let stale = client.evaluate("f", json!({})).await.header("vexil-stale").to_owned();
+    assert!(stale.parse::<u64>().is_ok_and(|ms| ms > 86_000_000), "{stale}");
 }

@@ -9,6 +9,7 @@ use crate::harness::eventually;
 use crate::harness::free_port;
 use crate::kept::kept;
 use serde_json::json;
+use sqlx::Connection;
 
 #[tokio::test]
 async fn evaluations_go_on_while_the_database_is_away() {
@@ -116,4 +117,43 @@ async fn a_server_that_starts_without_its_database_waits_for_it() {
         "started with PostgreSQL stopped, which came back later",
         "alive, not ready, 503 with Retry-After; ready when it came",
     );
+}
+
+#[tokio::test]
+async fn connections_that_die_without_a_word_are_replaced() {
+    let postgres = Postgres::start().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&postgres.url), &[]).await;
+    server.with_environment().await;
+    server.flag_on("f").await;
+    // As many questions as there are connections wait for an answer, which then never comes.
+    let mut holder = sqlx::PgConnection::connect(&postgres.url).await.unwrap();
+    let mut held = holder.begin().await.unwrap();
+    sqlx::raw_sql("lock table audit in access exclusive mode").execute(&mut *held).await.unwrap();
+    let asking: Vec<_> = (0..16)
+        .map(|_| {
+            let admin = server.admin.clone();
+            tokio::spawn(async move { admin.get("/api/v1/audit").await.status })
+        })
+        .collect();
+    let question = "select count(*) >= 7 from pg_stat_activity
+        where application_name = 'vexil' and wait_event_type = 'Lock'";
+    eventually("they wait", || postgres.says(question)).await;
+    let pids = "select coalesce(string_agg(pid::text, ' '), '') from pg_stat_activity
+        where application_name = 'vexil'";
+    let mut connection = sqlx::PgConnection::connect(&postgres.url).await.unwrap();
+    let (pids,): (String,) = sqlx::query_as(pids).fetch_one(&mut connection).await.unwrap();
+    let send = async |signal: &str| {
+        let mut kill = tokio::process::Command::new("kill");
+        kill.arg(signal).args(pids.split(' ')).stderr(std::process::Stdio::null());
+        kill.status().await.unwrap();
+    };
+    send("-STOP").await;
+    held.commit().await.unwrap();
+    for asked in asking {
+        assert_eq!(asked.await.unwrap(), 503);
+    }
+    server.admin.kills_again("f").await;
+    server.admin.becomes("stale", false).await;
+    send("-CONT").await;
 }

@@ -87,7 +87,7 @@ pub async fn start(sockets: Sockets) -> Loop {
     let router = Router::new().route("/", get(async || "ok")).route("/endless", get(endless));
     let stop = CancellationToken::new();
     let service_for = move |_| router.clone();
-    tokio::spawn(serve(listener, service_for, sockets, TaskTracker::new(), stop.clone()));
+    tokio::spawn(serve(Arc::new(listener), service_for, sockets, TaskTracker::new(), stop.clone()));
     Loop { address, given_up, _stop: stop.drop_guard() }
 }
 

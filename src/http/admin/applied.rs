@@ -87,7 +87,8 @@ pub(crate) async fn confirm(
         let directory = snapshots.directory();
         let is_it = |each: &&Arc<Environment>| each.project == *project && each.key == *env;
         if let Some(environment) = directory.environments().iter().find(is_it) {
-            mark(response.headers_mut(), environment.position(), unconfirmed_ms(snapshots));
+            let position = environment.promised();
+            mark(response.headers_mut(), position, unconfirmed_ms(snapshots, environment));
         }
     }
     if wait.is_some() {

@@ -115,7 +115,7 @@ pub(crate) async fn find_bootstrap(
     // It is about one context, and goes into a page of that context's.
     let mut response = ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response();
     let position = Position { epoch: ruleset.epoch, version: ruleset.version };
-    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots));
+    mark(response.headers_mut(), position, unconfirmed_ms(&state.snapshots, &environment));
     Ok(response)
 }
 

@@ -97,7 +97,7 @@ pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Respons
     data.metrics.evaluations.inc();
     let outcome = evaluate(&ruleset, flag, &context);
     flag.usage.count(&outcome);
-    let unconfirmed_ms = unconfirmed_ms(&data.snapshots);
+    let unconfirmed_ms = unconfirmed_ms(&data.snapshots, &environment);
     let item = Item::new(flag, &outcome, unconfirmed_ms.is_some());
     let status = match item {
         Item::Evaluation(_) => StatusCode::OK,
@@ -143,7 +143,7 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
     for (flag, outcome) in &outcomes {
         flag.usage.count(outcome);
     }
-    let unconfirmed_ms = unconfirmed_ms(&data.snapshots);
+    let unconfirmed_ms = unconfirmed_ms(&data.snapshots, &environment);
     let is_stale = unconfirmed_ms.is_some();
     let events = EventStream::of(&caller, &environment);
     let etag = etag_of(&events, environment.id, ruleset.epoch, is_stale, &outcomes);

@@ -130,6 +130,13 @@ impl Streams {
         let mut directory = self.snapshots.directory_changes();
         let mut look_at = Instant::now();
         let mut n_expired = 0;
+        // After a panic, whatever was watched before is not any more.
+        lock(&self.unwatched).clear();
+        for channel in self.channels() {
+            let positions = channel.environment.positions();
+            moves.push(Watched { channel, positions }.moved(Instant::now()));
+        }
+        self.close_revoked().await;
         loop {
             let directory_changed = async {
                 tokio::time::sleep_until(look_at).await;
