@@ -46,7 +46,7 @@ pub struct Heart {
 impl Heart {
     /// Says so whenever something was installed, and now and then anyway, until it is told to stop; then it signs off.
     ///
-    /// Says nothing before anything is served, but for [`Self::announce`]: a process that answers nobody need not be waited for.
+    /// Says nothing before anything is served, but for what it announces first: a process that answers nobody need not be waited for.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if self.snapshots.directory().position > Position::default()
