@@ -72,6 +72,8 @@ pub enum Holds {
     ContextKind,
     /// A truth value.
     Flag,
+    /// A day, or a time with its offset.
+    Day,
     /// A whole number, from and up to.
     Integer(i64, i64),
     /// One of these words.

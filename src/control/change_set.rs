@@ -135,13 +135,19 @@ impl Part {
     }
 
     /// Refuses the change unless what it changes is at this version.
-    pub fn require_version(&mut self, version: i64) {
-        match self {
-            Self::Config { if_version, .. } | Self::Segment { if_version, .. } => {
-                *if_version = Some(version);
-            }
-            Self::Definition { .. } => {}
+    ///
+    /// # Errors
+    ///
+    /// `conflicting_fields` if it is to be at another one, too.
+    pub fn require_version(&mut self, version: i64) -> Result<(), Problems> {
+        let (Self::Config { if_version, .. } | Self::Segment { if_version, .. }) = self else {
+            return Ok(());
+        };
+        if if_version.replace(version).is_some_and(|other| other != version) {
+            let detail = "`ifVersion` and If-Match name different versions; give one of them";
+            return Err(Problems::one("ifVersion", "conflicting_fields", detail));
         }
+        Ok(())
     }
 
     /// The environment whose safety the change must heed, and whether it lacks a version that may be required; none if it only turns a flag off, or is

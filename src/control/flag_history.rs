@@ -105,12 +105,12 @@ impl Control {
                 done.changes.push("ended the kill: there is nothing to restore".to_owned());
             }
             flag.config = applied.config;
+            done.changes.insert(0, format!("went back to version {}", request.version));
             if request.is_dry_run {
                 return Ok(ConfigChanged { flag, version, done });
             }
             flag.version = version;
             flag.changed_at = now;
-            done.changes.insert(0, format!("went back to version {}", request.version));
             let instruction = json!([{"kind": "revertToVersion", "version": request.version}]);
             let deed = Deed {
                 action: "flag.revert",

@@ -116,7 +116,12 @@ impl Control {
             let audit_id = self.record(&mut tx, author, deed, now).await?;
             tx.log_change(env, version, &[], &[key.as_str()], &audit_id, now).await?;
             self.finish(author, tx, Served::Environments(vec![(env, version)])).await?;
-            Ok(StoredSegment { segment, version, created_at, changed_at: now })
+            // What was only tried out has no version yet: it would be wrong in an `If-Match`.
+            let (version, changed_at) = match old {
+                Some(old) if author.is_rehearsing() => (old.version, old.changed_at),
+                _ => (version, now),
+            };
+            Ok(StoredSegment { segment, version, created_at, changed_at })
         })
         .await
     }

@@ -552,12 +552,18 @@ mod tests {
         assert_eq!(environment.history().n_bytes, CHANGE_BYTES + KEY_BYTES + 1);
     }
 
+    const DEFINITION: &str = r#"{"key":"f","name":"F","kind":"boolean",
+        "variations":[{"key":"on","value":true},{"key":"off","value":false}],
+        "defaults":{"onVariation":"on","offVariation":"off"}}"#;
+
     /// One row for each version of a history: which of eight flags it changed, and whether it deleted it.
     fn history_of(rows: &[(u8, bool)]) -> Vec<Arc<ChangedFlag>> {
         let row = |(i, (flag, is_gone)): (usize, &(u8, bool))| {
             let version = i64::try_from(i).unwrap() + 1;
-            let text = (!is_gone)
-                .then(|| crate::store::FlagText { definition: "".into(), config: "".into() });
+            let text = (!is_gone).then(|| crate::store::FlagText {
+                definition: DEFINITION.into(),
+                config: r#"{"on":false,"salt":"s"}"#.into(),
+            });
             Arc::new(ChangedFlag { key: FlagKey::stored(&format!("f{flag}")), version, text })
         };
         rows.iter().enumerate().map(row).collect()

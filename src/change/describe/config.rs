@@ -43,12 +43,20 @@ const KEYS: &[Field] = &[required(
 const FLAG: &[Field] = &[required("key", Holds::Key, "The other flag.")];
 const ONLY_OF: &[Field] = &[optional("variation", NAME, "Only those of this variation.")];
 
+const TRACKED: &[Field] = &[required("trackEvents", Holds::Flag, "Whether they do.")];
+
+const MAY_TRACK: &[Field] = &[optional(
+    "trackEvents",
+    Holds::Flag,
+    "Whether SDKs report each evaluation that it decides; as before if it is left out.",
+)];
+
 const KIND_ONLY: &[Field] = &[optional("contextKind", KIND, "Only those of this kind.")];
 
 const RULE: &Shape = &Shape {
     name: "NewRule",
     meaning: "A rule; with the id of one that is there, it goes on from that one.",
-    fields: &[OWN_ID, DESCRIPTION, CLAUSES, SERVE],
+    fields: &[OWN_ID, DESCRIPTION, CLAUSES, SERVE, MAY_TRACK],
     choice: SERVED,
 };
 const TARGETS: &Shape = &Shape {
@@ -95,6 +103,17 @@ pub const CONFIG_INSTRUCTIONS: &[Shape] = &[
         &[&[required("rules", Holds::Parts(RULE, RULES_MAX), "")]],
     ),
     rule::DESCRIBE,
+    plain(
+        "updateRuleTrackEvents",
+        "Sets whether SDKs report each evaluation that a rule decides.",
+        &[RULE_ID, TRACKED],
+    ),
+    plain("updateTrackEvents", "Sets whether SDKs report each evaluation of the flag.", &[TRACKED]),
+    plain(
+        "updateTrackEventsFallthrough",
+        "Sets whether SDKs report each evaluation that no target and no rule decides.",
+        &[TRACKED],
+    ),
     Shape {
         name: "updateRuleVariationOrRollout",
         meaning: "Sets what a rule leads to.",

@@ -23,6 +23,12 @@ pub const DEFINITION_INSTRUCTIONS: &[Shape] = &[
     plain("makeFlagTemporary", "Says that the flag is to be removed one day.", &[]),
     plain("makeFlagPermanent", "Says that the flag stays.", &[]),
     plain(
+        "updateTemporaryUntil",
+        "Says when a temporary flag is to be gone.",
+        &[&[required("value", Holds::Day, "The end of a day, UTC, or a time.")]],
+    ),
+    plain("removeTemporaryUntil", "Leaves open when a temporary flag is to be gone.", &[]),
+    plain(
         "updateMaintainerMember",
         "Says who looks after the flag.",
         &[&[required("value", Holds::Name(NAME_CHARS_MAX), "An address, a name, a team.")]],

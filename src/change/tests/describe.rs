@@ -48,6 +48,7 @@ fn good(holds: &Holds) -> Vec<Value> {
         Holds::Key => vec![json!("k".repeat(128)), json!("K.1_-")],
         Holds::ContextKind => vec![json!("k".repeat(256)), json!("a.b_c-d")],
         Holds::Flag => vec![json!(true), json!(false)],
+        Holds::Day => vec![json!("2027-01-31T12:00:00+01:00"), json!("2027-01-31")],
         Holds::Integer(min, max) => vec![json!(min), json!(max)],
         Holds::Word(words) => words.iter().map(|word| json!(word)).collect(),
         Holds::Texts { items_max, chars_max } => {
@@ -74,6 +75,7 @@ fn bad(holds: &Holds) -> Vec<Value> {
             texts.into_iter().chain([json!("k".repeat(257)), json!(1)]).collect()
         }
         Holds::Flag => vec![json!("true"), json!(1)],
+        Holds::Day => vec![json!("soon"), json!("2027-13-01"), json!(""), json!(1)],
         Holds::Integer(min, max) => vec![json!(min - 1), json!(max + 1), json!(1.5), json!("1")],
         Holds::Word(_) => vec![json!("no such word"), json!(""), json!(1)],
         Holds::Texts { items_max, chars_max } => vec![

@@ -4,6 +4,7 @@
 
 mod read;
 
+use crate::control::ControlError;
 use crate::control::PartChanged;
 use crate::control::Planning;
 use crate::http::AdminState;
@@ -78,9 +79,13 @@ pub(crate) struct NewSchedule {
 /// One of several changes that are to be planned: of a flag or a segment of the environment.
 #[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "describes a body that is read field by field")]
+#[schema(rename_all = "camelCase")]
 pub(crate) struct NewPlanned {
     flag: Option<FlagKey>,
     segment: Option<SegmentKey>,
+    /// Refuses everything unless the flag or segment is at this version.
+    #[schema(minimum = 1)]
+    if_version: Option<i64>,
     /// Instructions as the routes of a single flag or segment take them.
     #[schema(value_type = Vec<Object>)]
     instructions: Vec<Value>,
@@ -280,7 +285,7 @@ pub(crate) async fn create_schedule(
         return Err(ApiError::bad_request("if_match_unsupported", detail));
     }
     if let (Some(version), [part]) = (if_version, request.parts.as_mut_slice()) {
-        part.require_version(version);
+        part.require_version(version).map_err(ControlError::Invalid)?;
     }
     request.is_dry_run = query.dry_run;
     request.author_expires_at = caller.grant().expires_at;

@@ -35,9 +35,11 @@ use crate::store::TriggerRecord;
 use axum::Extension;
 use axum::Json;
 use axum::body::Body;
+use axum::extract::Query;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
+use axum::http::Uri;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -177,10 +179,12 @@ pub(crate) async fn fire_trigger(
     Keys((secret,)): Keys<(String,)>,
     arrival: Option<Extension<Arrival>>,
     rehearsal: Option<Extension<Rehearsal>>,
+    uri: Uri,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(Extension<Touched>, Json<FiredBody>), ApiError> {
+    check_dry_run(&uri)?;
     let digest = auth::digest(&secret);
     if let Some(Extension(arrival)) = &arrival {
         arrival.admit_trigger(&digest, &headers)?;
@@ -198,6 +202,20 @@ pub(crate) async fn fire_trigger(
     let TriggerRecord { project, env: environment, flag, .. } = fired.trigger;
     let touched = Touched { project, environment: environment.clone() };
     Ok((Extension(touched), Json(FiredBody { flag, environment, done: fired.done })))
+}
+
+/// Lets parameters of alert managers pass, but none that was meant to be a dry run and is none.
+fn check_dry_run(uri: &Uri) -> Result<(), ApiError> {
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map(|Query(pairs)| pairs);
+    let is_wrong = |(name, value): &(String, String)| {
+        name.eq_ignore_ascii_case("dryRun")
+            && !(name == "dryRun" && ["true", "false"].contains(&value.as_str()))
+    };
+    if pairs.unwrap_or_default().iter().any(is_wrong) {
+        let detail = "write `dryRun=true` to try the trigger out, or leave the parameter out";
+        return Err(ApiError::bad_request("invalid_query", detail));
+    }
+    Ok(())
 }
 
 /// What a body says of an alert. It may be anything: an alert manager cannot be told to write another one.

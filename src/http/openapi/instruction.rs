@@ -1,7 +1,7 @@
 //! The schemas of instructions, made from what `change` says of each.
 //!
-//! One schema for each kind and each part of it; and for a configuration, a definition and a segment one that is any of theirs; for lists that may change all of
-//! these, one for all.
+//! One schema for each kind and each part of it; and for a configuration, a definition and a segment one that is any of
+//! theirs; for lists that may change all of these, one for all.
 
 use crate::change::CONFIG_INSTRUCTIONS;
 use crate::change::Choice;
@@ -10,6 +10,7 @@ use crate::change::Field;
 use crate::change::Holds;
 use crate::change::SEGMENT_INSTRUCTIONS;
 use crate::change::Shape;
+use crate::model::flag::FLAG_END_CHARS_MAX;
 use crate::model::rule::WEIGHT_TOTAL;
 use serde_json::Map;
 use serde_json::Value;
@@ -138,6 +139,10 @@ fn holds(holds: &Holds) -> Value {
             json!({"type": "string", "pattern": CONTEXT_KIND, "not": {"enum": ["kind", "multi"]}})
         }
         Holds::Flag => json!({"type": "boolean"}),
+        Holds::Day => {
+            let either = [json!({"format": "date"}), json!({"format": "date-time"})];
+            json!({"type": "string", "maxLength": FLAG_END_CHARS_MAX, "anyOf": either})
+        }
         Holds::Integer(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
         Holds::Word(words) => json!({"type": "string", "enum": words}),
         Holds::Texts { items_max, chars_max } => {
