@@ -11,6 +11,9 @@ pub(super) struct AcceptArgs {
     /// Why; kept in the audit log
     #[arg(long)]
     comment: Option<String>,
+    /// Only says what would happen
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -19,6 +22,10 @@ pub(super) struct AcceptArgs {
 pub(super) async fn accept(args: AcceptArgs) -> anyhow::Result<()> {
     let client = args.common.connection.client()?;
     let body = args.comment.map_or_else(|| json!({}), |comment| json!({"comment": comment}));
-    let answer = client.ask("/api/v1/history/accept", &body).await?;
+    let path = match args.dry_run {
+        true => "/api/v1/history/accept?dryRun=true",
+        false => "/api/v1/history/accept",
+    };
+    let answer = client.ask(path, &body).await?;
     print_rows(args.common.output, &answer, &[("EPOCH", "/epoch"), ("LOST", "/lost")])
 }

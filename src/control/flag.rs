@@ -16,6 +16,7 @@ use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::limit::FLAGS_MAX;
+use crate::model::problem::Problems;
 use crate::model::rule::FlagConfig;
 use crate::store::Tx;
 use crate::store::within_timeout;
@@ -126,7 +127,10 @@ impl Control {
         let instructions = vec![DefinitionInstruction::Delete];
         let raw = r#"[{"kind":"deleteFlag"}]"#.to_owned();
         let change = DefinitionChange { instructions, raw, if_tag, is_dry_run: false };
-        self.change_definition(author, project, key, change).await.map(|_| ())
+        match self.change_definition(author, project, key, change).await {
+            Err(ControlError::Invalid(problems)) => Err(without_instructions(problems)),
+            deleted => deleted.map(|_| ()),
+        }
     }
 
     /// Locks all environments of a project, in the order of their numbers.
@@ -178,5 +182,13 @@ impl Control {
         }
         let positions = touched.iter().map(|env| (env.id, env.version)).collect();
         self.finish(author, tx, Served::Environments(positions)).await
+    }
+}
+
+/// What keeps a flag from being deleted, for whoever has sent no instruction that could be named.
+fn without_instructions(problems: Problems) -> ControlError {
+    match problems.as_slice() {
+        [only] => ControlError::conflict(only.code, only.detail.clone()),
+        _ => ControlError::Invalid(problems),
     }
 }

@@ -122,6 +122,10 @@ async fn what_is_set_is_one_change_or_none() {
 
     let old = version.to_string();
     fails(admin, &["flag", "set", "f", "--off", "--if-match", &old], "412 outdated").await;
+    let both = ["flag", "set", "f", "--name", "M", "--off", "--if-match"];
+    fails(admin, &[&both[..], &[&old]].concat(), "412 outdated").await;
+    let now = json_of(admin, &["flag", "show", "f"]).await["version"].to_string();
+    json_of(admin, &[&both[..], &[&now, "--dry-run"]].concat()).await;
     fails(admin, &["flag", "set", "f"], "say what is to be changed").await;
     let wrong = ["flag", "set", "f", "--name", "M", "--off-variation", "none"];
     fails(admin, &wrong, "unknown_variation").await;

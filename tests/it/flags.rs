@@ -148,7 +148,7 @@ async fn prerequisites_are_kept_and_block_deletion() {
         (&json!(false), &json!("PREREQUISITE_FAILED"))
     );
     assert_eq!(answer["metadata"]["prerequisiteKey"], "parent");
-    let refused = server.admin.delete("/api/v1/projects/shop/flags/parent").await.expect(422);
+    let refused = server.admin.delete("/api/v1/projects/shop/flags/parent").await.expect(409);
     assert_eq!(refused["code"], "in_use");
     let remove = json!([{"kind": "removePrerequisite", "key": "parent"}]);
     server.admin.change("child", remove).await.expect(200);

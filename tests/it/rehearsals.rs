@@ -244,3 +244,33 @@ async fn a_dry_run_tells_what_a_kill_would_do_and_shows_no_secret() {
         assert_eq!(admin.send(request).await.expect(200)["dryRun"], true);
     }
 }
+
+#[tokio::test]
+async fn what_is_no_proper_dry_run_of_a_trigger_is_refused_and_no_other_flag_is_told() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    let ids = filled(&server).await;
+    let secret = &ids.iter().find(|(name, _)| *name == "{secret}").unwrap().1;
+    for wrong in ["dryRun=1", "dryRun=True", "dryrun=true", "dryRun="] {
+        let path = format!("/trigger/{secret}?{wrong}");
+        let refused = server.admin.post(&path, json!({})).await.expect(400);
+        assert_eq!(refused["code"], "invalid_query", "{wrong}");
+    }
+    let path = format!("/trigger/{secret}?dryRun=true&source=alarms");
+    let told = server.admin.post(&path, json!({})).await.expect(200);
+    assert_eq!((&told["dryRun"], told.get("dependants")), (&json!(true), None), "{told}");
+    let flag = server.admin.get(&format!("{ENVIRONMENT}/flags/f")).await.expect(200);
+    assert_eq!(flag["on"], true);
+}
+
+#[tokio::test]
+async fn a_dry_run_of_a_segment_names_no_version_that_another_may_get() {
+    let server = Server::start(Backend::Sqlite).await;
+    server.with_environment().await;
+    filled(&server).await;
+    let path = format!("{ENVIRONMENT}/segments/s");
+    let before = server.admin.get(&path).await.expect(200)["version"].clone();
+    let other = json!({"key": "s", "included": ["u"]});
+    let told = server.admin.put(&format!("{path}?dryRun=true"), other).await.expect(200);
+    assert_eq!((&told["version"], &told["included"]), (&before, &json!(["u"])));
+}

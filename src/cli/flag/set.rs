@@ -182,16 +182,15 @@ pub(super) async fn set(args: SetArgs) -> anyhow::Result<()> {
         let answer = client.send(Method::PATCH, &path, Some(&body), &conditions).await?;
         return print_change(args.common.output, &answer, CHANGE_COLUMNS);
     }
-    if args.if_match.is_some() {
-        bail!(
-            "--if-match is for what is changed in the environment alone; make two commands of it"
-        );
-    }
     ask(&args, &definition, &format!("all environments of {}", place.project))?;
-    let changes = json!([
+    let mut changes = json!([
         {"flag": args.flag, "instructions": definition},
         {"flag": args.flag, "environment": place.environment, "instructions": config},
     ]);
+    let in_environment = changes.pointer_mut("/1").and_then(Value::as_object_mut);
+    if let (Some(version), Some(fields)) = (args.if_match, in_environment) {
+        fields.insert("ifVersion".to_owned(), json!(version));
+    }
     both(&args, &client, &place.project, changes).await
 }
 
