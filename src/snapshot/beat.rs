@@ -4,6 +4,7 @@
 use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::snapshot::Snapshots;
+use crate::snapshot::Source;
 use crate::store::DIRECTORY;
 use crate::store::ReplicaRecord;
 use crate::store::Store;
@@ -50,7 +51,7 @@ impl Heart {
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if self.snapshots.directory().position > Position::default()
-                && let Err(error) = self.beat(self.snapshots.applied()).await
+                && let Err(error) = self.beat(self.confirmed()).await
             {
                 debug!(%error, "cannot say how far this replica has come");
             }
@@ -76,6 +77,15 @@ impl Heart {
         self.beat(BTreeMap::new()).await
     }
 
+    /// How far this process has come in the history of this database: nowhere, as long as the store has not confirmed that what
+    /// an earlier run kept is of it.
+    fn confirmed(&self) -> BTreeMap<EnvId, Position> {
+        match self.snapshots.freshness().source {
+            Source::Store => self.snapshots.applied(),
+            Source::Nothing | Source::Disk => BTreeMap::new(),
+        }
+    }
+
     async fn beat(&self, positions: BTreeMap<EnvId, Position>) -> Result<(), StoreError> {
         let ReplicaName { id, name } = self.replica.clone();
         let replica = ReplicaRecord { id, name, positions };
@@ -95,5 +105,27 @@ impl Snapshots {
             environments.map(|each| (each.id, each.applied())).collect();
         positions.insert(DIRECTORY, directory.position);
         positions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Directory;
+    use secrecy::SecretString;
+    use std::time::Instant;
+
+    #[tokio::test]
+    async fn what_the_store_has_not_confirmed_is_not_told() {
+        let store = Store::postgres(&SecretString::from("postgres://127.0.0.1/none")).unwrap();
+        let snapshots = Arc::<Snapshots>::default();
+        let replica = ReplicaName { id: "r".to_owned(), name: "r".to_owned() };
+        let heart = Heart { store, replica, snapshots: Arc::clone(&snapshots) };
+        let at = Position { epoch: 1, version: 3 };
+        snapshots.directory.store(Arc::new(Directory::new(at, Vec::new(), Vec::new())));
+        snapshots.status.load_from_disk(Duration::ZERO);
+        assert_eq!(heart.confirmed(), BTreeMap::new(), "it may be of another installation");
+        snapshots.status.confirm(Instant::now());
+        assert_eq!(heart.confirmed(), BTreeMap::from([(DIRECTORY, at)]));
     }
 }

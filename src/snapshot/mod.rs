@@ -19,6 +19,7 @@ mod image;
 mod keep;
 mod listen;
 mod load;
+mod refresh;
 mod since;
 mod status;
 mod stored;
