@@ -179,10 +179,11 @@ impl Follower {
             } else {
                 self.metrics.installs_refused.inc();
             }
-            for error in unreadable {
-                self.metrics.corrupt_rows.inc();
-                error!(project.key = %environment.project, env.key = %environment.key, %error,
-                    "cannot read a row; serving what was there before");
+            if let Some(error) = unreadable.first() {
+                let n_rows = unreadable.len();
+                self.metrics.corrupt_rows.inc_by(u64::try_from(n_rows).unwrap_or(u64::MAX));
+                error!(project.key = %environment.project, env.key = %environment.key, n_rows, %error,
+                    "cannot read rows, of which this is the first; serving what was there before");
             }
             if update.is_relative {
                 break;

@@ -17,8 +17,8 @@ use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
-/// What is stored of each flag and segment.
-#[derive(Debug, Default)]
+/// What is stored of each flag and segment; cheap to clone.
+#[derive(Debug, Default, Clone)]
 pub(super) struct Stored {
     /// What is served.
     pub(super) flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
@@ -35,6 +35,7 @@ pub(super) struct Compiled {
     pub(super) change: RulesetChange,
     /// Why the rest cannot.
     pub(super) errors: Vec<StoreError>,
+    /// The rest, in the order of the update.
     flags: Vec<Arc<ChangedFlag>>,
     segments: Vec<Arc<ChangedSegment>>,
 }
@@ -47,8 +48,10 @@ impl Stored {
 
     /// Keeps what is stored of each row.
     pub(super) fn keep(&mut self, update: &Update, compiled: &Compiled) {
+        // They are in the order of the update.
+        let mut unreadable = compiled.flags.iter().peekable();
         for flag in &update.flags {
-            if compiled.flags.iter().any(|each| Arc::ptr_eq(each, flag)) {
+            if unreadable.next_if(|each| Arc::ptr_eq(each, flag)).is_some() {
                 self.unreadable_flags.insert(flag.key.clone(), Arc::clone(flag));
                 continue;
             }
@@ -58,8 +61,9 @@ impl Stored {
                 None => _ = self.flags.remove(&flag.key),
             }
         }
+        let mut unreadable = compiled.segments.iter().peekable();
         for segment in &update.segments {
-            if compiled.segments.iter().any(|each| Arc::ptr_eq(each, segment)) {
+            if unreadable.next_if(|each| Arc::ptr_eq(each, segment)).is_some() {
                 self.unreadable_segments.insert(segment.key.clone(), Arc::clone(segment));
                 continue;
             }
