@@ -124,11 +124,34 @@ fn guarded<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::FlagText;
 
     #[test]
     fn a_row_that_panics_cannot_be_read_and_does_no_other_harm() {
         let refused = guarded::<()>("flag_config", "f", || panic!("on purpose"));
         assert!(matches!(refused, Err(StoreError::Corrupt { key, .. }) if key == "f"));
         assert_eq!(guarded("flag_config", "f", || Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_are_kept_beside_those_that_can() {
+        let text = || Some(FlagText { definition: "{".into(), config: "{}".into() });
+        let rows = [("a", text()), ("b", None), ("c", text()), ("d", None), ("e", text())];
+        let flag =
+            |(key, text)| Arc::new(ChangedFlag { key: FlagKey::stored(key), version: 2, text });
+        let flags: Vec<_> = rows.into_iter().map(flag).collect();
+        let mut stored = Stored::default();
+        stored.flags.extend(flags.iter().map(|flag| (flag.key.clone(), Arc::clone(flag))));
+        let update = Update { flags, ..Update::default() };
+        stored.keep(&update, &compile_all(&update));
+        let keys = |rows: &OrdMap<FlagKey, Arc<ChangedFlag>>| {
+            rows.keys().map(ToString::to_string).collect::<String>()
+        };
+        assert_eq!(keys(&stored.unreadable_flags), "ace");
+        assert_eq!(
+            keys(&stored.flags),
+            "ace",
+            "what was served before stays, and b and d are gone"
+        );
     }
 }
