@@ -176,7 +176,7 @@ impl Loader {
             }
             return Ok(Some(image.into()));
         }
-        let mut tx = self.store.read().await?;
+        let mut tx = self.store.read_to_follow().await?;
         let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
         let to = Position { epoch, version: at.version };
         self.metrics.loads.count(LoadSource::Store);

@@ -59,7 +59,7 @@ impl Follower {
         loading: &mut Loading,
     ) -> Result<Read, StoreError> {
         let (positions, records, tokens) = within_timeout(async {
-            let mut tx = self.store.read().await?;
+            let mut tx = self.store.read_to_follow().await?;
             let positions = tx.positions().await?;
             Ok::<_, StoreError>((positions, tx.environments().await?, tx.tokens().await?))
         })
