@@ -11,6 +11,7 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::within_timeout;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -73,8 +74,18 @@ impl Heart {
     }
 
     /// Says that this process is about to serve something, before it looks what: what is changed after that look waits for it.
-    pub(super) async fn announce(&self) -> Result<(), StoreError> {
-        self.beat(BTreeMap::new()).await
+    pub(super) async fn announce(&self) {
+        if let Err(error) = self.beat(BTreeMap::new()).await {
+            debug!(%error, "cannot say that this replica is about to serve");
+        }
+    }
+
+    /// Goes on saying so.
+    pub(super) async fn go_on_announcing(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(BEAT_INTERVAL).await;
+            self.announce().await;
+        }
     }
 
     /// How far this process has come in the history of this database: nowhere, as long as the store has not confirmed that what

@@ -32,7 +32,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 use tracing::info;
 use tracing::warn;
 
@@ -174,18 +173,12 @@ impl Follower {
         self.snapshots.directory().position == Position::default()
     }
 
-    async fn announce(&self) {
-        if let Err(error) = self.heart.announce().await {
-            debug!(%error, "cannot say that this replica is about to serve");
-        }
-    }
-
     /// Looks at the store once and installs whatever is newer.
     ///
     /// What fails keeps nothing else from being installed; the first error that is not of one environment alone is returned.
     async fn refresh(&self, loading: &mut Loading) -> Result<(), StoreError> {
         if self.is_starting() {
-            self.announce().await;
+            self.heart.announce().await;
         }
         let mut positions = within_timeout(self.read_positions()).await?;
         within_timeout(Box::pin(self.loader.prepare(&positions.identity))).await?;
@@ -267,9 +260,15 @@ impl Follower {
         }
         // Loading may have taken longer than an announcement holds, and nobody waited for this replica with what was changed
         // meanwhile. With what is changed from here on they do.
-        self.announce().await;
-        let positions = within_timeout(self.read_positions()).await?;
-        self.follow(directory, &positions, loading).await
+        self.heart.announce().await;
+        let following = async {
+            let positions = within_timeout(self.read_positions()).await?;
+            self.follow(directory, &positions, loading).await
+        };
+        tokio::select! {
+            result = following => result,
+            never = self.heart.go_on_announcing() => match never {},
+        }
     }
 
     /// Installs whatever is newer in the store.

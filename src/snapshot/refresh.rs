@@ -152,8 +152,7 @@ impl Follower {
         is_starting: bool,
     ) -> Result<(), StoreError> {
         for _ in 0..READS_MAX {
-            let read = self.loader.read(environment, seen, is_starting);
-            let read = within_timeout(Box::pin(read)).await;
+            let read = self.loader.read(environment, seen, is_starting).await;
             let is_general = match &read {
                 Err(StoreError::Regressed(_)) => true,
                 // If the store answers otherwise, it is this environment that cannot be read in time.
