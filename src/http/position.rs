@@ -17,6 +17,7 @@ use std::time::Duration;
 use std::time::Instant;
 pub(crate) use text::parse_position;
 pub(crate) use text::render_position;
+use tracing::debug;
 
 const VERSION: HeaderName = HeaderName::from_static("vexil-version");
 const MIN_VERSION: HeaderName = HeaderName::from_static("vexil-min-version");
@@ -122,10 +123,15 @@ pub(crate) async fn has_reached(
     if environment.position() >= seen {
         return Ok(true);
     }
+    let at = render_position(environment.position());
     if is_known && snapshots.regression().is_none() {
+        let seen = render_position(seen);
+        debug!(
+            env.id = environment.id,
+            seen, at, "a client has seen what the database does not have"
+        );
         return Ok(false);
     }
-    let at = render_position(environment.position());
     let detail = format!("this replica is at {at}, which is before what was seen; try another");
     Err(ApiError::unavailable("behind", detail))
 }
