@@ -38,18 +38,17 @@ pub(crate) async fn known<T>(
     };
     let began = Instant::now();
     let mut changes = snapshots.directory_changes();
-    loop {
-        let error = match find() {
-            Err(error) if is_unknown(&error) => error,
-            known_or_refused => return known_or_refused,
-        };
-        // Without ringing: requests that nobody vouches for must not make work for the database.
-        let rest = TOKEN_WAIT_MAX.saturating_sub(began.elapsed());
-        match timeout(rest, changes.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(soften(error, snapshots, began)),
+    // Without ringing: requests that nobody vouches for must not make work for the database.
+    let becomes_known = async {
+        while find().as_ref().is_err_and(is_unknown) {
+            // OK because the sender lives in the snapshots.
+            let _ = changes.changed().await;
         }
-    }
+    };
+    let _ = timeout(TOKEN_WAIT_MAX, becomes_known).await;
+    // Asked before it is looked for once more, because what is confirmed was installed before.
+    let is_sure = snapshots.is_confirmed_since(began);
+    find().map_err(|error| soften(error, is_sure))
 }
 
 /// Whether it is about a token or an environment that is not known here.
@@ -57,10 +56,9 @@ pub(crate) fn is_unknown(error: &ApiError) -> bool {
     matches!(error.code, TOKEN_UNKNOWN | "not_found")
 }
 
-/// What is not known may have been created since the store was last asked, unless that was after the request began: SDKs that
-/// are told so would give up for ever.
-fn soften(error: ApiError, snapshots: &Snapshots, began: Instant) -> ApiError {
-    if snapshots.is_confirmed_since(began) {
+/// What is not known may have been created since the store was last asked: SDKs that are told so would give up for ever.
+fn soften(error: ApiError, is_sure: bool) -> ApiError {
+    if is_sure || !is_unknown(&error) {
         return error;
     }
     let detail =

@@ -52,7 +52,7 @@ impl Heart {
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             if self.snapshots.directory().position > Position::default()
-                && let Err(error) = self.beat(self.confirmed()).await
+                && let Err(error) = self.beat(self.snapshots.applied()).await
             {
                 debug!(%error, "cannot say how far this replica has come");
             }
@@ -88,15 +88,6 @@ impl Heart {
         }
     }
 
-    /// How far this process has come in the history of this database: nowhere, as long as the store has not confirmed that what
-    /// an earlier run kept is of it.
-    fn confirmed(&self) -> BTreeMap<EnvId, Position> {
-        match self.snapshots.freshness().source {
-            Source::Store => self.snapshots.applied(),
-            Source::Nothing | Source::Disk => BTreeMap::new(),
-        }
-    }
-
     async fn beat(&self, positions: BTreeMap<EnvId, Position>) -> Result<(), StoreError> {
         let ReplicaName { id, name } = self.replica.clone();
         let replica = ReplicaRecord { id, name, positions };
@@ -109,7 +100,12 @@ impl Heart {
 
 impl Snapshots {
     /// Up to where everything that is stored is served: the directory under [`DIRECTORY`], and each environment under its number.
+    ///
+    /// Nothing, as long as the store has not confirmed that what an earlier run kept is of its history.
     pub fn applied(&self) -> BTreeMap<EnvId, Position> {
+        if self.freshness().source != Source::Store {
+            return BTreeMap::new();
+        }
         let directory = self.directory();
         let environments = directory.environments().iter();
         let mut positions: BTreeMap<EnvId, Position> =
@@ -123,20 +119,16 @@ impl Snapshots {
 mod tests {
     use super::*;
     use crate::snapshot::Directory;
-    use secrecy::SecretString;
     use std::time::Instant;
 
-    #[tokio::test]
-    async fn what_the_store_has_not_confirmed_is_not_told() {
-        let store = Store::postgres(&SecretString::from("postgres://127.0.0.1/none")).unwrap();
-        let snapshots = Arc::<Snapshots>::default();
-        let replica = ReplicaName { id: "r".to_owned(), name: "r".to_owned() };
-        let heart = Heart { store, replica, snapshots: Arc::clone(&snapshots) };
+    #[test]
+    fn what_the_store_has_not_confirmed_is_not_told() {
+        let snapshots = Snapshots::default();
         let at = Position { epoch: 1, version: 3 };
         snapshots.directory.store(Arc::new(Directory::new(at, Vec::new(), Vec::new())));
         snapshots.status.load_from_disk(Duration::ZERO);
-        assert_eq!(heart.confirmed(), BTreeMap::new(), "it may be of another installation");
+        assert_eq!(snapshots.applied(), BTreeMap::new(), "it may be of another installation");
         snapshots.status.confirm(Instant::now());
-        assert_eq!(heart.confirmed(), BTreeMap::from([(DIRECTORY, at)]));
+        assert_eq!(snapshots.applied(), BTreeMap::from([(DIRECTORY, at)]));
     }
 }
