@@ -118,7 +118,7 @@ impl App {
         let doorbells = of_store.into_iter().chain(of_redis).collect();
         let limits = Arc::new(Limits::new(limit_settings(config), &metrics));
         let mut sockets = Sockets { tls: tls.map(Arc::new), ..Sockets::within_descriptors() };
-        let allowed = || capacity::streams(sockets.connections_max);
+        let allowed = || capacity::streams(sockets.places.available_permits());
         let streams_max = config.streams_max.unwrap_or_else(allowed);
         let streams = Streams::new(
             Arc::clone(&snapshots),
@@ -197,7 +197,7 @@ impl App {
         let mut signals = Signals::new()?;
         let (tasks, metrics) = (tasks.clone(), Arc::clone(&control.metrics));
         let supervisor = Supervisor { tasks: tasks.clone(), stop: stop.clone(), metrics };
-        start_following(&supervisor, &control, follower, keeper, doorbells, &is_prepared);
+        start_following(&supervisor, &control, follower, keeper, doorbells, &is_prepared, &is_last);
         let recorder = Arc::new(Mutex::new(recorder));
         let (prepared, last) = (is_prepared, is_last.clone());
         supervisor.run("recorder", move || {
@@ -223,7 +223,7 @@ impl App {
         if signal == Signal::Terminate && !drain_time.is_zero() {
             grace_period = drain(&streams, &connections, drain_time, &mut signals).await;
         }
-        // Ends the streams, the accept loop and the followers; requests that are in progress go on for a while.
+        // Ends the streams and the accept loop; requests that are in progress go on for a while, and what they need with them.
         streams.close_all();
         stop.cancel();
         connections.close();
@@ -281,10 +281,11 @@ fn start_following(
     keeper: Keeper,
     doorbells: Vec<Doorbell>,
     is_prepared: &CancellationToken,
+    is_last: &CancellationToken,
 ) {
     let stop = &supervisor.stop;
     for doorbell in doorbells {
-        let (snapshots, stop) = (Arc::clone(&control.snapshots), stop.clone());
+        let (snapshots, stop) = (Arc::clone(&control.snapshots), is_last.clone());
         let metrics = Arc::clone(&control.metrics);
         supervisor.run(doorbell.name(), move || {
             let (snapshots, doorbell) = (Arc::clone(&snapshots), doorbell.clone());
@@ -292,7 +293,8 @@ fn start_following(
             async move { snapshots.listen(doorbell, metrics, Ids, stop).await }
         });
     }
-    let (heart, stopped) = (follower.heart.clone(), stop.clone());
+    // As long as requests are answered, what they are answered with is kept current, and this replica is waited for.
+    let (heart, stopped) = (follower.heart.clone(), is_last.clone());
     supervisor.run("heart", move || heart.clone().run(stopped.clone()));
     let stopped = stop.clone();
     supervisor.run("keeper", move || keeper.clone().run(stopped.clone()));
@@ -300,7 +302,7 @@ fn start_following(
     supervisor.run("upkeep", move || upkeep.clone().keep_up(stopped.clone()));
     let (schedule, stopped) = (control.clone(), stop.clone());
     supervisor.run("schedule", move || schedule.clone().run_schedule(stopped.clone()));
-    let (is_prepared, stopped) = (is_prepared.clone(), stop.clone());
+    let (is_prepared, stopped) = (is_prepared.clone(), is_last.clone());
     supervisor
         .run("follower", move || follow(follower.clone(), is_prepared.clone(), stopped.clone()));
 }
@@ -322,7 +324,8 @@ async fn wait_for_the_last(
 
 /// Waits until everything has ended, and closes the store.
 ///
-/// What is counted is written when no request can add to it any more, or when there is just time left for it.
+/// What is counted is written, and the replica signs off, when no request can come any more, or when there is just time left
+/// for it.
 async fn finished(
     connections: &TaskTracker,
     tasks: &TaskTracker,

@@ -62,7 +62,8 @@ pub(super) fn head_signer(config: &Config) -> anyhow::Result<HeadSigner> {
     }
 }
 
-/// Keeps other processes from the data directory; `None` if it cannot be written, for then nothing is kept there.
+/// Keeps other processes from the data directory; `None` if it cannot be written, for then this process keeps
+/// nothing there, and only reads what an earlier one kept.
 pub(super) fn lock_data_dir(data_dir: &Path) -> Result<Option<File>, StoreError> {
     match lock_folder(data_dir) {
         Ok(lock) => Ok(Some(lock)),

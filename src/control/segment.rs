@@ -60,25 +60,7 @@ impl Control {
             settle_hashes(&mut segment, tx.server_sdk(env).await?)?;
             let others = tx.segments(env).await?;
             let old = others.iter().find(|other| other.segment.key == key);
-            match (old, how) {
-                (None, PutSegment::Replace { .. }) => {
-                    return Err(ControlError::not_found("segment", &key));
-                }
-                (Some(_), PutSegment::Create) => {
-                    let detail = format!("there is a segment `{key}` already");
-                    return Err(ControlError::conflict("key_taken", detail));
-                }
-                (None, PutSegment::Create)
-                    if i64::try_from(others.len()).is_ok_and(|n| n >= SEGMENTS_MAX) =>
-                {
-                    let detail = format!("an environment can have at most {SEGMENTS_MAX} segments");
-                    return Err(ControlError::too_many(detail));
-                }
-                (Some(old), PutSegment::Replace { if_version }) => {
-                    ControlError::check_version(("segment", &key), old.version, if_version)?;
-                }
-                (None, PutSegment::Create) => {}
-            }
+            check_put(old, how, &key, others.len())?;
             let created_at = old.map_or(now, |old| old.created_at);
             if let Some(old) = old {
                 // The salt decides who is in a share; replacing a segment must not move anybody.
@@ -170,6 +152,32 @@ impl Control {
             self.finish(author, tx, Served::Environments(vec![(env, version)])).await
         })
         .await
+    }
+}
+
+/// Checks that a segment may be written so.
+fn check_put(
+    old: Option<&StoredSegment>,
+    how: PutSegment,
+    key: &SegmentKey,
+    n_segments: usize,
+) -> Result<(), ControlError> {
+    match (old, how) {
+        (None, PutSegment::Replace { .. }) => Err(ControlError::not_found("segment", key)),
+        (Some(_), PutSegment::Create) => {
+            let detail = format!("there is a segment `{key}` already");
+            Err(ControlError::conflict("key_taken", detail))
+        }
+        (None, PutSegment::Create)
+            if i64::try_from(n_segments).is_ok_and(|n| n >= SEGMENTS_MAX) =>
+        {
+            let detail = format!("an environment can have at most {SEGMENTS_MAX} segments");
+            Err(ControlError::too_many(detail))
+        }
+        (Some(old), PutSegment::Replace { if_version }) => {
+            ControlError::check_version(("segment", key), old.version, if_version).map(|_| ())
+        }
+        (None, PutSegment::Create) => Ok(()),
     }
 }
 

@@ -14,16 +14,16 @@ use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use std::time::Duration;
+use std::time::Instant;
 pub(crate) use text::parse_position;
 pub(crate) use text::render_position;
+use tracing::debug;
 
 const VERSION: HeaderName = HeaderName::from_static("vexil-version");
 const MIN_VERSION: HeaderName = HeaderName::from_static("vexil-min-version");
 const STALE: HeaderName = HeaderName::from_static("vexil-stale");
 /// How long a request waits for the position that it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(1);
-/// Looks at the store after which it is certain that one began after the request: of two, the second.
-const LOOKS: u32 = 2;
 /// Epochs by which no replica is behind: each is made by an operator who accepts that history was lost.
 const EPOCHS_AHEAD_MAX: i64 = 8;
 /// Versions by which no replica is behind.
@@ -89,22 +89,13 @@ pub(crate) async fn reach(
     snapshots: &Snapshots,
     environment: &Environment,
 ) -> bool {
-    reach_within(WAIT_MAX, wanted, snapshots, environment).await
-}
-
-async fn reach_within(
-    time: Duration,
-    wanted: Position,
-    snapshots: &Snapshots,
-    environment: &Environment,
-) -> bool {
     if environment.position() >= wanted {
         return true;
     }
     snapshots.ring();
     let mut positions = environment.positions();
     let reached = positions.wait_for(|position| *position >= wanted);
-    tokio::time::timeout(time, reached).await.is_ok()
+    tokio::time::timeout(WAIT_MAX, reached).await.is_ok()
 }
 
 /// Whether one who has seen a position can go on from here: it is served, or is within a moment.
@@ -123,22 +114,24 @@ pub(crate) async fn has_reached(
     if is_made_up(seen, environment.position()) {
         return Ok(false);
     }
-    let n_before = snapshots.n_confirmations();
-    for _ in 0..LOOKS {
-        if reach_within(WAIT_MAX / LOOKS, seen, snapshots, environment).await {
-            return Ok(true);
-        }
+    let began = Instant::now();
+    if reach(seen, snapshots, environment).await {
+        return Ok(true);
     }
-    let n_looks = snapshots.n_confirmations().saturating_sub(n_before);
-    let is_known = n_looks >= u64::from(LOOKS) && !environment.is_quarantined();
+    let is_known = snapshots.is_confirmed_since(began) && !environment.is_quarantined();
     // Installed before it was confirmed, but perhaps after the last wait.
     if environment.position() >= seen {
         return Ok(true);
     }
+    let at = render_position(environment.position());
     if is_known && snapshots.regression().is_none() {
+        let seen = render_position(seen);
+        debug!(
+            env.id = environment.id,
+            seen, at, "a client has seen what the database does not have"
+        );
         return Ok(false);
     }
-    let at = render_position(environment.position());
     let detail = format!("this replica is at {at}, which is before what was seen; try another");
     Err(ApiError::unavailable("behind", detail))
 }

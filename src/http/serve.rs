@@ -57,8 +57,9 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// What connections may do in vain, and how many of them there may be.
 #[derive(Debug, Clone)]
 pub struct Sockets {
-    /// Connections that are open at once; what is over the limit queues in the kernel.
-    pub connections_max: usize,
+    /// Places for connections that are open at once; what is over the limit queues in the kernel. An accept loop that is started
+    /// again has those that the connections before it leave.
+    pub places: Arc<Semaphore>,
     /// How long a new connection may send nothing.
     pub first_byte_timeout: Duration,
     /// How long a request's head, or the start of HTTP/2, may take from its first byte to its last.
@@ -80,7 +81,7 @@ pub struct Sockets {
 impl Default for Sockets {
     fn default() -> Self {
         Self {
-            connections_max: CONNECTIONS_MAX,
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             first_byte_timeout: FIRST_BYTE_TIMEOUT,
             head_timeout: HEAD_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
@@ -100,7 +101,7 @@ impl Sockets {
         if connections_max < CONNECTIONS_MAX {
             warn!(connections_max, "the limit on descriptors (ulimit -n) keeps connections few");
         }
-        Self { connections_max, ..Self::default() }
+        Self { places: Arc::new(Semaphore::new(connections_max)), ..Self::default() }
     }
 }
 
@@ -140,14 +141,13 @@ pub async fn serve<S, F>(
     S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
     S: Clone + Send + 'static,
 {
-    let permits = Arc::new(Semaphore::new(sockets.connections_max));
     let sockets = Arc::new(sockets);
     let mut is_failing = false;
     loop {
         // Waits for a place before it accepts: what is over the limit queues in the kernel.
         let permit = tokio::select! {
             () = stop.cancelled() => return,
-            permit = Arc::clone(&permits).acquire_owned() => permit,
+            permit = Arc::clone(&sockets.places).acquire_owned() => permit,
         };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,

@@ -4,12 +4,14 @@
 use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::snapshot::Snapshots;
+use crate::snapshot::Source;
 use crate::store::DIRECTORY;
 use crate::store::ReplicaRecord;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::within_timeout;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -72,8 +74,18 @@ impl Heart {
     }
 
     /// Says that this process is about to serve something, before it looks what: what is changed after that look waits for it.
-    pub(super) async fn announce(&self) -> Result<(), StoreError> {
-        self.beat(BTreeMap::new()).await
+    pub(super) async fn announce(&self) {
+        if let Err(error) = self.beat(BTreeMap::new()).await {
+            debug!(%error, "cannot say that this replica is about to serve");
+        }
+    }
+
+    /// Goes on saying so.
+    pub(super) async fn go_on_announcing(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(BEAT_INTERVAL).await;
+            self.announce().await;
+        }
     }
 
     async fn beat(&self, positions: BTreeMap<EnvId, Position>) -> Result<(), StoreError> {
@@ -88,12 +100,35 @@ impl Heart {
 
 impl Snapshots {
     /// Up to where everything that is stored is served: the directory under [`DIRECTORY`], and each environment under its number.
+    ///
+    /// Nothing, as long as the store has not confirmed that what an earlier run kept is of its history.
     pub fn applied(&self) -> BTreeMap<EnvId, Position> {
+        if self.freshness().source != Source::Store {
+            return BTreeMap::new();
+        }
         let directory = self.directory();
         let environments = directory.environments().iter();
         let mut positions: BTreeMap<EnvId, Position> =
             environments.map(|each| (each.id, each.applied())).collect();
         positions.insert(DIRECTORY, directory.position);
         positions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Directory;
+    use std::time::Instant;
+
+    #[test]
+    fn what_the_store_has_not_confirmed_is_not_told() {
+        let snapshots = Snapshots::default();
+        let at = Position { epoch: 1, version: 3 };
+        snapshots.directory.store(Arc::new(Directory::new(at, Vec::new(), Vec::new())));
+        snapshots.status.load_from_disk(Duration::ZERO);
+        assert_eq!(snapshots.applied(), BTreeMap::new(), "it may be of another installation");
+        snapshots.status.confirm(Instant::now());
+        assert_eq!(snapshots.applied(), BTreeMap::from([(DIRECTORY, at)]));
     }
 }

@@ -256,38 +256,40 @@ impl Environment {
         if to <= from {
             return (false, unreadable);
         }
-        if !update.is_relative {
-            let applied = history.applied;
-            *history = History { applied, ..History::default() };
+        // Everything that can fail comes before the first change, so that a panic leaves what is served as it was.
+        let mut stored =
+            if update.is_relative { history.stored.clone() } else { Stored::default() };
+        stored.keep(update, &compiled);
+        let n_unreadable = stored.n_unreadable();
+        let is_continued = from.epoch == to.epoch && update.is_relative;
+        let entry = is_continued.then(|| Change {
+            from,
+            from_stamp: history.stamp.clone(),
+            to,
+            flags: change.flags.iter().map(|(key, _)| key.clone()).collect(),
+            segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
+            withdrawn: withdrawn(&current, change),
+            affected: Mutex::default(),
+        });
+        let empty = Ruleset::default();
+        let base = if update.is_relative { &**current } else { &empty };
+        let next = Arc::new(base.with(to.epoch, to.version, change));
+        match entry {
+            Some(entry) => history.remember(entry),
+            // Nobody can continue from before: they may have seen what is not in it.
+            None => {
+                history.changes.clear();
+                history.n_bytes = 0;
+            }
         }
-        let from_stamp = std::mem::take(&mut history.stamp);
-        history.stamp = update.stamp.clone();
-        history.stored.keep(update, &compiled);
-        let n_unreadable = history.stored.n_unreadable();
+        history.stamp.clone_from(&update.stamp);
+        history.stored = stored;
         self.n_unreadable.store(n_unreadable, Ordering::Relaxed);
+        self.retire(&current, change, update.is_relative);
+        self.ruleset.store(next);
         if n_unreadable == 0 {
             history.applied = to;
         }
-        if from.epoch != to.epoch {
-            // Nobody can continue from before the epoch: they may have seen what is not in it.
-            history.changes.clear();
-            history.n_bytes = 0;
-        } else if update.is_relative {
-            let entry = Change {
-                from,
-                from_stamp,
-                to,
-                flags: change.flags.iter().map(|(key, _)| key.clone()).collect(),
-                segments: change.segments.iter().map(|(key, _)| key.clone()).collect(),
-                withdrawn: withdrawn(&current, change),
-                affected: Mutex::default(),
-            };
-            history.remember(entry);
-        }
-        let empty = Ruleset::default();
-        let base = if update.is_relative { &**current } else { &empty };
-        self.ruleset.store(Arc::new(base.with(to.epoch, to.version, change)));
-        self.retire(&current, change, update.is_relative);
         // Before the lock is released: whoever holds it sees a position that belongs to what it protects.
         self.position.send_replace(to);
         (true, unreadable)

@@ -1,32 +1,30 @@
 //! Following the store: whenever something rings, and once a second anyway, what changed is read, compiled and installed.
 //!
-//! How an environment is read is in `load`, how doorbells are heard in `listen`.
+//! How what changed is read and installed is in `refresh`, how doorbells are heard in `listen`.
 
 use crate::clock::Clock;
 use crate::clock::Ids;
-use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::model::token::Digest;
 use crate::model::token::Grant;
 use crate::snapshot::Directory;
-use crate::snapshot::Environment;
 use crate::snapshot::Folder;
 use crate::snapshot::Heart;
 use crate::snapshot::Kept;
 use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
+use crate::snapshot::Source;
 use crate::snapshot::history::compare;
 use crate::snapshot::history::highest_epoch;
 use crate::snapshot::history::lost_entirely;
 use crate::snapshot::keep::read_kept;
-use crate::store::EnvironmentRecord;
+use crate::snapshot::refresh::Loading;
+use crate::snapshot::refresh::directory_of;
 use crate::store::Positions;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::within_timeout;
-use crate::telemetry::EnvironmentLabels;
 use crate::telemetry::Metrics;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -34,8 +32,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
-use tracing::error;
 use tracing::info;
 use tracing::warn;
 
@@ -43,14 +39,9 @@ use tracing::warn;
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How soon the store is asked again at the earliest.
 const POLL_GAP: Duration = Duration::from_millis(5);
-/// How often an environment is read in a row: as a whole, from the cache perhaps, and then what was missing there.
-const READS_MAX: usize = 3;
 
 /// By how many seconds the clock may differ from the database's before it is told.
 const SKEW_MAX_SECS: f64 = 0.5;
-
-/// New environments that are loaded and wait for the directory that names them.
-type Loading = HashMap<EnvId, Arc<Environment>>;
 
 /// Keeps the snapshots up to date with the store.
 #[derive(Debug, Clone)]
@@ -140,7 +131,7 @@ impl Follower {
     }
 
     /// Installs a directory if it is newer; returns whether it is.
-    fn install_directory(&self, directory: Arc<Directory>) -> bool {
+    pub(super) fn install_directory(&self, directory: Arc<Directory>) -> bool {
         let position = directory.position;
         if position <= self.snapshots.directory().position {
             return false;
@@ -157,7 +148,12 @@ impl Follower {
         let result = self.refresh(loading).await;
         match &result {
             Ok(()) => {
+                let is_first = self.snapshots.freshness().source != Source::Store;
                 self.snapshots.status.confirm(looked_at);
+                if is_first {
+                    // Only now the heart tells how far this replica has come.
+                    self.snapshots.moved.notify_one();
+                }
                 self.snapshots.status.set_problem(None);
             }
             Err(error) => {
@@ -172,14 +168,17 @@ impl Follower {
         result
     }
 
+    /// Whether nothing is served yet.
+    pub(super) fn is_starting(&self) -> bool {
+        self.snapshots.directory().position == Position::default()
+    }
+
     /// Looks at the store once and installs whatever is newer.
     ///
     /// What fails keeps nothing else from being installed; the first error that is not of one environment alone is returned.
     async fn refresh(&self, loading: &mut Loading) -> Result<(), StoreError> {
-        if self.snapshots.directory().position == Position::default()
-            && let Err(error) = self.heart.announce().await
-        {
-            debug!(%error, "cannot say that this replica is about to serve");
+        if self.is_starting() {
+            self.heart.announce().await;
         }
         let mut positions = within_timeout(self.read_positions()).await?;
         within_timeout(Box::pin(self.loader.prepare(&positions.identity))).await?;
@@ -194,7 +193,7 @@ impl Follower {
             positions = within_timeout(self.read_positions()).await?;
         }
         let result = match (result, &directory) {
-            (Ok(()), Ok(directory)) => self.follow(directory, &positions, loading).await,
+            (Ok(()), Ok(directory)) => self.load_and_follow(directory, &positions, loading).await,
             (lost, _) => lost,
         };
         let regression = match &result {
@@ -245,6 +244,33 @@ impl Follower {
         Ok(self.snapshots.directory())
     }
 
+    /// Installs whatever is newer in the store; before anything is served, what takes long is loaded first.
+    async fn load_and_follow(
+        &self,
+        directory: &Arc<Directory>,
+        positions: &Positions,
+        loading: &mut Loading,
+    ) -> Result<(), StoreError> {
+        if !self.is_starting() {
+            return self.follow(directory, positions, loading).await;
+        }
+        self.catch_up(directory, positions).await?;
+        if directory_of(positions) > directory.position {
+            self.read_directory(directory, loading).await?;
+        }
+        // Loading may have taken longer than an announcement holds, and nobody waited for this replica with what was changed
+        // meanwhile. With what is changed from here on they do.
+        self.heart.announce().await;
+        let following = async {
+            let positions = within_timeout(self.read_positions()).await?;
+            self.follow(directory, &positions, loading).await
+        };
+        tokio::select! {
+            result = following => result,
+            never = self.heart.go_on_announcing() => match never {},
+        }
+    }
+
     /// Installs whatever is newer in the store.
     async fn follow(
         &self,
@@ -252,19 +278,9 @@ impl Follower {
         positions: &Positions,
         loading: &mut Loading,
     ) -> Result<(), StoreError> {
-        let wanted: HashMap<EnvId, i64> =
-            positions.environments.iter().map(|each| (each.id, each.version)).collect();
-        let mut result = Ok(());
-        for environment in directory.environments() {
-            let version = wanted.get(&environment.id).copied().unwrap_or_default();
-            if (Position { epoch: positions.epoch, version }) > environment.position() {
-                let refreshed = self.refresh_environment(environment, positions, false).await;
-                result = result.and(refreshed);
-            }
-        }
-        let to = Position { epoch: positions.epoch, version: positions.directory_version };
-        if to > directory.position {
-            let refreshed = self.refresh_directory(directory, positions, loading);
+        let mut result = self.catch_up(directory, positions).await;
+        if directory_of(positions) > directory.position {
+            let refreshed = self.refresh_directory(directory, loading);
             result = result.and(refreshed.await);
         } else {
             // What was kept is current, or was brought up to date.
@@ -281,7 +297,7 @@ impl Follower {
         result
     }
 
-    async fn read_positions(&self) -> Result<Positions, StoreError> {
+    pub(super) async fn read_positions(&self) -> Result<Positions, StoreError> {
         let asked = Instant::now();
         let positions = self.store.look().await?.positions().await?;
         if let Some(now) = positions.now {
@@ -297,140 +313,5 @@ impl Follower {
             }
         }
         Ok(positions)
-    }
-
-    /// Reads the directory, with the rulesets of environments that are new, and installs all of it at once.
-    ///
-    /// Environments that were loaded stay in `loading` until then, so that an error costs only what comes after it.
-    async fn refresh_directory(
-        &self,
-        old: &Directory,
-        seen: &Positions,
-        loading: &mut Loading,
-    ) -> Result<(), StoreError> {
-        let (positions, records, tokens) = within_timeout(async {
-            let mut tx = self.store.read().await?;
-            let positions = tx.positions().await?;
-            Ok::<_, StoreError>((positions, tx.environments().await?, tx.tokens().await?))
-        })
-        .await?;
-        let mut environments = Vec::with_capacity(records.len());
-        for record in records {
-            environments.push(self.environment_for(record, old, seen, loading).await?);
-        }
-        for gone in old.environments() {
-            if !environments.iter().any(|environment| environment.id == gone.id) {
-                self.metrics.environment_version.remove(&labels_of(gone));
-            }
-        }
-        let readable = tokens.into_iter().filter_map(|token| match token {
-            Ok(token) => Some(token),
-            Err(error) => {
-                self.metrics.corrupt_rows.inc();
-                error!(%error, "cannot read a token; it is not accepted");
-                None
-            }
-        });
-        let stored = readable.flat_map(|token| token.grants().collect::<Vec<_>>());
-        let stored = stored.filter(|(digest, _)| !self.refused.contains(digest));
-        let grants = stored.chain(self.configured.iter().cloned());
-        let position = Position { epoch: positions.epoch, version: positions.directory_version };
-        let mut directory = Directory::new(position, environments, grants);
-        directory.inherit_usage(old);
-        if !self.install_directory(Arc::new(directory)) {
-            self.metrics.installs_refused.inc();
-        }
-        loading.clear();
-        Ok(())
-    }
-
-    /// The environment of a record: the one that is served, or a new one that is loaded first.
-    async fn environment_for(
-        &self,
-        record: EnvironmentRecord,
-        old: &Directory,
-        seen: &Positions,
-        loading: &mut Loading,
-    ) -> Result<Arc<Environment>, StoreError> {
-        let (fail_closed_after, safety) = (record.fail_closed_after, record.safety);
-        let server_sdk = record.server_sdk;
-        let known = old.environment(record.id).or_else(|| loading.get(&record.id)).cloned();
-        // Numbers can be given away again in a restored database.
-        let is_it =
-            |each: &Arc<Environment>| each.project == record.project && each.key == record.key;
-        let known = known.filter(is_it);
-        let environment = match known {
-            Some(environment) => environment,
-            None => {
-                let (id, project, key) = (record.id, record.project, record.key);
-                let environment = Arc::new(Environment::new(id, project, key));
-                let is_starting = old.position == Position::default();
-                self.refresh_environment(&environment, seen, is_starting).await?;
-                loading.insert(id, Arc::clone(&environment));
-                environment
-            }
-        };
-        environment.set_fail_closed_after(fail_closed_after);
-        environment.set_server_sdk(server_sdk);
-        environment.set_safety(safety);
-        Ok(environment)
-    }
-
-    /// Reads what changed in an environment since the version that is served, and installs it.
-    ///
-    /// What is wrong with this environment alone is noted and no error.
-    async fn refresh_environment(
-        &self,
-        environment: &Environment,
-        seen: &Positions,
-        is_starting: bool,
-    ) -> Result<(), StoreError> {
-        for _ in 0..READS_MAX {
-            let read = self.loader.read(environment, seen, is_starting);
-            let read = within_timeout(Box::pin(read)).await;
-            let is_general = match &read {
-                Err(StoreError::Regressed(_)) => true,
-                // If the store answers otherwise, it is this environment that cannot be read in time.
-                Err(StoreError::Unavailable(_)) => {
-                    within_timeout(self.read_positions()).await.is_err()
-                }
-                _ => false,
-            };
-            if let Err(error) = &read
-                && !is_general
-            {
-                if environment.set_unread(self.snapshots.status.confirmed_at()) {
-                    error!(project.key = %environment.project, env.key = %environment.key, %error,
-                        "cannot read an environment; serving what was there before");
-                }
-                return Ok(());
-            }
-            environment.set_read();
-            let Some(update) = read? else { break };
-            let (is_installed, unreadable) = environment.install(&update);
-            if is_installed {
-                self.snapshots.moved.notify_one();
-            } else {
-                self.metrics.installs_refused.inc();
-            }
-            for error in unreadable {
-                self.metrics.corrupt_rows.inc();
-                error!(project.key = %environment.project, env.key = %environment.key, %error,
-                    "cannot read a row; serving what was there before");
-            }
-            if update.is_relative {
-                break;
-            }
-        }
-        let version = environment.position().version;
-        self.metrics.environment_version.get_or_create(&labels_of(environment)).set(version);
-        Ok(())
-    }
-}
-
-fn labels_of(environment: &Environment) -> EnvironmentLabels {
-    EnvironmentLabels {
-        project: environment.project.to_string(),
-        environment: environment.key.to_string(),
     }
 }

@@ -75,6 +75,8 @@ pub struct Keeper {
 /// What has been kept already.
 #[derive(Debug, Default)]
 struct Progress {
+    /// Of which installation; what was kept of another one says nothing about this one.
+    installation: Option<String>,
     directory: Position,
     /// When it was last written down that the database confirms it.
     confirmed: Option<Instant>,
@@ -103,6 +105,10 @@ impl Keeper {
 
     /// Writes whatever is newer than what is kept.
     async fn keep(&self, kept: &mut Progress) {
+        let installation = self.loader.installation();
+        if installation != kept.installation {
+            *kept = Progress { installation, ..Progress::default() };
+        }
         let directory = self.snapshots.directory();
         for environment in directory.environments() {
             let position = environment.position();

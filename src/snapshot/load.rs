@@ -20,6 +20,7 @@ use crate::store::Redis;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Tx;
+use crate::store::within_timeout;
 use crate::telemetry::LoadSource;
 use crate::telemetry::Metrics;
 use std::collections::HashSet;
@@ -133,6 +134,17 @@ impl Loader {
         if served == Position::default() {
             return self.read_all(environment, seen, is_starting).await;
         }
+        within_timeout(Box::pin(self.read_newer(environment, seen, served, &stamp))).await
+    }
+
+    /// Reads what is newer than what is served, from the store.
+    async fn read_newer(
+        &self,
+        environment: &Environment,
+        seen: &Positions,
+        served: Position,
+        stamp: &str,
+    ) -> Result<Option<Update>, StoreError> {
         let mut tx = self.store.look().await?;
         let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
         let to = Position { epoch, version: at.version };
@@ -142,7 +154,7 @@ impl Loader {
         let is_accepted = served.epoch < seen.accepted_epoch;
         if !is_accepted {
             let found = tx.stamp(environment.id, served.version).await?;
-            if found.as_deref() != Some(&*stamp) {
+            if found.as_deref() != Some(stamp) {
                 return Err(StoreError::Regressed(lost(environment, served)));
             }
         }
@@ -176,12 +188,10 @@ impl Loader {
             }
             return Ok(Some(image.into()));
         }
-        let mut tx = self.store.read().await?;
-        let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
-        let to = Position { epoch, version: at.version };
-        self.metrics.loads.count(LoadSource::Store);
-        let update = read_since(&mut tx, environment, to, at.stamp, 0).await?;
-        drop(tx);
+        // Without the time for which another replica was waited for.
+        let Some(update) = within_timeout(Box::pin(self.read_whole(environment))).await? else {
+            return Ok(None);
+        };
         if shared.is_some() {
             // Others wait for it.
             let image = Image::of(environment, &update);
@@ -190,6 +200,15 @@ impl Loader {
             }
         }
         Ok(Some(update))
+    }
+
+    /// Reads all of an environment from the store.
+    async fn read_whole(&self, environment: &Environment) -> Result<Option<Update>, StoreError> {
+        let mut tx = self.store.read_to_follow().await?;
+        let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
+        let to = Position { epoch, version: at.version };
+        self.metrics.loads.count(LoadSource::Store);
+        read_since(&mut tx, environment, to, at.stamp, 0).await.map(Some)
     }
 
     /// Reads the image in the cache; waits for it if another replica is just reading the database.

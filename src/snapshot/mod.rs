@@ -19,6 +19,7 @@ mod image;
 mod keep;
 mod listen;
 mod load;
+mod refresh;
 mod since;
 mod status;
 mod stored;
@@ -51,6 +52,7 @@ use crate::store::StoreError;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
@@ -100,9 +102,9 @@ impl Snapshots {
         self.status.freshness()
     }
 
-    /// How often the store has confirmed what is served.
-    pub fn n_confirmations(&self) -> u64 {
-        self.status.n_confirmations()
+    /// Whether the store was asked after this moment, and has confirmed what is served.
+    pub fn is_confirmed_since(&self, moment: Instant) -> bool {
+        self.freshness().is_confirmed_within(moment.elapsed())
     }
 
     /// For how long the store has not confirmed what an environment serves, if that is longer than a replica may keep to itself.

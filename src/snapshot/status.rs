@@ -62,7 +62,6 @@ pub(super) struct Status {
     started_at: Instant,
     /// When the store was last asked and confirmed.
     confirmed: Since,
-    n_confirmations: AtomicU64,
     has_failed_since: AtomicBool,
     is_from_disk: AtomicBool,
     /// How long ago what is on disk was confirmed when this process started, in milliseconds.
@@ -76,7 +75,6 @@ impl Default for Status {
         Self {
             started_at: Instant::now(),
             confirmed: Since::default(),
-            n_confirmations: AtomicU64::new(0),
             has_failed_since: AtomicBool::new(false),
             is_from_disk: AtomicBool::new(false),
             disk_age_ms: AtomicU64::new(0),
@@ -91,11 +89,6 @@ impl Status {
     pub(super) fn confirm(&self, asked: Instant) {
         self.confirmed.set(asked);
         self.has_failed_since.store(false, Ordering::Release);
-        self.n_confirmations.fetch_add(1, Ordering::Release);
-    }
-
-    pub(super) fn n_confirmations(&self) -> u64 {
-        self.n_confirmations.load(Ordering::Acquire)
     }
 
     /// When the store last confirmed; now, if it never did.

@@ -17,8 +17,8 @@ use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
-/// What is stored of each flag and segment.
-#[derive(Debug, Default)]
+/// What is stored of each flag and segment; cheap to clone.
+#[derive(Debug, Default, Clone)]
 pub(super) struct Stored {
     /// What is served.
     pub(super) flags: OrdMap<FlagKey, Arc<ChangedFlag>>,
@@ -35,6 +35,7 @@ pub(super) struct Compiled {
     pub(super) change: RulesetChange,
     /// Why the rest cannot.
     pub(super) errors: Vec<StoreError>,
+    /// The rest, in the order of the update.
     flags: Vec<Arc<ChangedFlag>>,
     segments: Vec<Arc<ChangedSegment>>,
 }
@@ -47,8 +48,10 @@ impl Stored {
 
     /// Keeps what is stored of each row.
     pub(super) fn keep(&mut self, update: &Update, compiled: &Compiled) {
+        // They are in the order of the update.
+        let mut unreadable = compiled.flags.iter().peekable();
         for flag in &update.flags {
-            if compiled.flags.iter().any(|each| Arc::ptr_eq(each, flag)) {
+            if unreadable.next_if(|each| Arc::ptr_eq(each, flag)).is_some() {
                 self.unreadable_flags.insert(flag.key.clone(), Arc::clone(flag));
                 continue;
             }
@@ -58,8 +61,9 @@ impl Stored {
                 None => _ = self.flags.remove(&flag.key),
             }
         }
+        let mut unreadable = compiled.segments.iter().peekable();
         for segment in &update.segments {
-            if compiled.segments.iter().any(|each| Arc::ptr_eq(each, segment)) {
+            if unreadable.next_if(|each| Arc::ptr_eq(each, segment)).is_some() {
                 self.unreadable_segments.insert(segment.key.clone(), Arc::clone(segment));
                 continue;
             }
@@ -120,11 +124,34 @@ fn guarded<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::FlagText;
 
     #[test]
     fn a_row_that_panics_cannot_be_read_and_does_no_other_harm() {
         let refused = guarded::<()>("flag_config", "f", || panic!("on purpose"));
         assert!(matches!(refused, Err(StoreError::Corrupt { key, .. }) if key == "f"));
         assert_eq!(guarded("flag_config", "f", || Ok(7)).unwrap(), 7);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_are_kept_beside_those_that_can() {
+        let text = || Some(FlagText { definition: "{".into(), config: "{}".into() });
+        let rows = [("a", text()), ("b", None), ("c", text()), ("d", None), ("e", text())];
+        let flag =
+            |(key, text)| Arc::new(ChangedFlag { key: FlagKey::stored(key), version: 2, text });
+        let flags: Vec<_> = rows.into_iter().map(flag).collect();
+        let mut stored = Stored::default();
+        stored.flags.extend(flags.iter().map(|flag| (flag.key.clone(), Arc::clone(flag))));
+        let update = Update { flags, ..Update::default() };
+        stored.keep(&update, &compile_all(&update));
+        let keys = |rows: &OrdMap<FlagKey, Arc<ChangedFlag>>| {
+            rows.keys().map(ToString::to_string).collect::<String>()
+        };
+        assert_eq!(keys(&stored.unreadable_flags), "ace");
+        assert_eq!(
+            keys(&stored.flags),
+            "ace",
+            "what was served before stays, and b and d are gone"
+        );
     }
 }

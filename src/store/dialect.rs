@@ -44,7 +44,9 @@ pub(super) const CHANNEL: &str = "vexil";
 const NOTIFY: &str = "select pg_notify($1, $2)";
 
 /// Connections to PostgreSQL; enough for a burst of administrators, few enough for a hundred replicas on one database.
-const POSTGRES_CONNECTIONS_MAX: u32 = 8;
+const POSTGRES_CONNECTIONS_MAX: u32 = 6;
+/// Connections beside them for following: one for the follower, and one for the heart.
+const POSTGRES_FOLLOWING_MAX: u32 = 2;
 /// How long a connection that is given back may take to answer before it is closed.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections to a SQLite file; one writes at a time, the others read.
@@ -76,12 +78,15 @@ impl Store {
             .statement_cache_capacity(0)
             // PgBouncer refuses a session that sets it.
             .extra_float_digits(None);
-        let pool = PgPoolOptions::new()
-            .max_connections(POSTGRES_CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_release(|connection, _| Box::pin(is_alive(connection)))
-            .connect_lazy_with(options);
-        Ok(Self::Postgres(pool))
+        let pool = |connections_max| {
+            PgPoolOptions::new()
+                .max_connections(connections_max)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .after_release(|connection, _| Box::pin(is_alive(connection)))
+                .connect_lazy_with(options.clone())
+        };
+        let following = pool(POSTGRES_FOLLOWING_MAX);
+        Ok(Self::Postgres { pool: pool(POSTGRES_CONNECTIONS_MAX), following })
     }
 
     /// Opens the SQLite file in `data_dir`, which is created if it is missing.

@@ -51,7 +51,7 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`] if a lock cannot be had in time.
     pub async fn prepare_days(&self, days: &BTreeSet<Date>) -> Result<(), StoreError> {
-        let Self::Postgres(_) = self else { return Ok(()) };
+        let Self::Postgres { .. } = self else { return Ok(()) };
         for table in TABLES {
             let there = self.partitions(table).await?;
             for day in days.iter().filter(|day| !there.contains(*day)) {
@@ -97,7 +97,7 @@ impl Store {
     ///
     /// [`StoreError::Unavailable`] if a lock cannot be had in time; what was dropped stays so.
     pub async fn drop_days_before(&self, day: Date) -> Result<(), StoreError> {
-        if let Self::Postgres(_) = self {
+        if let Self::Postgres { .. } = self {
             for table in TABLES {
                 for old in self.partitions(table).await?.iter().filter(|each| **each < day) {
                     let name = partition(table, *old);

@@ -108,7 +108,7 @@ impl Doorbell {
     /// The doorbell of a store; SQLite has none, because it has no other replica.
     pub fn of(store: &Store) -> Option<Self> {
         match store {
-            Store::Postgres(pool) => {
+            Store::Postgres { pool, .. } => {
                 let options = pool.connect_options().as_ref().clone();
                 let options = options.options([(OWN_SESSION, "on")]);
                 let own = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);

@@ -164,7 +164,9 @@ impl Store {
     /// [`StoreError::Unavailable`] if no connection can be had.
     pub async fn begin_writing(&self) -> Result<Tx, StoreError> {
         Ok(match self {
-            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_WRITE).await?),
+            Self::Postgres { pool, .. } => {
+                Tx::Postgres(pool.begin_with(dialect::POSTGRES_WRITE).await?)
+            }
             Self::Sqlite { pool, .. } => Tx::Sqlite(pool.begin_with(dialect::SQLITE_WRITE).await?),
         })
     }

@@ -73,7 +73,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<Vec<Migration>, StoreError> {
         let mut tx = match self {
             // Not `write`: a large table may need longer than a change of a flag.
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres { pool, .. } => Tx::Postgres(pool.begin().await?),
             Self::Sqlite { .. } => self.begin_writing().await?,
         };
         if let Tx::Postgres(tx) = &mut tx {

@@ -109,7 +109,13 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone)]
 pub enum Store {
     /// Shared by any number of replicas.
-    Postgres(PgPool),
+    Postgres {
+        /// Connections for whatever is asked of the process.
+        pool: PgPool,
+        /// Connections for following, so that writers which wait for each other hold up neither what is served nor the sign
+        /// that it is.
+        following: PgPool,
+    },
     /// Belongs to one process.
     Sqlite {
         /// Connections to the file.
@@ -178,19 +184,37 @@ impl Store {
     /// [`StoreError::Unavailable`] if no connection can be had.
     pub async fn read(&self) -> Result<Tx, StoreError> {
         Ok(match self {
-            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_READ).await?),
+            Self::Postgres { pool, .. } => {
+                Tx::Postgres(pool.begin_with(dialect::POSTGRES_READ).await?)
+            }
             Self::Sqlite { pool, .. } => Tx::Sqlite(pool.begin_with(dialect::SQLITE_READ).await?),
         })
     }
 
-    /// As [`Self::read`], for what is little and asked again soon: gives up earlier.
+    /// As [`Self::read`], on the connections for following.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if no connection can be had.
+    pub async fn read_to_follow(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Postgres { following, .. } => {
+                Tx::Postgres(following.begin_with(dialect::POSTGRES_READ).await?)
+            }
+            Self::Sqlite { .. } => self.read().await?,
+        })
+    }
+
+    /// As [`Self::read_to_follow`], for what is little and asked again soon: gives up earlier.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] if no connection can be had.
     pub async fn look(&self) -> Result<Tx, StoreError> {
         Ok(match self {
-            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(dialect::POSTGRES_LOOK).await?),
+            Self::Postgres { following, .. } => {
+                Tx::Postgres(following.begin_with(dialect::POSTGRES_LOOK).await?)
+            }
             Self::Sqlite { .. } => self.read().await?,
         })
     }
@@ -198,7 +222,7 @@ impl Store {
     /// What people call this database.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Postgres(_) => "PostgreSQL",
+            Self::Postgres { .. } => "PostgreSQL",
             Self::Sqlite { .. } => "SQLite",
         }
     }
@@ -206,7 +230,10 @@ impl Store {
     /// Closes all connections, after the transactions that run.
     pub async fn close(&self) {
         match self {
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { pool, following } => {
+                pool.close().await;
+                following.close().await;
+            }
             Self::Sqlite { pool, .. } => pool.close().await,
         }
     }

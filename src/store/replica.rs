@@ -51,8 +51,8 @@ impl Store {
     ///
     /// Those of the database.
     pub async fn beat(&self, replica: &ReplicaRecord) -> Result<(), StoreError> {
-        let Self::Postgres(pool) = self else { return Ok(()) };
-        let mut tx = pool.begin_with(BEGIN_BEAT).await?;
+        let Self::Postgres { following, .. } = self else { return Ok(()) };
+        let mut tx = following.begin_with(BEGIN_BEAT).await?;
         let positions: BTreeMap<EnvId, (i64, i64)> =
             replica.positions.iter().map(|(env, at)| (*env, (at.epoch, at.version))).collect();
         // OK because numbers have a JSON form.
@@ -69,7 +69,7 @@ impl Store {
     ///
     /// Those of the database.
     pub async fn sign_off(&self, id: &str) -> Result<(), StoreError> {
-        let Self::Postgres(_) = self else { return Ok(()) };
+        let Self::Postgres { .. } = self else { return Ok(()) };
         let Tx::Postgres(mut tx) = self.begin_writing().await? else { return Ok(()) };
         sql!(FORGET).bind(id).execute(&mut *tx).await?;
         tx.commit().await?;

@@ -136,7 +136,7 @@ async fn connections_that_die_without_a_word_are_replaced() {
             tokio::spawn(async move { admin.get("/api/v1/audit").await.status })
         })
         .collect();
-    let question = "select count(*) >= 7 from pg_stat_activity
+    let question = "select count(*) >= 6 from pg_stat_activity
         where application_name = 'vexil' and wait_event_type = 'Lock'";
     eventually("they wait", || postgres.says(question)).await;
     let pids = "select coalesce(string_agg(pid::text, ' '), '') from pg_stat_activity

@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -444,7 +445,8 @@ async fn a_peer_that_is_silently_gone_is_given_up() {
 
 #[tokio::test]
 async fn connections_over_the_limit_wait_for_a_place() {
-    let server = start(Sockets { connections_max: 2, ..patient() }).await;
+    let places = Arc::new(Semaphore::new(2));
+    let server = start(Sockets { places: Arc::clone(&places), ..patient() }).await;
     let mut first = server.connect().await;
     ask(&mut first).await;
     let mut second = server.connect().await;
@@ -455,4 +457,11 @@ async fn connections_over_the_limit_wait_for_a_place() {
     drop(first);
     assert_eq!(timeout(PATIENCE, third.read(&mut byte)).await.unwrap().unwrap(), 1);
     ask(&mut second).await;
+    // An accept loop that is started again counts the connections before it.
+    let again = start(Sockets { places, ..patient() }).await;
+    let mut fourth = again.send(REQUEST).await;
+    assert!(timeout(SHORT, fourth.read(&mut byte)).await.is_err(), "there is no place for it");
+    // The loop before it is there still, and takes one of the two.
+    drop((second, third));
+    assert_eq!(timeout(PATIENCE, fourth.read(&mut byte)).await.unwrap().unwrap(), 1);
 }

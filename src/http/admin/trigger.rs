@@ -177,8 +177,7 @@ pub(crate) async fn revoke_trigger(
 pub(crate) async fn fire_trigger(
     State(state): State<AdminState>,
     Keys((secret,)): Keys<(String,)>,
-    arrival: Option<Extension<Arrival>>,
-    rehearsal: Option<Extension<Rehearsal>>,
+    (arrival, rehearsal): (Option<Extension<Arrival>>, Option<Extension<Rehearsal>>),
     uri: Uri,
     Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,

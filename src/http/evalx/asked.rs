@@ -9,7 +9,7 @@ use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::json_body::SDK_BODY_BYTES_MAX;
 use crate::http::json_body::collect;
-use crate::http::known::known_caller;
+use crate::http::known::known;
 use crate::http::limit::Arrival;
 use crate::http::position::settle;
 use crate::http::secure::check_signed;
@@ -178,7 +178,7 @@ async fn caller(
         Some(token) => Caller::of_token(token, Arc::clone(&state.snapshots), None),
         None => Caller::new(headers, Arc::clone(&state.snapshots), None),
     };
-    let caller = known_caller(&state.snapshots, find).await;
+    let caller = known(&state.snapshots, find).await;
     let is_meant = |caller: &Caller| match (side, caller.grant().kind) {
         (Side::Browser, kind) => kind == TokenKind::Client,
         (Side::Mobile, kind) => kind == TokenKind::Mobile,

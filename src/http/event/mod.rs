@@ -18,7 +18,7 @@ use crate::http::evalx::decode_base64;
 use crate::http::event::body::LONG_BYTES;
 use crate::http::event::body::collect;
 use crate::http::extract::Caller;
-use crate::http::known::known_caller;
+use crate::http::known::known;
 use crate::http::limit::Arrival;
 use crate::http::middleware::RequestId;
 use crate::http::ofrep::is_visible;
@@ -207,7 +207,7 @@ async fn environment_of(
         Some(token) => Caller::of_token(token, Arc::clone(&state.snapshots), request_id.cloned()),
         None => Caller::new(&parts.headers, Arc::clone(&state.snapshots), request_id.cloned()),
     };
-    let caller = known_caller(&state.snapshots, find).await?;
+    let caller = known(&state.snapshots, find).await?;
     if let Some(arrival) = parts.extensions.get::<Arrival>() {
         arrival.admit_caller(&caller, &parts.headers)?;
     }

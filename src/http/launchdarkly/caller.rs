@@ -4,8 +4,8 @@ use crate::http::DataState;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
-use crate::http::known::known_caller;
-use crate::http::known::soften;
+use crate::http::known::is_unknown;
+use crate::http::known::known;
 use crate::http::limit::Arrival;
 use crate::http::middleware::RequestId;
 use crate::http::position::settle;
@@ -27,11 +27,10 @@ impl FromRequestParts<DataState> for SdkCaller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &DataState) -> Result<Self, ApiError> {
-        let freshness = state.snapshots.freshness();
         let request_id = parts.extensions.get::<RequestId>();
         let find =
             || Caller::new(&parts.headers, Arc::clone(&state.snapshots), request_id.cloned());
-        let caller = known_caller(&state.snapshots, find).await?;
+        let caller = known(&state.snapshots, &find).await?;
         if let Some(arrival) = parts.extensions.get::<Arrival>() {
             arrival.admit_caller(&caller, &parts.headers)?;
         }
@@ -39,15 +38,14 @@ impl FromRequestParts<DataState> for SdkCaller {
             let detail = "LaunchDarkly's server-side SDKs need a server token (vxs_…)";
             return Err(ApiError::forbidden("token_kind", detail));
         }
-        let wanted = EnvironmentQuery::default();
-        let environment = caller.environment(&wanted, None).map_err(|denied| {
-            let error = ApiError::from(denied);
-            let detail = "the token must be of one environment, because these SDKs cannot name one";
-            match error.code {
-                "environment_required" => ApiError::forbidden("environment_required", detail),
-                _ => soften(error, &freshness),
+        let environment = match environment_of(&caller) {
+            // Another replica may have made it a moment ago.
+            Err(error) if is_unknown(&error) => {
+                let find = || environment_of(&find()?);
+                known(&state.snapshots, find).await?
             }
-        })?;
+            found => found?,
+        };
         match environment.server_sdk() {
             Some(ServerSdk::LaunchDarkly) => {}
             // Kept by an earlier version of this program, which did not write it down.
@@ -61,4 +59,15 @@ impl FromRequestParts<DataState> for SdkCaller {
         settle(&parts.headers, &state.snapshots, &environment).await?;
         Ok(Self { caller, environment })
     }
+}
+
+fn environment_of(caller: &Caller) -> Result<Arc<Environment>, ApiError> {
+    caller.environment(&EnvironmentQuery::default(), None).map_err(|denied| {
+        let error = ApiError::from(denied);
+        let detail = "the token must be of one environment, because these SDKs cannot name one";
+        match error.code {
+            "environment_required" => ApiError::forbidden("environment_required", detail),
+            _ => error,
+        }
+    })
 }

@@ -8,7 +8,7 @@ use crate::http::cors::allowed_headers;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
-use crate::http::known::known_caller;
+use crate::http::known::known;
 use crate::http::middleware::Observed;
 use crate::http::middleware::check_headers;
 use crate::http::ofrep::evaluate::Asked;
@@ -111,7 +111,7 @@ async fn dispatch(
     }
     let (parts, body) = request.into_parts();
     let find = || Caller::new(&parts.headers, Arc::clone(&data.snapshots), None);
-    let caller = known_caller(&data.snapshots, find).await?;
+    let caller = known(&data.snapshots, find).await?;
     // Only now, so that requests which nobody vouches for use up nothing of what the others share.
     data.limits.admit(at)?;
     data.limits.admit_caller(&caller, peer, &parts.headers, at)?;

@@ -11,7 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
-use crate::http::known::known_caller;
+use crate::http::known::known;
 use crate::http::limit::Arrival;
 use crate::http::middleware::check_headers;
 use crate::http::ofrep::evaluate::is_any_visible;
@@ -142,7 +142,7 @@ async fn open(
         Some(ticket) => Caller::of_ticket(ticket, Arc::clone(&state.snapshots)),
         None => Caller::new(headers, Arc::clone(&state.snapshots), None),
     };
-    let caller = known_caller(&state.snapshots, find).await?;
+    let caller = known(&state.snapshots, find).await?;
     if let Some(arrival) = &arrival {
         arrival.limits.admit(arrival.at)?;
         arrival.admit_caller(&caller, headers)?;

@@ -31,6 +31,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use std::time::Duration;
 use tokio::time::Sleep;
 use tokio::time::sleep;
@@ -42,6 +43,9 @@ const PIECE_BYTES_MAX: usize = 16 * 1024;
 
 /// An answer that can be over while its last piece is not taken.
 pub(crate) trait Ends: fmt::Debug + Send + Sync {
+    /// Takes note of who asks whether it is to end, and wants to be woken then.
+    fn register(&self, waker: &Waker);
+
     /// Whether it is to end.
     fn is_over(&self) -> bool;
 
@@ -197,8 +201,12 @@ impl<F: Future<Output = ()>> Future for Sending<F> {
             return Poll::Pending;
         }
         let ending = pulse.ending.get();
-        if ending.is_some_and(|ending| ending.0.is_over()) {
-            return Poll::Ready(());
+        if let Some(Ending(ending)) = ending {
+            // hyper does not poll the body meanwhile, and each waker that was registered wakes once.
+            ending.register(cx.waker());
+            if ending.is_over() {
+                return Poll::Ready(());
+            }
         }
         let n_pieces = pulse.n_pieces.load(Relaxed);
         if this.stall.as_ref().is_none_or(|stall| stall.n_pieces != n_pieces) {

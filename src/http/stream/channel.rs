@@ -20,6 +20,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use tokio::sync::Notify;
 
 /// Rows in which an environment's streams sit; one row after the other is sent its heartbeat.
@@ -68,7 +69,7 @@ pub(super) struct Seat {
 
 impl Seat {
     /// Takes note of who polls the stream; what is wanted must be looked at afterwards.
-    pub(super) fn register(&self, waker: &std::task::Waker) {
+    pub(super) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
@@ -101,6 +102,10 @@ impl Seat {
 }
 
 impl Ends for Seat {
+    fn register(&self, waker: &Waker) {
+        Self::register(self, waker);
+    }
+
     fn is_over(&self) -> bool {
         self.end().is_some()
     }

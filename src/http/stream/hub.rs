@@ -130,9 +130,9 @@ impl Streams {
         let mut directory = self.snapshots.directory_changes();
         let mut look_at = Instant::now();
         let mut n_expired = 0;
-        // After a panic, whatever was watched before is not any more.
-        lock(&self.unwatched).clear();
-        for channel in self.channels() {
+        // After a panic, whatever was watched before is not any more, and nobody was woken meanwhile.
+        for channel in self.unwatch() {
+            wake_all(&channel).await;
             let positions = channel.environment.positions();
             moves.push(Watched { channel, positions }.moved(Instant::now()));
         }
@@ -235,6 +235,14 @@ impl Streams {
 
     pub(super) fn channels(&self) -> Vec<Arc<Channel>> {
         lock(&self.channels).values().map(Arc::clone).collect()
+    }
+
+    /// All channels, of which none counts as new any more.
+    fn unwatch(&self) -> Vec<Arc<Channel>> {
+        // Under both locks, so that a channel that opens meanwhile is either among them or new, and not both.
+        let channels = lock(&self.channels);
+        lock(&self.unwatched).clear();
+        channels.values().map(Arc::clone).collect()
     }
 
     pub(super) fn channel(&self, environment: &Arc<Environment>) -> Arc<Channel> {

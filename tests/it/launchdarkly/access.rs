@@ -64,8 +64,11 @@ async fn a_server_that_starts_says_that_it_is_not_ready() {
     let token = sdk.token.clone();
     kept(folder.path(), "\"key\":\"f\"").await;
     kept(folder.path(), "\"tokens\":[[").await;
-    server.kill().await;
     postgres.stop().await;
+    // However short a while the database has been away.
+    let unknown = server.admin.with_token("a token that nobody here knows");
+    assert_eq!(unknown.get("/sdk/latest-all").await.expect(503)["code"], "unconfirmed");
+    server.kill().await;
 
     let elsewhere = Folder::new();
     let server = Server::spawn(elsewhere.path(), Some(&postgres.url), &[]).await;

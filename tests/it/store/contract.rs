@@ -557,7 +557,7 @@ fn segment() -> Segment {
 async fn a_newer_schema_is_refused(fixture: &Fixture) {
     let insert = "insert into schema_migration (number, name, checksum) values (999, 'x', 'y')";
     match &fixture.store {
-        Store::Postgres(pool) => {
+        Store::Postgres { pool, .. } => {
             sqlx::raw_sql(insert).execute(pool).await.unwrap();
         }
         Store::Sqlite { pool, .. } => {
