@@ -188,7 +188,7 @@ impl Control {
 /// What keeps a flag from being deleted, for whoever has sent no instruction that could be named.
 fn without_instructions(problems: Problems) -> ControlError {
     match problems.as_slice() {
-        [only] => ControlError::conflict(only.code, only.detail.clone()),
+        [only] if only.code == "in_use" => ControlError::conflict("in_use", only.detail.clone()),
         _ => ControlError::Invalid(problems),
     }
 }
