@@ -104,7 +104,7 @@ impl Snapshots {
 
     /// Whether the store was asked after this moment, and has confirmed what is served.
     pub fn is_confirmed_since(&self, moment: Instant) -> bool {
-        self.freshness().is_confirmed_within(moment.elapsed())
+        self.status.is_confirmed_since(moment)
     }
 
     /// For how long the store has not confirmed what an environment serves, if that is longer than a replica may keep to itself.

@@ -10,27 +10,27 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Since {
     origin: Instant,
-    /// Milliseconds from the origin, plus one; 0 is never.
-    at_ms: AtomicU64,
+    /// Nanoseconds from the origin, plus one; 0 is never. Less exact, what follows a moment at once could lie before it.
+    at_ns: AtomicU64,
 }
 
 impl Default for Since {
     fn default() -> Self {
-        Self { origin: Instant::now(), at_ms: AtomicU64::new(0) }
+        Self { origin: Instant::now(), at_ns: AtomicU64::new(0) }
     }
 }
 
 impl Since {
     /// Sets the moment; one before the origin counts as the origin.
     pub(super) fn set(&self, at: Instant) {
-        let passed = at.saturating_duration_since(self.origin).as_millis();
-        let ms = u64::try_from(passed).unwrap_or(u64::MAX).saturating_add(1);
-        self.at_ms.store(ms, Ordering::Release);
+        let passed = at.saturating_duration_since(self.origin).as_nanos();
+        let ns = u64::try_from(passed).unwrap_or(u64::MAX).saturating_add(1);
+        self.at_ns.store(ns, Ordering::Release);
     }
 
     /// Sets the moment unless one is set; returns whether none was.
     pub(super) fn begin(&self, at: Instant) -> bool {
-        let is_new = self.at_ms.load(Ordering::Acquire) == 0;
+        let is_new = self.at_ns.load(Ordering::Acquire) == 0;
         if is_new {
             self.set(at);
         }
@@ -39,17 +39,17 @@ impl Since {
 
     /// Forgets the moment.
     pub(super) fn end(&self) {
-        self.at_ms.store(0, Ordering::Release);
+        self.at_ns.store(0, Ordering::Release);
+    }
+
+    /// The moment; `None` if none is set.
+    pub(super) fn at(&self) -> Option<Instant> {
+        let ns = self.at_ns.load(Ordering::Acquire).checked_sub(1)?;
+        self.origin.checked_add(Duration::from_nanos(ns))
     }
 
     /// How long ago the moment was; `None` if none is set.
     pub(super) fn elapsed(&self) -> Option<Duration> {
-        match self.at_ms.load(Ordering::Acquire) {
-            0 => None,
-            at => {
-                let passed = self.origin.elapsed();
-                Some(passed.saturating_sub(Duration::from_millis(at - 1)))
-            }
-        }
+        self.at().map(|at| at.elapsed())
     }
 }

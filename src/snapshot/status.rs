@@ -128,6 +128,11 @@ impl Status {
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the store was asked after this moment, and has confirmed.
+    pub(super) fn is_confirmed_since(&self, moment: Instant) -> bool {
+        self.confirmed.at().is_some_and(|asked| asked >= moment)
+    }
+
     pub(super) fn freshness(&self) -> Freshness {
         let is_from_disk = self.is_from_disk.load(Ordering::Acquire);
         let (source, confirmed_ago) = match self.confirmed.elapsed() {

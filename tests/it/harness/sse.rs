@@ -9,6 +9,9 @@ use std::time::Duration;
 /// How long a stream may be silent: longer than from one heartbeat to the next.
 const SILENCE_MAX: Duration = PATIENCE.saturating_add(Duration::from_secs(10));
 
+/// How often a position is asked for.
+const TRIES_MAX: u32 = 5;
+
 #[derive(Debug)]
 pub struct Events {
     response: reqwest::Response,
@@ -28,11 +31,19 @@ impl Events {
 
     /// Opens a stream at a path with a query.
     pub async fn open_at(client: &Client, path: &str, last_event_id: Option<&str>) -> Self {
-        let mut request = client.request(Method::GET, path);
-        if let Some(id) = last_event_id {
-            request = request.header("Last-Event-ID", id);
+        let ask = || {
+            let request = client.request(Method::GET, path);
+            let id = last_event_id.into_iter();
+            id.fold(request, |request, id| request.header("Last-Event-ID", id)).send()
+        };
+        let mut response = ask().await.unwrap();
+        for _ in 1..TRIES_MAX {
+            // A replica on a busy machine may not be sure of a position within its second, and asks to be asked again.
+            if last_event_id.is_some() && response.status().as_u16() == 503 {
+                response = ask().await.unwrap();
+            }
         }
-        let mut events = Self::of(request).await;
+        let mut events = Self::of_response(response);
         // The greeting, which has an id and no data.
         let greeting = events.block().await.expect("a greeting");
         let retry = greeting.lines().find_map(|line| line.strip_prefix("retry: "));
@@ -48,7 +59,10 @@ impl Events {
 
     /// Opens a stream that begins without a greeting.
     pub async fn of(request: reqwest::RequestBuilder) -> Self {
-        let response = request.send().await.unwrap();
+        Self::of_response(request.send().await.unwrap())
+    }
+
+    fn of_response(response: reqwest::Response) -> Self {
         assert_eq!(response.status().as_u16(), 200);
         let headers = response.headers().clone();
         Self { response, buffer: String::new(), headers, last_id: String::new(), retry_ms: 0 }
