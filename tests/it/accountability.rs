@@ -504,7 +504,7 @@ async fn a_key_is_of_one_request_and_of_one_token() {
     keyed(admin, Method::PATCH, &dry, "dry", &on).await.expect(200);
     keyed(admin, Method::PATCH, FLAG, "dry", &on).await.expect(422);
     keyed(admin, Method::GET, flags, "k", &json!({})).await.expect(200);
-    for bad in [String::new(), "x".repeat(256)] {
+    for bad in [String::new(), "x".repeat(256), "two words".to_owned()] {
         let refused = keyed(admin, Method::POST, flags, &bad, &other).await.expect(400);
         assert_eq!(refused["code"], "invalid_idempotency_key");
     }

@@ -151,7 +151,9 @@ async fn end(state: &AdminState, claim: &Claim, answer: Option<Vec<u8>>) {
 fn read_key(headers: &HeaderMap) -> Result<String, ApiError> {
     let mut values = headers.get_all(KEY).iter();
     let key = values.next().and_then(|value| value.to_str().ok()).map(str::trim);
-    let is_good = |key: &&str| !key.is_empty() && key.len() <= KEY_CHARS_MAX;
+    let is_good = |key: &&str| {
+        (1..=KEY_CHARS_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+    };
     match (key.filter(is_good), values.next()) {
         (Some(key), None) => Ok(key.to_owned()),
         _ => {
