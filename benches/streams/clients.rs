@@ -1,15 +1,21 @@
-//! Clients that hold streams: as cheap as can be, because they run on the processors of the server that is measured.
+//! The clients of one process, which hold streams: as cheap as can be, because they run on the processors of the server that is
+//! measured. What they do is ordered by `fleet.rs`.
 //!
 //! They have no jitter of their own: one whose connection breaks connects again at once, and one that is refused waits for as
 //! long as it is told. Of the protocol they know as much as is needed for this server.
 
-use crate::Options;
 use crate::Protocol;
+use crate::fleet::Counts;
+use crate::fleet::Opening;
+use crate::fleet::Order;
+use crate::fleet::There;
 use crate::log::Log;
 use crate::log::Made;
-use crate::log::summary;
+use crate::log::gather;
+use crate::log::now;
 use bytes::Bytes;
 use serde_json::Value;
+use serde_json::json;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +29,6 @@ use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 /// Connections that are being opened at once.
 const CONNECTING_MAX: usize = 256;
@@ -38,17 +43,15 @@ const CONNECT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Bytes that are read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// All clients.
+/// The clients of this process.
 #[derive(Debug)]
-pub struct Fleet {
-    pub started: Instant,
+struct Clients {
     shared: Arc<Shared>,
-    clients: Vec<(Arc<Client>, JoinHandle<()>)>,
+    all: Vec<(Arc<Client>, JoinHandle<()>)>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    started: Instant,
     servers: Vec<SocketAddr>,
     connecting: Semaphore,
     n_opened: AtomicUsize,
@@ -66,36 +69,46 @@ struct Client {
     log: Mutex<Log>,
 }
 
-impl Fleet {
-    /// No clients yet, of these servers.
-    pub fn new(servers: Vec<SocketAddr>) -> Self {
-        let started = Instant::now();
-        let shared = Shared {
-            started,
-            servers,
-            connecting: Semaphore::new(CONNECTING_MAX),
-            n_opened: AtomicUsize::new(0),
-            n_refused: AtomicUsize::new(0),
+/// Does what the fleet orders, a line of JSON at a time, and answers each with a line, until there are no more orders.
+///
+/// Blocks, and has to be called where tasks can be spawned.
+pub fn obey(servers: Vec<SocketAddr>) {
+    let shared = Shared {
+        servers,
+        connecting: Semaphore::new(CONNECTING_MAX),
+        n_opened: AtomicUsize::new(0),
+        n_refused: AtomicUsize::new(0),
+    };
+    let mut clients = Clients { shared: Arc::new(shared), all: Vec::new() };
+    for line in io::stdin().lines() {
+        let answer = match serde_json::from_str(&line.unwrap()).unwrap() {
+            Order::Open(opening) => clients.open(&opening),
+            Order::Kill(n) => clients.kill(n),
+            Order::Count => clients.count(),
+            Order::CountAt(version) => clients.count_at(version),
+            Order::Notes { server, changes } => clients.notes(server, &changes),
         };
-        Self { started, shared: Arc::new(shared), clients: Vec::new() }
+        println!("{answer}");
     }
+}
 
+impl Clients {
     /// Adds clients of one server, which connect from now on.
-    pub fn open(&mut self, options: &Options, n: usize, server: usize, tokens: &[String]) {
-        let first = self.clients.len();
-        let n_stalled = n * options.stalled / 100;
-        let clients = (first..first + n).map(|index| {
-            let token = tokens[index % tokens.len()].clone();
+    fn open(&mut self, opening: &Opening) -> Value {
+        let first = self.all.len();
+        let clients = (first..first + opening.n).map(|index| {
+            let token = opening.tokens[index % opening.tokens.len()].clone();
             // Those that stall come first, those that are killed last.
-            let is_stalled = index - first < n_stalled;
+            let is_stalled = index - first < opening.n_stalled;
+            let server = opening.server;
             Arc::new(Client { index, token, server, is_stalled, log: Mutex::default() })
         });
         let clients: Vec<_> = clients.collect();
-        match options.protocol {
+        match opening.protocol {
             Protocol::Http1 => {
                 for client in clients {
                     let task = follow_http1(Arc::clone(&self.shared), Arc::clone(&client));
-                    self.clients.push((client, tokio::spawn(task)));
+                    self.all.push((client, tokio::spawn(task)));
                 }
             }
             Protocol::Http2 => {
@@ -105,59 +118,41 @@ impl Fleet {
                         let (shared, connection) =
                             (Arc::clone(&self.shared), Arc::clone(&connection));
                         let task = follow_http2(shared, Arc::clone(client), connection);
-                        self.clients.push((Arc::clone(client), tokio::spawn(task)));
+                        self.all.push((Arc::clone(client), tokio::spawn(task)));
                     }
                 }
             }
         }
-    }
-
-    /// Streams that were opened, again included.
-    pub fn n_opened(&self) -> usize {
-        self.shared.n_opened.load(Ordering::Relaxed)
-    }
-
-    /// Streams that were refused.
-    pub fn refusals(&self) -> usize {
-        self.shared.n_refused.load(Ordering::Relaxed)
-    }
-
-    /// Waits until so many streams were opened.
-    pub async fn wait_until_open(&self, n: usize, timeout: Duration) {
-        let deadline = Instant::now() + timeout;
-        while self.n_opened() < n {
-            assert!(Instant::now() < deadline, "{} of {n} streams are open", self.n_opened());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        Value::Null
     }
 
     /// Cuts clients off without a word.
-    pub fn kill(&mut self, n: usize) {
-        for (_, task) in self.clients.drain(self.clients.len() - n..) {
+    fn kill(&mut self, n: usize) -> Value {
+        for (_, task) in self.all.drain(self.all.len() - n..) {
             task.abort();
         }
+        Value::Null
     }
 
-    /// Waits until all who read have a version, and returns how many have it in the end.
-    pub async fn wait_for(&self, version: i64, timeout: Duration) -> usize {
-        let deadline = Instant::now() + timeout;
-        let readers = || self.clients.iter().filter(|(client, _)| !client.is_stalled);
-        loop {
-            let has_it = |client: &Client| client.log.lock().unwrap().last == version;
-            let n_there = readers().filter(|(client, _)| has_it(client)).count();
-            if n_there == readers().count() || Instant::now() > deadline {
-                return n_there;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    fn count(&self) -> Value {
+        let [opened, refused] = [&self.shared.n_opened, &self.shared.n_refused]
+            .map(|count| count.load(Ordering::Relaxed));
+        json!(Counts { opened, refused })
     }
 
-    /// What the clients noted that read to the end and were at one server from the beginning.
-    pub fn summary(&self, changes: &[Made], server: usize) -> Value {
-        let readers = self.clients.iter().map(|(client, _)| client);
+    fn count_at(&self, version: i64) -> Value {
+        let readers = || self.all.iter().filter(|(client, _)| !client.is_stalled);
+        let has_it = |client: &Client| client.log.lock().unwrap().last == version;
+        let there = readers().filter(|(client, _)| has_it(client)).count();
+        json!(There { there, readers: readers().count() })
+    }
+
+    /// What those noted that read to the end and were at one server from the beginning.
+    fn notes(&self, server: usize, changes: &[Made]) -> Value {
+        let readers = self.all.iter().map(|(client, _)| client);
         let readers = readers.filter(|client| !client.is_stalled && client.server == server);
         let logs: Vec<_> = readers.map(|client| client.log.lock().unwrap()).collect();
-        summary(logs.iter().map(|log| &**log), changes)
+        json!(gather(logs.iter().map(|log| &**log), changes))
     }
 }
 
@@ -170,7 +165,7 @@ impl Shared {
     }
 
     fn take(&self, client: &Client, bytes: &[u8]) {
-        let has_greeted = client.log.lock().unwrap().take(bytes, self.started.elapsed());
+        let has_greeted = client.log.lock().unwrap().take(bytes, now());
         if has_greeted {
             self.n_opened.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,8 +1,16 @@
 //! What one client notes of its stream, and what all notes say together.
 
+use serde::Deserialize;
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
+
+/// The time by the system's monotonic clock, which is the same one for all processes.
+pub fn now() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
 
 /// What one client has heard.
 #[derive(Debug, Default)]
@@ -19,14 +27,26 @@ pub struct Log {
     pub n_backwards: usize,
 }
 
-/// A change that was made.
-#[derive(Debug, Clone, Copy)]
+/// A change that was made; its times are those of [`now`].
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Made {
     pub version: i64,
     /// When the request was sent.
     pub sent_at: Duration,
     /// When it was answered.
     pub answered_at: Duration,
+}
+
+/// What the clients of one process noted.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Notes {
+    n_clients: usize,
+    n_events: usize,
+    n_lost: usize,
+    n_repeated: usize,
+    n_backwards: usize,
+    /// For each client and change: microseconds from its answer to the event, and from its request.
+    micros: Vec<(u32, u32)>,
 }
 
 impl Log {
@@ -66,44 +86,49 @@ impl Log {
     }
 }
 
-/// Sums the notes of those clients up that have to have heard of everything.
-pub fn summary<'a>(logs: impl Iterator<Item = &'a Log>, changes: &[Made]) -> Value {
+/// Gathers the notes of those clients that have to have heard of everything.
+pub fn gather<'a>(logs: impl Iterator<Item = &'a Log>, changes: &[Made]) -> Notes {
     let last = changes.last().map_or(0, |made| made.version);
-    let (mut since_answer, mut since_sent) = (Vec::new(), Vec::new());
-    let (mut n_clients, mut n_events, mut n_lost) = (0, 0, 0);
-    let (mut n_repeated, mut n_backwards) = (0, 0);
+    let mut notes = Notes::default();
     for log in logs {
-        n_clients += 1;
-        n_events += log.events.len();
-        n_lost += usize::from(log.last != last);
-        n_repeated += log.n_repeated;
-        n_backwards += log.n_backwards;
+        notes.n_clients += 1;
+        notes.n_events += log.events.len();
+        notes.n_lost += usize::from(log.last != last);
+        notes.n_repeated += log.n_repeated;
+        notes.n_backwards += log.n_backwards;
         let mut events = log.events.iter().peekable();
         for made in changes {
             // The first event that is not older: several changes may have become one.
             while events.next_if(|(version, _)| *version < made.version).is_some() {}
             if let Some((_, at)) = events.peek() {
-                since_answer.push(at.saturating_sub(made.answered_at));
-                since_sent.push(at.saturating_sub(made.sent_at));
+                let since = |then| at.saturating_sub(then).as_micros() as u32;
+                notes.micros.push((since(made.answered_at), since(made.sent_at)));
             }
         }
     }
+    notes
+}
+
+/// Sums up what was noted in all processes.
+pub fn summary(all: &[Notes]) -> Value {
+    let sum = |count: fn(&Notes) -> usize| all.iter().map(count).sum::<usize>();
+    let micros = || all.iter().flat_map(|notes| &notes.micros);
     json!({
-        "clients": n_clients,
-        "events": n_events,
-        "lost": n_lost,
-        "repeated": n_repeated,
-        "backwards": n_backwards,
-        "sinceAnswerMs": quantiles(since_answer),
-        "sinceSentMs": quantiles(since_sent),
+        "clients": sum(|notes| notes.n_clients),
+        "events": sum(|notes| notes.n_events),
+        "lost": sum(|notes| notes.n_lost),
+        "repeated": sum(|notes| notes.n_repeated),
+        "backwards": sum(|notes| notes.n_backwards),
+        "sinceAnswerMs": quantiles(micros().map(|pair| pair.0).collect()),
+        "sinceSentMs": quantiles(micros().map(|pair| pair.1).collect()),
     })
 }
 
-fn quantiles(mut times: Vec<Duration>) -> Value {
-    times.sort_unstable();
+fn quantiles(mut micros: Vec<u32>) -> Value {
+    micros.sort_unstable();
     let at = |share: f64| {
-        let index = (times.len().saturating_sub(1)) as f64 * share;
-        times.get(index as usize).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+        let index = (micros.len().saturating_sub(1)) as f64 * share;
+        micros.get(index as usize).map_or(0.0, |micros| f64::from(*micros) / 1e3)
     };
     json!({"p50": at(0.5), "p99": at(0.99), "max": at(1.0)})
 }

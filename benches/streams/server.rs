@@ -1,6 +1,7 @@
 //! A server as a process of its own, and the requests of its administrator.
 
 use crate::log::Made;
+use crate::log::now;
 use serde_json::Value;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -117,7 +118,7 @@ impl Server {
     }
 
     /// Begins to switch the flag on and off.
-    pub fn change_often(&self, n_changes: usize, interval_ms: u64, started: Instant) -> Changing {
+    pub fn change_often(&self, n_changes: usize, interval_ms: u64) -> Changing {
         let url = format!("http://{}{ENVIRONMENT}/flags/f", self.address);
         let changing = async move {
             let http = reqwest::Client::new();
@@ -127,9 +128,9 @@ impl Server {
                 ticks.tick().await;
                 let kind = if i % 2 == 0 { "turnFlagOn" } else { "turnFlagOff" };
                 let body = json!({"instructions": [{"kind": kind}]});
-                let sent_at = started.elapsed();
+                let sent_at = now();
                 let answer = http.patch(&url).bearer_auth(ADMIN_TOKEN).json(&body).send().await;
-                let answered_at = started.elapsed();
+                let answered_at = now();
                 let answer: Value =
                     answer.unwrap().error_for_status().unwrap().json().await.unwrap();
                 made.push(Made {
