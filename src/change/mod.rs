@@ -28,7 +28,9 @@ mod revert;
 mod ring;
 mod segment;
 mod segment_apply;
+mod segment_encode;
 mod segment_instruction;
+mod segment_replace;
 
 pub use apply::Applied;
 pub use apply::Scene;
@@ -89,9 +91,11 @@ pub use segment::decode_segment;
 pub use segment::settle_hashes;
 pub use segment_apply::apply_to_segment;
 pub use segment_apply::asked_for;
+pub use segment_encode::encode_segment_instruction;
 pub use segment_instruction::SEGMENT_INSTRUCTION_KINDS;
 pub use segment_instruction::SegmentInstruction;
 pub use segment_instruction::decode_segment_instructions;
+pub use segment_replace::replacement;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 
 use crate::change::asked_for;
 use crate::change::check_segment_references;
+use crate::change::encode_segment_instruction;
+use crate::change::replacement;
 use crate::change::segment_differences;
 use crate::change::segments_of;
 use crate::change::settle_hashes;
@@ -20,6 +22,7 @@ use crate::model::segment::Segment;
 use crate::store::StoredSegment;
 use crate::store::Tx;
 use crate::store::within_timeout;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Things that keep a segment from being deleted and are named; further ones are counted.
@@ -81,19 +84,15 @@ impl Control {
                 rehearsal.tell(differences.unwrap_or_default(), dependants);
             }
             tx.put_segment(env, &segment, version, now).await?;
-            let (action, change) = if old.is_some() {
-                ("segment.update", format!("changed the segment `{key}`"))
-            } else {
-                ("segment.create", format!("created the segment `{key}`"))
-            };
+            let (action, instructions, changes) = described(old, &segment);
             let deed = Deed {
                 action,
                 subject: key.as_str(),
                 project: Some(project),
                 env: Some(env_key),
                 version: Some(version),
-                instructions: None,
-                changes: vec![change],
+                instructions,
+                changes,
             };
             let audit_id = self.record(&mut tx, author, deed, now).await?;
             tx.log_change(env, version, &[], &[key.as_str()], &audit_id, now).await?;
@@ -153,6 +152,22 @@ impl Control {
         })
         .await
     }
+}
+
+/// How the audit log calls what is written, with which instructions the same could have been done, and in words.
+fn described(
+    old: Option<&StoredSegment>,
+    new: &Segment,
+) -> (&'static str, Option<String>, Vec<String>) {
+    let key = &new.key;
+    let Some(old) = old else {
+        return ("segment.create", None, vec![format!("created the segment `{key}`")]);
+    };
+    let (instructions, mut changes) = replacement(&old.segment, new);
+    changes.insert(0, format!("replaced the segment `{key}`"));
+    let instructions: Vec<Value> = instructions.iter().map(encode_segment_instruction).collect();
+    let raw = (!instructions.is_empty()).then(|| Value::from(instructions).to_string());
+    ("segment.update", raw, changes)
 }
 
 /// Checks that a segment may be written so.

@@ -679,6 +679,50 @@ async fn a_flag_goes_back_to_an_earlier_version() {
 }
 
 #[tokio::test]
+async fn a_segment_that_is_replaced_is_recorded_as_one_that_is_changed_by_instructions() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        let admin = &server.admin;
+        let segments = format!("{ENVIRONMENT}/segments");
+        let first = json!({"key": "s", "included": ["u1", "u2"]});
+        admin.post(&segments, first).await.expect(201);
+        let path = format!("{segments}/s");
+        let second = json!({"name": "S", "included": ["u2", "u3"], "rules": [{"id": "r"}]});
+        let dry = admin.put(&format!("{path}?dryRun=true"), second.clone()).await.expect(200);
+        admin.put(&path, second).await.expect(200);
+        let entry = entries(&server, "&action=segment.update").await[0].clone();
+        let users =
+            |kind: &str, key: &str| json!({"kind": kind, "contextKind": "user", "values": [key]});
+        let instructions = json!([
+            {"kind": "updateName", "value": "S"},
+            users("removeIncludedTargets", "u1"),
+            users("addIncludedTargets", "u3"),
+            {"kind": "addRule", "id": "r", "clauses": []},
+        ]);
+        assert_eq!(entry["instructions"], instructions);
+        let words = json!([
+            "replaced the segment `s`",
+            "renamed the segment to `S`",
+            "removed 1 user key(s) from those who are in",
+            "added 1 user key(s) to those who are in",
+            "added a rule at position 1",
+        ]);
+        assert_eq!((&entry["changes"], &dry["changes"]), (&words, &words));
+        let found = admin.get(&path).await.expect(200);
+        // What is recorded can be sent.
+        admin.put(&path, json!({"name": "s", "included": ["u1", "u2"]})).await.expect(200);
+        let sent = json!({"instructions": entry["instructions"]});
+        let again = admin.patch(&path, sent).await.expect(200)["segment"].clone();
+        for field in ["name", "included", "rules"] {
+            assert_eq!(again[field], found[field], "{field}");
+        }
+        let head = head(&server).await;
+        assert_eq!(verified(&server, &head).await.findings, [""; 0]);
+    }
+}
+
+#[tokio::test]
 async fn the_last_use_of_a_token_is_noted() {
     let folder = Folder::new();
     let mut server = Server::start_on(folder.path(), None, &[]).await;

@@ -10,6 +10,7 @@ mod import_refused;
 mod many;
 mod prerequisite;
 mod property;
+mod replacement;
 mod rollout;
 mod rule;
 mod segment;

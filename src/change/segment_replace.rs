@@ -1,0 +1,218 @@
+//! What replacing a whole segment does, told as the instructions that would have done the same.
+//!
+//! So that a segment's changes read alike in the audit log, however they were sent. What the instructions do is in `segment_apply`,
+//! and their form as JSON in `segment_encode`.
+
+use crate::change::instruction::ClauseEdit;
+use crate::change::segment_apply::apply_to_segment;
+use crate::change::segment_differences;
+use crate::change::segment_instruction::SegmentInstruction;
+use crate::change::segment_instruction::ShareSpec;
+use crate::model::rule::Clause;
+use crate::model::rule::USER_KIND;
+use crate::model::rule::is_default;
+use crate::model::rule::name_clauses;
+use crate::model::segment::Segment;
+use crate::model::segment::SegmentRule;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// Finds the instructions that make one state of a segment of another, and says in words what they do.
+///
+/// Whatever has no instruction is only told in words: that a segment of LaunchDarkly's has its keys elsewhere, and the order of
+/// keys and clauses, which means nothing.
+pub fn replacement(before: &Segment, after: &Segment) -> (Vec<SegmentInstruction>, Vec<String>) {
+    let mut instructions = labels(before, after);
+    instructions.extend(keys(before, after));
+    instructions.extend(rules(before, after));
+    // The segments that are asked for were checked, and whatever is added has its id.
+    let applied = apply_to_segment(before, &|_| true, &instructions, &mut String::new);
+    // What an older version has let in may be beyond the limits of instructions.
+    let (applied, mut changes) = applied.unwrap_or_else(|_| (before.clone(), Vec::new()));
+    let rest = segment_differences(&plain(applied), &plain(after.clone()));
+    changes.extend(rest.iter().map(|differs| format!("wrote `{}` anew", differs.path)));
+    if changes.is_empty() && before != after {
+        changes.push("put keys or clauses into another order".to_owned());
+    }
+    (instructions, changes)
+}
+
+fn labels(before: &Segment, after: &Segment) -> Vec<SegmentInstruction> {
+    let lacking = |tags: &[String], others: &[String]| -> Vec<String> {
+        tags.iter().filter(|tag| !others.contains(tag)).cloned().collect()
+    };
+    let (removed, added) = (lacking(&before.tags, &after.tags), lacking(&after.tags, &before.tags));
+    let is_renamed = before.name != after.name;
+    let is_described = before.description != after.description;
+    [
+        is_renamed.then(|| SegmentInstruction::UpdateName(after.name.clone())),
+        is_described.then(|| SegmentInstruction::UpdateDescription(after.description.clone())),
+        (!removed.is_empty()).then_some(SegmentInstruction::RemoveTags(removed)),
+        (!added.is_empty()).then_some(SegmentInstruction::AddTags(added)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What is removed comes first, so that no list is too long in between.
+fn keys(before: &Segment, after: &Segment) -> Vec<SegmentInstruction> {
+    let (mut removals, mut additions) = (Vec::new(), Vec::new());
+    for is_included in [true, false] {
+        let (old, new) = (lists(before, is_included), lists(after, is_included));
+        let kinds: BTreeSet<&str> = old.keys().chain(new.keys()).copied().collect();
+        for kind in kinds {
+            let (old, new) = (old.get(kind), new.get(kind));
+            let lacking = |keys: Option<&BTreeSet<&str>>, others: Option<&BTreeSet<&str>>| {
+                let is_lacking = |key: &&&str| others.is_none_or(|others| !others.contains(*key));
+                let keys = keys.into_iter().flatten().filter(is_lacking);
+                keys.map(|key| (*key).to_owned()).collect::<Vec<String>>()
+            };
+            let edit = |is_added, values| SegmentInstruction::EditKeys {
+                is_included,
+                is_added,
+                context_kind: kind.to_owned(),
+                values,
+            };
+            let (removed, added) = (lacking(old, new), lacking(new, old));
+            if !removed.is_empty() {
+                let context_kind = kind.to_owned();
+                removals.push(match new {
+                    None => SegmentInstruction::ClearKeys { is_included, context_kind },
+                    Some(_) => edit(false, removed),
+                });
+            }
+            if !added.is_empty() {
+                additions.push(edit(true, added));
+            }
+        }
+    }
+    removals.append(&mut additions);
+    removals
+}
+
+/// The keys of each kind that has any.
+fn lists(segment: &Segment, is_included: bool) -> BTreeMap<&str, BTreeSet<&str>> {
+    let (users, others) = match is_included {
+        true => (&segment.included, &segment.included_contexts),
+        false => (&segment.excluded, &segment.excluded_contexts),
+    };
+    let others = others.iter().map(|list| (list.context_kind.as_str(), &list.values));
+    let mut lists: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (kind, keys) in others.chain([(USER_KIND, users)]).filter(|(_, keys)| !keys.is_empty()) {
+        lists.entry(kind).or_default().extend(keys.iter().map(String::as_str));
+    }
+    lists
+}
+
+fn rules(before: &Segment, after: &Segment) -> Vec<SegmentInstruction> {
+    let mut instructions = Vec::new();
+    let mut order = Vec::new();
+    let mut edits = Vec::new();
+    for old in &before.rules {
+        match after.rules.iter().find(|new| new.id == old.id) {
+            None => instructions.push(SegmentInstruction::RemoveRule(old.id.clone())),
+            Some(new) => {
+                edits.extend(rule_edits(&plain_rule(old.clone()), &plain_rule(new.clone())));
+                order.push(old.id.clone());
+            }
+        }
+    }
+    instructions.extend(edits);
+    let is_new = |new: &&SegmentRule| before.rules.iter().all(|old| old.id != new.id);
+    for new in after.rules.iter().filter(is_new) {
+        order.push(new.id.clone());
+        let share = ShareSpec {
+            weight_milli_pct: new.weight_milli_pct,
+            bucket_by: Some(new.bucket_by.clone()).filter(|attribute| !attribute.is_empty()),
+            context_kind: Some(new.rollout_context_kind.clone())
+                .filter(|kind| !kind.is_empty() && kind != USER_KIND),
+            hash: new.hash,
+        };
+        instructions.push(SegmentInstruction::AddRule {
+            id: Some(new.id.clone()),
+            description: new.description.clone(),
+            clauses: new.clauses.clone(),
+            share,
+            before_rule_id: None,
+        });
+    }
+    let wanted: Vec<String> = after.rules.iter().map(|rule| rule.id.clone()).collect();
+    if order != wanted {
+        instructions.push(SegmentInstruction::ReorderRules(wanted));
+    }
+    instructions
+}
+
+/// What makes one state of a rule of another; both are [`plain_rule`]s.
+fn rule_edits(old: &SegmentRule, new: &SegmentRule) -> Vec<SegmentInstruction> {
+    let rule_id = new.id.clone();
+    let mut instructions = Vec::new();
+    if old.description != new.description {
+        let description = new.description.clone();
+        let rule_id = rule_id.clone();
+        instructions.push(SegmentInstruction::UpdateRuleDescription { rule_id, description });
+    }
+    let share_of = |rule: &SegmentRule| ShareSpec {
+        weight_milli_pct: rule.weight_milli_pct,
+        bucket_by: Some(rule.bucket_by.clone()),
+        context_kind: Some(rule.rollout_context_kind.clone()),
+        hash: rule.weight_milli_pct.map(|_| rule.hash.unwrap_or_default()),
+    };
+    if share_of(old) != share_of(new) {
+        let (rule_id, share) = (rule_id.clone(), share_of(new));
+        instructions.push(SegmentInstruction::UpdateRuleShare { rule_id, share });
+    }
+    let is_gone = |old: &&Clause| new.clauses.iter().all(|it| it.id != old.id);
+    let gone = old.clauses.iter().filter(is_gone);
+    let gone: Vec<String> = gone.map(|clause| clause.id.clone()).collect();
+    let mut edits = Vec::new();
+    if !gone.is_empty() {
+        edits.push(ClauseEdit::Remove(gone));
+    }
+    let mut added = Vec::new();
+    for clause in new.clauses.iter().cloned() {
+        match old.clauses.iter().find(|old| old.id == clause.id) {
+            Some(old) if *old == clause => {}
+            Some(_) => edits.push(ClauseEdit::Update { clause_id: clause.id.clone(), clause }),
+            None => added.push(clause),
+        }
+    }
+    if !added.is_empty() {
+        edits.push(ClauseEdit::Add(added));
+    }
+    let edit = |edit| SegmentInstruction::EditClauses { rule_id: rule_id.clone(), edit };
+    instructions.extend(edits.into_iter().map(edit));
+    instructions
+}
+
+/// A segment in the form in which what means the same is the same.
+fn plain(mut segment: Segment) -> Segment {
+    for keys in [&mut segment.included, &mut segment.excluded] {
+        keys.sort_unstable();
+        keys.dedup();
+    }
+    for lists in [&mut segment.included_contexts, &mut segment.excluded_contexts] {
+        lists.retain(|list| !list.values.is_empty());
+        lists.sort_by(|a, b| a.context_kind.cmp(&b.context_kind));
+        for list in lists {
+            list.values.sort_unstable();
+            list.values.dedup();
+        }
+    }
+    segment.rules = segment.rules.into_iter().map(plain_rule).collect();
+    for rule in &mut segment.rules {
+        rule.clauses.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    segment
+}
+
+/// A rule with all that is understood where nothing is said.
+fn plain_rule(mut rule: SegmentRule) -> SegmentRule {
+    name_clauses(&mut rule.clauses);
+    if rule.rollout_context_kind.is_empty() {
+        USER_KIND.clone_into(&mut rule.rollout_context_kind);
+    }
+    rule.hash = rule.hash.filter(|hash| rule.weight_milli_pct.is_some() && !is_default(hash));
+    rule
+}

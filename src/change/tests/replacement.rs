@@ -1,0 +1,229 @@
+//! Replacing a whole segment, told as instructions and in words.
+
+use crate::change::apply_to_segment;
+use crate::change::decode_segment;
+use crate::change::decode_segment_instructions;
+use crate::change::encode_segment_instruction;
+use crate::change::replacement;
+use crate::change::settle_hashes;
+use crate::model::decode::object;
+use crate::model::environment::ServerSdk;
+use crate::model::key::SegmentKey;
+use crate::model::problem::Problems;
+use crate::model::segment::Segment;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::sample::subsequence;
+use serde_json::Value;
+use serde_json::json;
+
+/// The segment `s` with these fields.
+fn segment(fields: &Value) -> Segment {
+    let key = SegmentKey::stored("s");
+    decode_segment(fields.clone(), Some(&key), "salt", &mut || "new".to_owned()).unwrap()
+}
+
+/// Reads instructions as they are sent and applies them.
+fn sent(segment: &Segment, instructions: &[Value]) -> (Segment, Vec<String>) {
+    let mut problems = Problems::default();
+    let body = json!({"instructions": instructions});
+    let read = object(body, "", &mut problems, decode_segment_instructions).unwrap();
+    assert!(problems.is_empty(), "{problems}");
+    apply_to_segment(segment, &|_| true, &read, &mut || unreachable!()).unwrap()
+}
+
+fn encoded(before: &Segment, after: &Segment) -> (Vec<Value>, Vec<String>) {
+    let (instructions, changes) = replacement(before, after);
+    (instructions.iter().map(encode_segment_instruction).collect(), changes)
+}
+
+fn clause(id: &str, value: &str) -> Value {
+    json!({"id": id, "contextKind": "user", "attribute": "a", "op": "in", "values": [value], "negate": false})
+}
+
+/// Two states of a segment that differ in everything.
+fn states() -> (Segment, Segment) {
+    let before = segment(&json!({
+        "name": "S", "tags": ["a", "b"], "included": ["u1", "u2"], "excluded": ["u3"],
+        "includedContexts": [{"contextKind": "org", "values": ["o1"]}],
+        "rules": [
+            {"id": "gone"},
+            {"id": "kept", "clauses": [clause("c1", "x"), clause("c2", "y")]},
+            {"id": "last", "weight": 1_000, "bucketBy": "/a"},
+        ],
+    }));
+    let after = segment(&json!({
+        "name": "T", "tags": ["b", "c"], "included": ["u4", "u1"],
+        "excludedContexts": [{"contextKind": "org", "values": ["o1", "o2"]}],
+        "rules": [
+            {"id": "last", "weight": 2_000},
+            {"id": "kept", "description": "D", "clauses": [clause("c2", "z"), clause("c3", "x")]},
+            {"id": "new", "weight": 500},
+        ],
+    }));
+    (before, after)
+}
+
+#[test]
+fn a_replaced_segment_is_told_by_instructions_and_in_words() {
+    let (before, after) = states();
+    let (instructions, words) = encoded(&before, &after);
+    let expected = [
+        (json!({"kind": "updateName", "value": "T"}), "renamed the segment to `T`"),
+        (json!({"kind": "removeTags", "values": ["a"]}), "removed the tags a"),
+        (json!({"kind": "addTags", "values": ["c"]}), "added the tags c"),
+        (
+            json!({"kind": "clearIncludedTargets", "contextKind": "org"}),
+            "removed 1 org key(s) from those who are in",
+        ),
+        (
+            json!({"kind": "removeIncludedTargets", "contextKind": "user", "values": ["u2"]}),
+            "removed 1 user key(s) from those who are in",
+        ),
+        (
+            json!({"kind": "clearExcludedTargets", "contextKind": "user"}),
+            "removed 1 user key(s) from those who are out",
+        ),
+        (
+            json!({"kind": "addIncludedTargets", "contextKind": "user", "values": ["u4"]}),
+            "added 1 user key(s) to those who are in",
+        ),
+        (
+            json!({"kind": "addExcludedTargets", "contextKind": "org", "values": ["o1", "o2"]}),
+            "added 2 org key(s) to those who are out",
+        ),
+        (json!({"kind": "removeRule", "ruleId": "gone"}), "removed rule gone from position 1"),
+        (
+            json!({"kind": "updateRuleDescription", "ruleId": "kept", "description": "D"}),
+            "described rule kept as `D`",
+        ),
+        (
+            json!({"kind": "removeClauses", "ruleId": "kept", "clauseIds": ["c1"]}),
+            "removed 1 clause(s) from rule kept",
+        ),
+        (
+            json!({"kind": "updateClause", "ruleId": "kept", "clauseId": "c2",
+                "clause": clause("c2", "z")}),
+            "changed the clause c2 of rule kept",
+        ),
+        (
+            json!({"kind": "addClauses", "ruleId": "kept", "clauses": [clause("c3", "x")]}),
+            "added 1 clause(s) to rule kept",
+        ),
+        (
+            json!({"kind": "updateRuleRolloutAndContextKind", "ruleId": "last", "weight": 2_000,
+                "bucketBy": "key", "rolloutContextKind": "user", "hash": "murmur3"}),
+            "changed the share of rule last",
+        ),
+        (
+            json!({"kind": "addRule", "clauses": [], "id": "new", "weight": 500}),
+            "added a rule at position 3",
+        ),
+        (
+            json!({"kind": "reorderRules", "ruleIds": ["last", "kept", "new"]}),
+            "put the rules into the order last, kept, new",
+        ),
+    ];
+    let (expected, expected_words): (Vec<Value>, Vec<&str>) = expected.into_iter().unzip();
+    assert_eq!(instructions, expected);
+    assert_eq!(words, expected_words);
+}
+
+#[test]
+fn what_no_instruction_does_is_told_in_words_only() {
+    let before = segment(&json!({"included": ["u1", "u2"]}));
+    assert_eq!(encoded(&before, &before), (Vec::new(), Vec::new()));
+    let after = segment(&json!({"included": ["u2", "u1"]}));
+    let words = vec!["put keys or clauses into another order".to_owned()];
+    assert_eq!(encoded(&before, &after), (Vec::new(), words));
+    let imported = Segment { unbounded: true, ..before.clone() };
+    let words = vec!["wrote `unbounded` anew".to_owned()];
+    assert_eq!(encoded(&imported, &before), (Vec::new(), words));
+}
+
+/// The same segment with its lists in the order of their keys.
+fn sorted(mut segment: Segment) -> Segment {
+    settle_hashes(&mut segment, ServerSdk::None).unwrap();
+    segment.included.sort();
+    segment.excluded.sort();
+    for lists in [&mut segment.included_contexts, &mut segment.excluded_contexts] {
+        lists.sort_by(|a, b| a.context_kind.cmp(&b.context_kind));
+        lists.iter_mut().for_each(|list| list.values.sort());
+    }
+    for rule in &mut segment.rules {
+        rule.clauses.sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    segment
+}
+
+fn some(of: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
+    subsequence(of, 0..=of.len()).prop_shuffle()
+}
+
+fn rule(id: &'static str) -> impl Strategy<Value = Value> {
+    let clause = |id| {
+        let clause =
+            move |value| json!({"id": id, "attribute": "a", "op": "in", "values": [value]});
+        select(vec![1, 2]).prop_map(clause)
+    };
+    let clauses = [clause("c1"), clause("c2"), clause("c3")].prop_flat_map(|all| {
+        let n_clauses = all.len();
+        subsequence(all.to_vec(), 0..=n_clauses).prop_shuffle()
+    });
+    let share = select(vec![
+        json!({}),
+        json!({"weight": 10}),
+        json!({"weight": 10, "bucketBy": "plan"}),
+        json!({"weight": 10, "hash": "sha1"}),
+        json!({"weight": 20, "hash": "sha1", "rolloutContextKind": "org"}),
+    ]);
+    (clauses, share, select(vec!["", "D"])).prop_map(move |(clauses, mut rule, description)| {
+        rule["id"] = json!(id);
+        rule["clauses"] = json!(clauses);
+        rule["description"] = json!(description);
+        rule
+    })
+}
+
+fn any_segment() -> impl Strategy<Value = Segment> {
+    const KEYS: &[&str] = &["u1", "u2", "u3"];
+    const KINDS: &[&str] = &["device", "org"];
+    let users = (some(KEYS), some(KEYS));
+    let kinds = || (some(KINDS), subsequence(KEYS, 1..=3));
+    let rules = [rule("r1"), rule("r2"), rule("r3")]
+        .prop_flat_map(|all| subsequence(all.to_vec(), 0..=3).prop_shuffle());
+    let labels = (select(vec!["S", "T"]), select(vec!["", "D"]), some(&["a", "b", "c"]));
+    (labels, users, kinds(), kinds(), rules).prop_map(|(labels, users, ins, outs, rules)| {
+        let lists = |(kinds, keys): (Vec<&str>, Vec<&str>)| {
+            let list = |kind: &&str| json!({"contextKind": kind, "values": keys});
+            kinds.iter().map(list).collect::<Vec<Value>>()
+        };
+        let (name, description, tags) = labels;
+        let mut made = segment(&json!({
+            "name": name, "description": description, "tags": tags,
+            "included": users.0, "excluded": users.1,
+            "includedContexts": lists(ins), "excludedContexts": lists(outs), "rules": rules,
+        }));
+        settle_hashes(&mut made, ServerSdk::None).unwrap();
+        made
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_instructions_make_the_one_segment_of_the_other_and_are_told_in_the_same_words(
+        before in any_segment(),
+        after in any_segment(),
+    ) {
+        let (instructions, words) = encoded(&before, &after);
+        let (applied, told) = sent(&before, &instructions);
+        prop_assert_eq!(sorted(applied), sorted(after.clone()));
+        let is_other = before != after;
+        let words: Vec<String> =
+            words.into_iter().filter(|word| !word.ends_with("another order")).collect();
+        prop_assert_eq!(&words, &told);
+        prop_assert!(is_other || words.is_empty());
+    }
+}
