@@ -3,6 +3,7 @@
 use crate::change::definition::ClientSide;
 use crate::change::definition::DefinitionInstruction;
 use crate::change::definition::ListEdit;
+use crate::change::names::list_names;
 use crate::change::renumber::Renumbering;
 use crate::model::flag::CustomProperty;
 use crate::model::flag::FlagDefinition;
@@ -17,6 +18,9 @@ use crate::model::limit::VARIATIONS_MAX;
 use crate::model::problem::Problems;
 use serde_json::Value;
 use std::collections::BTreeMap;
+
+/// Flags that keep one from being archived or deleted and are named; further ones are counted.
+const DEPENDANTS_NAMED_MAX: usize = 20;
 
 /// Where a flag is used; needed only if it is archived or deleted, or loses a variation.
 #[derive(Debug, Default)]
@@ -138,20 +142,27 @@ impl DefinitionChange<'_> {
     }
 
     fn archive(&mut self, path: &str) {
-        if let Some(dependant) = self.uses.live_dependants.first() {
-            let detail = format!("the flag is a prerequisite of {dependant}; remove that first");
-            return self.problems.add(format!("{path}.kind"), "in_use", detail);
+        let dependants = self.uses.live_dependants.iter();
+        if self.is_unused(dependants.collect(), path) {
+            self.flag.archived = true;
         }
-        self.flag.archived = true;
     }
 
     fn delete(&mut self, path: &str) {
         let Uses { live_dependants, archived_dependants, .. } = self.uses;
-        if let Some(dependant) = live_dependants.iter().chain(archived_dependants).next() {
-            let detail = format!("the flag is a prerequisite of {dependant}; remove that first");
-            return self.problems.add(format!("{path}.kind"), "in_use", detail);
+        let dependants = live_dependants.iter().chain(archived_dependants);
+        self.is_deleted = self.is_unused(dependants.collect(), path);
+    }
+
+    /// Whether no flag has this one as a prerequisite; otherwise, names those that have.
+    fn is_unused(&mut self, dependants: Vec<&String>, path: &str) -> bool {
+        if dependants.is_empty() {
+            return true;
         }
-        self.is_deleted = true;
+        let names = list_names(dependants.into_iter(), DEPENDANTS_NAMED_MAX);
+        let detail = format!("the flag is a prerequisite of {names}; remove that first");
+        self.problems.add(format!("{path}.kind"), "in_use", detail);
+        false
     }
 
     fn add_variation(&mut self, variation: &Variation, path: &str) {

@@ -1,5 +1,6 @@
 //! The audit log: what is listed of it, how it leaves the installation page by page, and its end, signed.
 
+use crate::change::list_names;
 use crate::control::Control;
 use crate::control::ControlError;
 use crate::model::audit::SignedHead;
@@ -76,10 +77,7 @@ fn seen_from(env: &EnvKey, entry: AuditEntry, here: &Logged) -> AuditEntry {
         return AuditEntry { version, ..entry };
     }
     let names: Vec<&str> = here.flags.iter().chain(&here.segments).map(String::as_str).collect();
-    let n_more = names.len().saturating_sub(NAMES_MAX);
-    let rest = if n_more == 0 { String::new() } else { format!(" and {n_more} more") };
-    let shown: Vec<&str> = names.into_iter().take(NAMES_MAX).collect();
-    let subject = format!("{}{rest}", shown.join(", "));
+    let subject = list_names(names.iter(), NAMES_MAX);
     let changes = vec![format!("changed {subject} in `{env}`, as a part of a larger change")];
     AuditEntry { version, subject, changes, instructions: None, ..entry }
 }

@@ -8,6 +8,7 @@ use crate::change::Difference;
 use crate::change::Instruction;
 use crate::change::Moved;
 use crate::change::SegmentInstruction;
+use crate::change::list_names;
 use crate::control::Author;
 use crate::control::Claimed;
 use crate::control::Control;
@@ -264,6 +265,15 @@ impl Control {
             }
         }
         if !failures.is_empty() {
+            if let Some(rehearsal) = &author.provenance.rehearsal {
+                for (i, _) in failures.iter().filter(|(_, failure)| failure.is_in_use()) {
+                    let mut told = PartChanged::default();
+                    if let Some(part) = set.parts.get(*i) {
+                        world.tell_dependencies(part, &mut told).await?;
+                    }
+                    rehearsal.tell(Vec::new(), told.dependants);
+                }
+            }
             return Err(failed(failures)?);
         }
         let versions = world.count_up().await?;
@@ -316,11 +326,9 @@ impl Control {
             [only] if !has_definition => Some(only),
             _ => None,
         };
-        let mut names: Vec<&str> = set.parts.iter().map(Part::key).take(NAMES_MAX).collect();
+        let mut names: Vec<&str> = set.parts.iter().map(Part::key).collect();
         names.dedup();
-        let n_more = set.parts.len().saturating_sub(NAMES_MAX);
-        let rest = if n_more == 0 { String::new() } else { format!(" and {n_more} more") };
-        let subject = format!("{}{rest}", names.join(", "));
+        let subject = list_names(names.iter(), NAMES_MAX);
         let deed = Deed {
             action,
             subject: &subject,

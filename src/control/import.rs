@@ -7,6 +7,7 @@ use crate::change::ImportPlan;
 use crate::change::ImportReport;
 use crate::change::ImportScene;
 use crate::change::ImportedKeys;
+use crate::change::list_names;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
@@ -306,17 +307,13 @@ fn words(report: &ImportReport) -> Vec<String> {
         let lists = [("created", created), ("configured", configured), ("replaced", replaced)];
         let lists = lists.into_iter().filter(|(_, keys)| !keys.is_empty());
         lists
-            .map(|(verb, keys)| format!("{verb} {} {what}(s): {}", keys.len(), some(keys)))
+            .map(|(verb, keys)| {
+                let names = list_names(keys.iter(), NAMES_MAX);
+                format!("{verb} {} {what}(s): {names}", keys.len())
+            })
             .collect()
     };
     let mut words = of("segment", &report.segments);
     words.extend(of("flag", &report.flags));
     words
-}
-
-fn some(keys: &[String]) -> String {
-    let named: Vec<&str> = keys.iter().take(NAMES_MAX).map(String::as_str).collect();
-    let n_more = keys.len().saturating_sub(NAMES_MAX);
-    let rest = if n_more == 0 { String::new() } else { format!(" and {n_more} more") };
-    format!("{}{rest}", named.join(", "))
 }

@@ -3,6 +3,7 @@
 use crate::change::asked_for;
 use crate::change::check_segment_references;
 use crate::change::encode_segment_instruction;
+use crate::change::list_names;
 use crate::change::replacement;
 use crate::change::segment_differences;
 use crate::change::segments_of;
@@ -134,6 +135,9 @@ impl Control {
             if !dependants.is_empty() {
                 let detail =
                     format!("{} ask(s) for `{key}`; change that first", names(&dependants));
+                if let Some(rehearsal) = &author.provenance.rehearsal {
+                    rehearsal.tell(Vec::new(), dependants);
+                }
                 return Err(ControlError::conflict("in_use", detail));
             }
             tx.forget_managed_segment(env, key).await?;
@@ -222,8 +226,5 @@ fn names(dependants: &[Dependency]) -> String {
         Dependency::Flag(_, key) => format!("the flag `{key}`"),
         Dependency::Segment(_, key) => format!("the segment `{key}`"),
     };
-    let named: Vec<String> = dependants.iter().take(NAMES_MAX).map(name).collect();
-    let n_more = dependants.len().saturating_sub(NAMES_MAX);
-    let rest = if n_more == 0 { String::new() } else { format!(" and {n_more} more") };
-    format!("{}{rest}", named.join(", "))
+    list_names(dependants.iter().map(name), NAMES_MAX)
 }

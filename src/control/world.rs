@@ -57,6 +57,13 @@ impl PartError {
         Self::NotFound { what, key: key.to_string() }
     }
 
+    /// Whether a flag cannot go because others need it, and not only one of its variations.
+    pub(super) fn is_in_use(&self) -> bool {
+        let Self::Invalid(problems) = self else { return false };
+        let is_flag = |path: &str| path.ends_with(".kind");
+        problems.as_slice().iter().any(|it| it.code == "in_use" && is_flag(&it.path))
+    }
+
     /// What is wrong with one of many.
     pub(super) fn into_problems(self) -> Result<Problems, ControlError> {
         match self {

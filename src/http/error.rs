@@ -6,6 +6,8 @@
 use crate::auth::Denied;
 use crate::clock::Ids;
 use crate::control::ControlError;
+use crate::control::Dependency;
+use crate::http::admin::impact::DependencyBody;
 use crate::model::problem::Problem;
 use crate::model::problem::Problems;
 use crate::store::StoreError;
@@ -37,6 +39,8 @@ pub(crate) struct ApiError {
     pub(crate) detail: String,
     /// Everything that is wrong, if it is the input.
     pub(crate) problems: Problems,
+    /// What needs the thing that a dry run would take away.
+    pub(crate) dependants: Vec<Dependency>,
     /// When to try again.
     pub(crate) retry_after_secs: Option<u32>,
 }
@@ -59,6 +63,9 @@ pub(crate) struct ProblemBody<'a> {
     /// Each thing that is wrong with the input.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<ProblemItem<'a>>,
+    /// The flags and segments that need what would be taken away; in the answer to a dry run only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dependants: Vec<DependencyBody>,
     /// The id of the request, which is also in the log and in the header `X-Request-Id`.
     request_id: &'a str,
 }
@@ -78,7 +85,14 @@ impl ApiError {
     /// An error of any kind.
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { status, code, detail, problems: Problems::default(), retry_after_secs: None }
+        Self {
+            status,
+            code,
+            detail,
+            problems: Problems::default(),
+            dependants: Vec::new(),
+            retry_after_secs: None,
+        }
     }
 
     /// 400: the request itself cannot be understood.
@@ -172,6 +186,7 @@ impl ApiError {
             code: self.code,
             detail: &self.detail,
             errors: self.problems.as_slice().iter().map(problem_item).collect(),
+            dependants: self.dependants.iter().cloned().map(DependencyBody::from).collect(),
             request_id,
         };
         self.respond("application/problem+json", serde_json::to_vec(&body).unwrap_or_default())

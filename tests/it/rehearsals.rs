@@ -246,6 +246,61 @@ async fn a_dry_run_tells_what_a_kill_would_do_and_shows_no_secret() {
 }
 
 #[tokio::test]
+async fn what_keeps_a_thing_from_being_deleted_is_named_and_listed_by_a_dry_run() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        let admin = &server.admin;
+        admin.post(&format!("{PROJECT}/environments"), json!({"key": "test"})).await.expect(201);
+        for key in ["f", "a", "b"] {
+            server.flag(key).await;
+        }
+        let segments = format!("{ENVIRONMENT}/segments");
+        admin.post(&segments, json!({"key": "s"})).await.expect(201);
+        let clause = json!({"op": "segmentMatch", "values": ["s"]});
+        let asking = json!({"key": "t", "rules": [{"clauses": [clause.clone()]}]});
+        admin.post(&segments, asking).await.expect(201);
+        let needs = json!([
+            {"kind": "addPrerequisite", "key": "f", "variation": "on"},
+            {"kind": "addRule", "clauses": [clause], "variation": "on"},
+        ]);
+        for key in ["a", "b"] {
+            admin.change(key, needs.clone()).await.expect(200);
+        }
+        let elsewhere = json!({"instructions": [needs[0]]});
+        let path = format!("{PROJECT}/environments/test/flags/b");
+        admin.patch(&path, elsewhere).await.expect(200);
+
+        let in_production = |what: &str, key: &str| json!({"environment": "production", what: key});
+        let flags = [in_production("flag", "a"), in_production("flag", "b")];
+        let elsewhere = json!({"environment": "test", "flag": "b"});
+        let of_flag = [flags.as_slice(), &[elsewhere]].concat();
+        let of_segment = [flags.as_slice(), &[in_production("segment", "t")]].concat();
+        for (path, dependants, names) in [
+            (
+                format!("{PROJECT}/flags/f"),
+                of_flag,
+                "`a` in `production`, `b` in `production`, `b` in `test`",
+            ),
+            (format!("{segments}/s"), of_segment, "the flag `a`, the flag `b`, the segment `t`"),
+        ] {
+            let dry = admin.delete(&format!("{path}?dryRun=true")).await.expect(409);
+            assert_eq!((&dry["code"], &dry["dependants"]), (&json!("in_use"), &json!(dependants)));
+            let refused = admin.delete(&path).await.expect(409);
+            assert_eq!((&refused["code"], refused.get("dependants")), (&json!("in_use"), None));
+            for told in [dry, refused] {
+                assert!(told["detail"].as_str().unwrap().contains(names), "{told}");
+            }
+            admin.get(&path).await.expect(200);
+        }
+        let archive = json!({"instructions": [{"kind": "archiveFlag"}]});
+        let path = format!("{PROJECT}/flags/f?dryRun=true");
+        let dry = admin.patch(&path, archive).await.expect(422);
+        assert_eq!(dry["dependants"].as_array().unwrap().len(), 3, "{dry}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_proper_dry_run_of_a_trigger_is_refused_and_no_other_flag_is_told() {
     let server = Server::start(Backend::Sqlite).await;
     server.with_environment().await;

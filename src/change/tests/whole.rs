@@ -298,6 +298,20 @@ fn the_life_of_a_flag_has_its_order() {
         let refused = apply(json!([{"kind": kind}]), &needed).unwrap_err();
         assert_eq!(listed(&refused), [("instructions[0].kind", "in_use")]);
     }
+    let many = Uses {
+        live_dependants: (1..=15).map(|i| format!("`live-{i}`")).collect(),
+        archived_dependants: (1..=7).map(|i| format!("`archived-{i}`")).collect(),
+        ..Uses::default()
+    };
+    let detail = |kind: &str| {
+        let refused = apply(json!([{"kind": kind}]), &many).unwrap_err();
+        refused.as_slice()[0].detail.clone()
+    };
+    let all = detail("archiveFlag");
+    assert!(all.contains("`live-1`, `live-2`, ") && all.contains("`live-15`; remove"), "{all}");
+    let some = detail("deleteFlag");
+    assert!(some.contains("`live-15`, `archived-1`, "), "{some}");
+    assert!(some.contains("`archived-5` and 2 more; remove that first"), "{some}");
     let used = Uses { variations: [(2, "targets".to_owned())].into(), ..Uses::default() };
     let refused = apply(json!([{"kind": "removeVariation", "variation": "beta"}]), &used);
     assert_eq!(listed(&refused.unwrap_err()), [("instructions[0].variation", "in_use")]);

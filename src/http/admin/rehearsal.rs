@@ -58,8 +58,11 @@ pub(crate) async fn rehearse(mut request: Request, next: Next) -> Response {
     }
     let rehearsal = Rehearsal::default();
     request.extensions_mut().insert(rehearsal.clone());
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
     if !response.status().is_success() {
+        if let Some(error) = response.extensions_mut().get_mut::<ApiError>() {
+            error.dependants = rehearsal.told().dependants;
+        }
         return response;
     }
     tell(response, rehearsal.told()).await.unwrap_or_else(IntoResponse::into_response)
