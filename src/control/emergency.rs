@@ -7,6 +7,7 @@ mod restore;
 pub use restore::RestoredMany;
 
 use crate::change::differences;
+use crate::change::list_names;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
@@ -78,6 +79,8 @@ pub(super) struct Scene<'a> {
     version: i64,
     now: Timestamp,
     pub(super) flags: BTreeMap<FlagKey, StoredFlag>,
+    /// Flags that are there and cannot be read; known only if all were read.
+    unreadable: BTreeSet<FlagKey>,
 }
 
 impl Control {
@@ -138,7 +141,11 @@ impl Control {
         let keys: Vec<FlagKey> = killed.iter().map(|(key, _)| key.clone()).collect();
         if words.len() > 1 || !tags.is_empty() {
             let by_tag = if tags.is_empty() { String::new() } else { by_tags(&tags) };
-            words = vec![format!("killed {} flag(s){by_tag}: {}", keys.len(), some(&keys))];
+            words = vec![format!(
+                "killed {} flag(s){by_tag}: {}",
+                keys.len(),
+                list_names(keys.iter(), NAMES_MAX)
+            )];
         }
         let record = KillRecord { id: id.clone(), version, flags: keys.clone(), tags, at };
         scene.tx.insert_kill(scene.env, &record).await?;
@@ -159,19 +166,21 @@ impl Control {
         let Some((env, version)) = tx.bump_environment(project, env_key, now).await? else {
             return Err(ControlError::not_found("environment", env_key));
         };
-        let mut flags = BTreeMap::new();
+        let (mut flags, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
         let n_keys = selection.flags.len();
         if n_keys == 0 || n_keys > LOOKUPS_MAX || !selection.tags.is_empty() {
             // One that cannot be read must not keep the others from being killed.
-            let readable = tx.readable_flags(project, env).await?.into_iter();
-            flags.extend(readable.map(|flag| (flag.definition.key.clone(), flag)));
+            let (readable, others) = tx.readable_flags(project, env).await?;
+            let named = |flag: StoredFlag| (flag.definition.key.clone(), flag);
+            flags.extend(readable.into_iter().map(named));
+            unreadable = others;
         } else {
             for key in &selection.flags {
                 let found = tx.flag(project, env, key).await?;
                 flags.extend(found.map(|flag| (key.clone(), flag)));
             }
         }
-        Ok(Scene { tx, project, env_key, env, version, now, flags })
+        Ok(Scene { tx, project, env_key, env, version, now, flags, unreadable })
     }
 
     /// Writes flags with everything that belongs to a change, and finishes.
@@ -182,7 +191,7 @@ impl Control {
         keys: &[FlagKey],
         (action, instructions, changes): (&'static str, Option<String>, Vec<String>),
     ) -> Result<(), ControlError> {
-        let Scene { mut tx, project, env_key, env, version, now, flags } = scene;
+        let Scene { mut tx, project, env_key, env, version, now, flags, .. } = scene;
         // Whoever has the secret of a trigger may know of its flag and of no other.
         let by_trigger = is_actor_name(&author.actor.name);
         if let Some(rehearsal) = author.provenance.rehearsal.as_ref().filter(|_| !by_trigger) {
@@ -235,10 +244,16 @@ impl Scene<'_> {
         Ok(open)
     }
 
-    /// Whether any flag is still killed by a kill.
+    /// Whether any flag is still killed by a kill, or may be, since it cannot be read.
     fn is_open(&self, kill: &KillRecord) -> bool {
         let killed = |key| self.flags.get(key).and_then(|flag| flag.killed.as_ref());
-        kill.flags.iter().filter_map(killed).any(|own| own.id == kill.id)
+        let is_killed = kill.flags.iter().filter_map(killed).any(|own| own.id == kill.id);
+        is_killed || self.has_unreadable(kill)
+    }
+
+    /// Whether a flag cannot be read that a kill has killed: only that kill knows that it is to be restored.
+    fn has_unreadable(&self, kill: &KillRecord) -> bool {
+        kill.flags.iter().any(|key| self.unreadable.contains(key))
     }
 }
 
@@ -290,11 +305,4 @@ fn subject_of(keys: &[FlagKey]) -> String {
         [only] => only.to_string(),
         _ => format!("{} flags", keys.len()),
     }
-}
-
-fn some(keys: &[FlagKey]) -> String {
-    let named: Vec<&str> = keys.iter().take(NAMES_MAX).map(FlagKey::as_str).collect();
-    let n_more = keys.len().saturating_sub(NAMES_MAX);
-    let rest = if n_more == 0 { String::new() } else { format!(" and {n_more} more") };
-    format!("{}{rest}", named.join(", "))
 }

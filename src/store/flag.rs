@@ -15,6 +15,7 @@ use crate::store::sql;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// A flag in one environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -287,7 +288,7 @@ impl Tx {
         Ok(flags)
     }
 
-    /// Reads the flags of an environment that can be read.
+    /// Reads the flags of an environment that can be read, and which cannot.
     ///
     /// # Errors
     ///
@@ -296,11 +297,19 @@ impl Tx {
         &mut self,
         project: &ProjectKey,
         env: EnvId,
-    ) -> Result<Vec<StoredFlag>, StoreError> {
+    ) -> Result<(Vec<StoredFlag>, BTreeSet<FlagKey>), StoreError> {
         let rows = on_tx!(self, c => {
             sql!(FLAGS => FlagRow).bind(project.as_str()).bind(env).fetch_all(c).await
         })?;
-        Ok(rows.into_iter().filter_map(|row| row.read().ok()).collect())
+        let (mut flags, mut unreadable) = (Vec::with_capacity(rows.len()), BTreeSet::new());
+        for row in rows {
+            let key = FlagKey::stored(&row.flag_key);
+            match row.read() {
+                Ok(flag) => flags.push(flag),
+                Err(_) => _ = unreadable.insert(key),
+            }
+        }
+        Ok((flags, unreadable))
     }
 
     /// Reads a flag of an environment; `None` if there is none.

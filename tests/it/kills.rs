@@ -241,6 +241,42 @@ async fn a_kill_by_tag_is_over_when_each_of_its_flags_was_restored() {
 }
 
 #[tokio::test]
+async fn a_kill_stays_open_for_a_flag_whose_row_is_damaged() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = tagged(&server, 3).await;
+        let admin = &server.admin;
+        let kill = |kill: Value| format!("/restore?kill={}", kill["kill"].as_str().unwrap());
+        for (by_tag, key) in [(false, "f1"), (true, "f2")] {
+            let killed = admin.post("/kill?tag=experimental", json!({})).await.expect(200);
+            let restore = match by_tag {
+                true => "/restore?tag=experimental".to_owned(),
+                false => kill(killed),
+            };
+            let damage = |damaged: &str| {
+                format!("update flag_config set body = {damaged} where flag_key = '{key}'")
+            };
+            server.run_sql(&damage("'x' || body")).await;
+            let restored = admin.post(&restore, json!({})).await.expect(200);
+            assert_eq!(restored["flags"].as_array().unwrap().len(), 2);
+            let left = &restored["leftAlone"];
+            assert_eq!(left[0]["flag"], *key);
+            let told = |text: &Value| text.as_str().unwrap().contains("the kill stays open");
+            assert!(told(&left[0]["reason"]), "{left}");
+            let nothing = admin.post(&restore, json!({})).await.expect(409);
+            assert_eq!(nothing["code"], "not_killed");
+            assert!(told(&nothing["detail"]), "{nothing}");
+
+            server.run_sql(&damage("substr(body, 2)")).await;
+            let rest = admin.post(&restore, json!({})).await.expect(200);
+            assert_eq!(rest["flags"], json!([{"flag": key, "on": true}]));
+            assert_eq!(client.value(key, json!({})).await, true);
+            assert_eq!(admin.post(&restore, json!({})).await.expect(409)["code"], "not_killed");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_name_that_means_nothing_kills_nothing() {
     let server = Server::start(Backend::Sqlite).await;
     let client = tagged(&server, 2).await;

@@ -3,7 +3,7 @@
 use super::NAMES_MAX;
 use super::Scene;
 use super::Selection;
-use super::some;
+use crate::change::list_names;
 use crate::control::Author;
 use crate::control::Control;
 use crate::control::ControlError;
@@ -25,6 +25,9 @@ pub struct RestoredMany {
     /// Those that were left alone, and why; by key.
     pub left: Vec<(FlagKey, String)>,
 }
+
+/// Why a flag is left alone whose row is damaged.
+const UNREADABLE: &str = "cannot be read; the kill stays open, so restore it again when it can be";
 
 /// What becomes of each flag: it is restored, or left alone for a reason.
 type Fates = BTreeMap<FlagKey, Result<(), String>>;
@@ -84,16 +87,11 @@ impl Control {
         selection: &Selection,
         kills: Vec<KillRecord>,
     ) -> Result<RestoredMany, ControlError> {
-        let fates = fates(&scene.flags, selection, &kills)?;
+        let fates = fates(&scene, selection, &kills)?;
         let is_killed =
             |key| scene.flags.get(key).is_some_and(|flag: &StoredFlag| flag.killed.is_some());
         if !fates.keys().any(is_killed) {
-            let what = match selection.flags.first() {
-                Some(key) if fates.len() == 1 => format!("`{key}` is not killed"),
-                _ => "nothing of that is killed".to_owned(),
-            };
-            let detail = format!("{what}, so there is nothing to restore");
-            return Err(ControlError::conflict("not_killed", detail));
+            return Err(not_killed(&scene, selection, &fates));
         }
         let (mut restored, mut left) = (Vec::new(), Vec::new());
         for (key, fate) in fates {
@@ -112,8 +110,11 @@ impl Control {
         if restored.is_empty() {
             return Ok(RestoredMany { version: version - 1, restored, left });
         }
+        // What could not be restored is restored by the same kill when it can be read again.
         for kill in &kills {
-            scene.tx.close_kill(&kill.id, scene.now).await?;
+            if !scene.has_unreadable(kill) {
+                scene.tx.close_kill(&kill.id, scene.now).await?;
+            }
         }
         let keys: Vec<FlagKey> = restored.iter().map(|(key, _)| key.clone()).collect();
         let mut words = match restored.as_slice() {
@@ -121,7 +122,11 @@ impl Control {
                 let state = if *on { "on" } else { "off" };
                 vec![format!("restored the flag: it is {state}, as before the kill")]
             }
-            _ => vec![format!("restored {} flag(s): {}", keys.len(), some(&keys))],
+            _ => vec![format!(
+                "restored {} flag(s): {}",
+                keys.len(),
+                list_names(keys.iter(), NAMES_MAX)
+            )],
         };
         let alone = left.iter().take(NAMES_MAX);
         words.extend(alone.map(|(key, reason)| format!("left `{key}` alone: it {reason}")));
@@ -132,12 +137,32 @@ impl Control {
     }
 }
 
+/// Nothing of what is meant is killed, as far as it can be read.
+fn not_killed(scene: &Scene<'_>, selection: &Selection, fates: &Fates) -> ControlError {
+    let what = match selection.flags.first() {
+        Some(key) if fates.len() == 1 => format!("`{key}` is not killed"),
+        _ => "nothing of that is killed".to_owned(),
+    };
+    let is_unreadable = |key: &&FlagKey| scene.unreadable.contains(*key);
+    let unreadable: Vec<&FlagKey> = fates.keys().filter(is_unreadable).collect();
+    let rest = match unreadable.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; left alone: {}, which {UNREADABLE}",
+            list_names(unreadable.iter(), NAMES_MAX)
+        ),
+    };
+    let detail = format!("{what}, so there is nothing to restore{rest}");
+    ControlError::conflict("not_killed", detail)
+}
+
 /// What becomes of each flag that is named, that a kill has killed, or that is killed and has a tag.
 fn fates(
-    flags: &BTreeMap<FlagKey, StoredFlag>,
+    scene: &Scene<'_>,
     selection: &Selection,
     kills: &[KillRecord],
 ) -> Result<Fates, ControlError> {
+    let flags = &scene.flags;
     let mut fates = Fates::new();
     for key in &selection.flags {
         if !flags.contains_key(key) {
@@ -150,6 +175,7 @@ fn fates(
             // The newest kill of a flag counts.
             fates.entry(key.clone()).or_insert_with(|| match flags.get(key) {
                 Some(flag) => unchanged(flag, &kill.id),
+                None if scene.unreadable.contains(key) => Err(UNREADABLE.to_owned()),
                 None => Err("was deleted since".to_owned()),
             });
         }
