@@ -154,7 +154,7 @@ async fn seed(control: &Control) -> anyhow::Result<()> {
         let mut problems = Problems::default();
         let instructions = object(change, "", &mut problems, decode_instructions);
         let instructions = problems.into_result(instructions.unwrap_or_default())?;
-        let change = ConfigChange { instructions, raw, if_version: None, is_dry_run: false };
+        let change = ConfigChange { instructions, raw, if_version: None };
         control.change_config(&author, &project, &env, &definition.key, change).await?;
     }
     // The administrator's token comes last: it says that the sample is complete.

@@ -77,8 +77,6 @@ pub struct ChangeSet {
     pub parts: Vec<Part>,
     /// The same as it was sent, as JSON, for the audit log.
     pub raw: String,
-    /// Only say what would happen.
-    pub is_dry_run: bool,
     /// The entry of the schedule that this is, if it was planned.
     pub claimed: Option<Claimed>,
 }
@@ -281,10 +279,10 @@ impl Control {
         if !is_changed {
             results.iter_mut().for_each(|result| result.changes.clear());
         }
-        let is_written = is_changed && !set.is_dry_run;
+        let is_written = is_changed && !author.is_rehearsing();
         for (part, result) in set.parts.iter().zip(&mut results) {
             world.conclude(part, is_written, result);
-            if set.is_dry_run {
+            if author.is_rehearsing() {
                 world.tell_dependencies(part, result).await?;
             } else {
                 result.differences.clear();

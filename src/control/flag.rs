@@ -31,8 +31,6 @@ pub struct DefinitionChange {
     pub raw: String,
     /// Refuse if the definition does not have this tag.
     pub if_tag: Option<String>,
-    /// Only say what would happen.
-    pub is_dry_run: bool,
 }
 
 /// An environment that a change of a definition touches, locked, with its new version.
@@ -103,9 +101,9 @@ impl Control {
         key: &FlagKey,
         change: DefinitionChange,
     ) -> Result<(FlagDefinition, PartChanged), ControlError> {
-        let DefinitionChange { instructions, raw, if_tag, is_dry_run } = change;
+        let DefinitionChange { instructions, raw, if_tag } = change;
         let part = Part::Definition { flag: key.clone(), if_tag, instructions };
-        let set = ChangeSet { parts: vec![part], raw, is_dry_run, claimed: None };
+        let set = ChangeSet { parts: vec![part], raw, claimed: None };
         let (mut done, _) = self.change_one(author, project, set).await?;
         let definition = done.definition.take();
         let definition = definition.ok_or_else(|| ControlError::not_found("flag", key))?;
@@ -126,10 +124,17 @@ impl Control {
     ) -> Result<(), ControlError> {
         let instructions = vec![DefinitionInstruction::Delete];
         let raw = r#"[{"kind":"deleteFlag"}]"#.to_owned();
-        let change = DefinitionChange { instructions, raw, if_tag, is_dry_run: false };
+        let change = DefinitionChange { instructions, raw, if_tag };
         match self.change_definition(author, project, key, change).await {
             Err(ControlError::Invalid(problems)) => Err(without_instructions(problems)),
-            deleted => deleted.map(|_| ()),
+            deleted => {
+                let (_, done) = deleted?;
+                // Nothing is answered that could tell it.
+                if let Some(rehearsal) = &author.provenance.rehearsal {
+                    rehearsal.record(&done.changes);
+                }
+                Ok(())
+            }
         }
     }
 

@@ -28,8 +28,6 @@ pub struct ConfigChange {
     pub raw: String,
     /// Refuse if the flag is not at this version.
     pub if_version: Option<i64>,
-    /// Only say what would happen.
-    pub is_dry_run: bool,
 }
 
 /// A change that was made, or would be.
@@ -68,10 +66,10 @@ impl Control {
         key: &FlagKey,
         change: ConfigChange,
     ) -> Result<ConfigChanged, ControlError> {
-        let ConfigChange { instructions, raw, if_version, is_dry_run } = change;
+        let ConfigChange { instructions, raw, if_version } = change;
         let (env, flag) = (env_key.clone(), key.clone());
         let part = Part::Config { env, flag, if_version, instructions };
-        let set = ChangeSet { parts: vec![part], raw, is_dry_run, claimed: None };
+        let set = ChangeSet { parts: vec![part], raw, claimed: None };
         let (mut done, versions) = self.change_one(author, project, set).await?;
         let flag = done.flag.take().ok_or_else(|| ControlError::not_found("flag", key))?;
         let version = versions.first().map_or(flag.version, |(_, version)| *version);

@@ -39,8 +39,6 @@ pub struct RevertRequest {
     pub version: i64,
     /// Refuse if the flag is not at this version.
     pub if_version: Option<i64>,
-    /// Only say what would happen.
-    pub is_dry_run: bool,
 }
 
 impl Control {
@@ -92,7 +90,7 @@ impl Control {
             let mut done = PartChanged { moved: applied.moved, ..PartChanged::default() };
             (done.changes, done.rules_moved) = (applied.changes, applied.rules_moved);
             done.warnings = warnings(&applied.config);
-            if request.is_dry_run {
+            if author.is_rehearsing() {
                 tell(&mut locked, env_key, &applied.config, &mut done).await?;
             }
             let Locked { tx, env, version, mut flag, now } = locked;
@@ -106,7 +104,7 @@ impl Control {
             }
             flag.config = applied.config;
             done.changes.insert(0, format!("went back to version {}", request.version));
-            if request.is_dry_run {
+            if author.is_rehearsing() {
                 return Ok(ConfigChanged { flag, version, done });
             }
             flag.version = version;

@@ -48,8 +48,6 @@ pub struct ImportRequest {
     pub import: Import,
     /// Whether what is there and differs is overwritten.
     pub is_replacing: bool,
-    /// Only say what would happen.
-    pub is_dry_run: bool,
 }
 
 /// An import that was made, or would be.
@@ -89,7 +87,7 @@ impl Control {
         request: ImportRequest,
     ) -> Result<Imported, ControlError> {
         within_timeout(async {
-            let ImportRequest { import, is_replacing, is_dry_run } = request;
+            let ImportRequest { import, is_replacing } = request;
             // First without any lock, so that nobody waits for what writes nothing.
             let mut tx = self.store.read().await?;
             let loaded = load(&mut tx, (project, env_key), &import, is_replacing).await?;
@@ -99,7 +97,7 @@ impl Control {
             if plan.is_empty() {
                 return Ok(Imported { version, report: plan.report });
             }
-            if is_dry_run {
+            if author.is_rehearsing() {
                 return Ok(Imported { version: version + 1, report: plan.report });
             }
             let now = self.clock.now();

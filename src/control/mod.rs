@@ -147,6 +147,12 @@ impl Author {
     pub fn is_rehearsing(&self) -> bool {
         self.provenance.rehearsal.is_some()
     }
+
+    /// The same author, for whom nothing is written.
+    pub fn rehearsing(mut self) -> Self {
+        self.provenance.rehearsal.get_or_insert_default();
+        self
+    }
 }
 
 /// What a change is recorded as.

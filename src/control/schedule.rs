@@ -70,8 +70,6 @@ pub struct ScheduleRequest {
     pub skip_if_late_by_secs: Option<i64>,
     /// When the author's token ends.
     pub author_expires_at: Option<Timestamp>,
-    /// Only say what would happen.
-    pub is_dry_run: bool,
 }
 
 /// What was planned, or would be.
@@ -134,7 +132,6 @@ impl Control {
             );
             return Err(ControlError::too_many(detail));
         }
-        let is_dry_run = request.is_dry_run;
         let names: Vec<&str> = request.parts.iter().map(Part::key).collect();
         let names = names.join(", ");
         let plan = plan_of(request, bases);
@@ -151,7 +148,7 @@ impl Control {
             created_at: now,
             outcome: None,
         };
-        if !is_dry_run {
+        if !author.is_rehearsing() {
             tx.insert_scheduled(environment.id, &entry).await?;
             let deed = Deed {
                 action: "schedule.create",

@@ -63,8 +63,6 @@ pub struct StateRequest {
     pub is_forced: bool,
     /// The versions of environments that the plan was made at.
     pub if_versions: BTreeMap<EnvKey, i64>,
-    /// Only say what would happen.
-    pub is_dry_run: bool,
     /// Whether the author may create and change environments.
     pub may_manage: bool,
     /// Whether the author may create projects.
@@ -128,7 +126,7 @@ impl Control {
             let mut plan = plan_for(project, &loaded, request)?;
             let unmanaged = unmanaged(&loaded, request);
             let is_adopting = !unmanaged.flags.is_empty() || !unmanaged.segments.is_empty();
-            if request.is_dry_run || plan.is_empty() && !is_adopting {
+            if author.is_rehearsing() || plan.is_empty() && !is_adopting {
                 for (path, detail) in uses(&mut tx, project, &plan, self.clock.now()).await? {
                     plan.notes.push(Problem { path, code: "recently_used", detail });
                 }

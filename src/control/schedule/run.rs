@@ -281,7 +281,7 @@ impl Control {
             Ok(ControlError::Invalid(problems))
         };
         let claimed = Some(claimed);
-        let set = ChangeSet { parts, raw, is_dry_run: false, claimed };
+        let set = ChangeSet { parts, raw, claimed };
         let changed = self.change_set(tx, &author, &project, &set, EXECUTE, failed).await?;
         let is_unchanged = changed.parts.iter().all(|part| part.changes.is_empty());
         Ok(if is_unchanged { Made::Unchanged } else { Made::Committed })

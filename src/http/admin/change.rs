@@ -104,7 +104,7 @@ pub(crate) async fn change_many(
     State(state): State<AdminState>,
     caller: Authorized<ChangePart>,
     Keys((project,)): Keys<(ProjectKey,)>,
-    Params(query): Params<PatchQuery>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<ChangedSetBody>, ApiError> {
     let raw = body.get("changes").map(Value::to_string).unwrap_or_default();
@@ -121,7 +121,7 @@ pub(crate) async fn change_many(
     }
     let author = caller.author(comment);
     let names: Vec<_> = parts.iter().map(name_of).collect();
-    let set = ChangeSet { parts, raw, is_dry_run: query.dry_run, claimed: None };
+    let set = ChangeSet { parts, raw, claimed: None };
     let ChangedSet { parts, versions } = state.control.change_many(&author, &project, set).await?;
     let one = |((flag, segment, environment), done): (Name, PartChanged)| {
         let definition = done.flag.as_ref().map(|flag| flag.definition.clone());
@@ -130,7 +130,7 @@ pub(crate) async fn change_many(
     };
     let changes = names.into_iter().zip(parts).map(one).collect();
     let versions = versions.into_iter().map(|(env, version)| (env.to_string(), version));
-    let dry_run = query.dry_run;
+    let dry_run = author.is_rehearsing();
     Ok(Json(ChangedSetBody { versions: versions.collect(), changes, dry_run }))
 }
 

@@ -175,7 +175,7 @@ pub(crate) async fn update_flag(
     State(state): State<AdminState>,
     caller: Authorized<Versioned<ChangeFlag>>,
     Keys((project, key)): Keys<(ProjectKey, FlagKey)>,
-    Params(query): Params<PatchQuery>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<impl IntoResponse, ApiError> {
     let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
@@ -184,12 +184,11 @@ pub(crate) async fn update_flag(
         Some((decode_definition_instructions(fields), comment))
     })?;
     let author = caller.author(comment);
-    let is_dry_run = query.dry_run;
-    let change = DefinitionChange { instructions, raw, if_tag: caller.if_tag(), is_dry_run };
+    let change = DefinitionChange { instructions, raw, if_tag: caller.if_tag() };
     let changed = state.control.change_definition(&author, &project, &key, change);
     let (flag, done) = changed.await?;
     let impact = ImpactBody::new(done, None);
-    let etag = (!is_dry_run).then(|| etag(&flag));
+    let etag = (!author.is_rehearsing()).then(|| etag(&flag));
     Ok((etag, Json(DefinitionChanged { flag, impact })))
 }
 

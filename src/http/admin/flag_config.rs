@@ -193,7 +193,8 @@ pub(crate) async fn find_environment_flag(
 pub(crate) struct PatchQuery {
     /// Only says what would happen.
     #[serde(default)]
-    pub(crate) dry_run: bool,
+    #[expect(dead_code, reason = "only read strictly here; the author knows it from `rehearse`")]
+    dry_run: bool,
 }
 
 /// Changes a flag in one environment by instructions.
@@ -210,7 +211,7 @@ pub(crate) async fn update_environment_flag(
     State(state): State<AdminState>,
     caller: Authorized<Versioned<ChangeConfig>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
-    Params(query): Params<PatchQuery>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<impl IntoResponse, ApiError> {
     let if_version = caller.if_version()?;
@@ -219,7 +220,7 @@ pub(crate) async fn update_environment_flag(
         let comment = comment(fields);
         Some((decode_instructions(fields), comment))
     })?;
-    let change = ConfigChange { instructions, raw, if_version, is_dry_run: query.dry_run };
+    let change = ConfigChange { instructions, raw, if_version };
     let author = caller.author(comment);
     let changed = state.control.change_config(&author, &project, &env, &key, change).await?;
     Ok(changed_flag(changed))

@@ -146,7 +146,7 @@ pub(crate) async fn revert_flag(
     State(state): State<AdminState>,
     caller: Authorized<Versioned<ChangeConfig>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, FlagKey)>,
-    Params(query): Params<PatchQuery>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<impl IntoResponse, ApiError> {
     let if_version = caller.if_version()?;
@@ -157,7 +157,7 @@ pub(crate) async fn revert_flag(
         let (version, comment) = (fields.integer("version", 1..=i64::MAX), comment(fields));
         Some((version?, comment))
     })?;
-    let request = RevertRequest { version, if_version, is_dry_run: query.dry_run };
+    let request = RevertRequest { version, if_version };
     let author = caller.author(comment);
     let changed = state.control.revert_flag(&author, (&project, &env), &key, request).await?;
     Ok(changed_flag(changed))

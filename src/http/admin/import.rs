@@ -42,6 +42,7 @@ pub(crate) struct LaunchDarklyFile {
 pub(crate) struct ImportQuery {
     /// Only says what would happen.
     #[serde(default)]
+    #[expect(dead_code, reason = "only read strictly here; the author knows it from `rehearse`")]
     dry_run: bool,
     /// Overwrites what is there and differs.
     #[serde(default)]
@@ -146,14 +147,13 @@ pub(crate) async fn import_launchdarkly(
     let read = move || Import::read(parse(&bytes)?).map_err(invalid);
     // A large file takes long enough to keep other requests waiting.
     let import = tokio::task::spawn_blocking(read).await.map_err(|_| ApiError::internal())??;
-    let ImportQuery { dry_run, replace } = query;
-    let request = ImportRequest { import, is_replacing: replace, is_dry_run: dry_run };
+    let request = ImportRequest { import, is_replacing: query.replace };
     let author = caller.author(None);
     let Imported { version, report } =
         state.control.import(&author, &project, &env, request).await?;
     Ok(Json(ImportBody {
         version,
-        dry_run,
+        dry_run: author.is_rehearsing(),
         flags: report.flags.into(),
         segments: report.segments.into(),
         notes: report.notes.into_iter().map(NoteBody::from).collect(),

@@ -272,7 +272,7 @@ pub(crate) async fn create_schedule(
     State(state): State<AdminState>,
     caller: Authorized<Versioned<ChangeConfig>>,
     Keys((project, env)): Keys<(ProjectKey, EnvKey)>,
-    Params(query): Params<PatchQuery>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let if_version = caller.if_version()?;
@@ -287,11 +287,10 @@ pub(crate) async fn create_schedule(
     if let (Some(version), [part]) = (if_version, request.parts.as_mut_slice()) {
         part.require_version(version).map_err(ControlError::Invalid)?;
     }
-    request.is_dry_run = query.dry_run;
     request.author_expires_at = caller.grant().expires_at;
     let author = caller.author(comment);
     let Planning { entry, parts } = state.control.plan(&author, (&project, &env), request).await?;
-    if !query.dry_run {
+    if !author.is_rehearsing() {
         return Ok((StatusCode::CREATED, Json(ScheduleBody::from(entry))).into_response());
     }
     let one = |(change, done): (PlannedChange, PartChanged)| {

@@ -196,7 +196,7 @@ pub(crate) async fn change_segment(
     State(state): State<AdminState>,
     caller: Authorized<Versioned<ChangeSegment>>,
     Keys((project, env, key)): Keys<(ProjectKey, EnvKey, SegmentKey)>,
-    Params(query): Params<PatchQuery>,
+    _: Params<PatchQuery>,
     JsonBody(body): JsonBody,
 ) -> Result<impl IntoResponse, ApiError> {
     let raw = body.get("instructions").map(Value::to_string).unwrap_or_default();
@@ -207,8 +207,7 @@ pub(crate) async fn change_segment(
     let author = caller.author(comment);
     let if_version = caller.if_version()?;
     let part = Part::Segment { env, segment: key.clone(), if_version, instructions };
-    let is_dry_run = query.dry_run;
-    let set = ChangeSet { parts: vec![part], raw, is_dry_run, claimed: None };
+    let set = ChangeSet { parts: vec![part], raw, claimed: None };
     let (mut done, versions) = state.control.change_one(&author, &project, set).await?;
     let missing = || ApiError::not_found(format!("there is no segment `{key}`"));
     let segment = done.segment.take().ok_or_else(missing)?;

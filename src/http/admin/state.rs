@@ -172,9 +172,9 @@ pub(crate) async fn plan_state(
     body: Body,
 ) -> Result<Json<StatePlanBody>, ApiError> {
     let (mut request, comment) = read(body, &project).await?;
-    request.is_dry_run = true;
     (request.may_manage, request.may_create) = (true, true);
-    let applied = state.control.apply_state(&caller.author(comment), &project, &request).await?;
+    let author = caller.author(comment).rehearsing();
+    let applied = state.control.apply_state(&author, &project, &request).await?;
     Ok(Json(answer(applied, true)))
 }
 
@@ -192,16 +192,16 @@ pub(crate) async fn apply_state(
     State(state): State<AdminState>,
     caller: Authorized<ImportFlags>,
     Keys((project,)): Keys<(ProjectKey,)>,
-    Params(query): Params<PatchQuery>,
+    _: Params<PatchQuery>,
     body: Body,
 ) -> Result<Json<StatePlanBody>, ApiError> {
     let (mut request, comment) = read(body, &project).await?;
-    request.is_dry_run = query.dry_run;
     let may = |permission, place| is_allowed(&caller, permission, place);
     request.may_manage = may(Permission::ManageProject, Place::Project(&project));
     request.may_create = may(Permission::ManageInstallation, Place::Installation);
-    let applied = state.control.apply_state(&caller.author(comment), &project, &request).await?;
-    Ok(Json(answer(applied, query.dry_run)))
+    let author = caller.author(comment);
+    let applied = state.control.apply_state(&author, &project, &request).await?;
+    Ok(Json(answer(applied, author.is_rehearsing())))
 }
 
 fn is_allowed(caller: &Caller, permission: Permission, place: Place<'_>) -> bool {
@@ -247,7 +247,6 @@ async fn read(
             is_pruning,
             is_forced,
             if_versions,
-            is_dry_run: false,
             may_manage: false,
             may_create: false,
         };

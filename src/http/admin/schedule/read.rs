@@ -69,7 +69,6 @@ pub(super) fn request(fields: &mut Fields<'_>, env: &EnvKey) -> Option<ScheduleR
         when: when?,
         skip_if_late_by_secs,
         author_expires_at: None,
-        is_dry_run: false,
     })
 }
 
