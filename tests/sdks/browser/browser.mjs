@@ -112,7 +112,7 @@ let given;
 
 async function opens() {
   const token = await program.openToBrowsers();
-  given = { url: world.url, token, context: user, dataSystem: sdk === 'data-system' };
+  given = { url: world.url, token, context: user, other: program.OTHER, dataSystem: sdk === 'data-system' };
   browser = await chromium.launch({ executablePath: process.env.SDKS_CHROMIUM ?? '/usr/bin/chromium', args: quiet });
   page = await browser.newPage();
   page.on('console', (message) => console.error(message.text()));

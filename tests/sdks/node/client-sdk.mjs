@@ -83,10 +83,11 @@ async function reports() {
   };
   evaluate(7, 'live-string');
   evaluate(5, 'live-rule');
-  await reporter.identify({ kind: 'user', key: 'other-user' });
+  for (let i = 0; i < 2; i += 1) reporter.track('bought', { amount: 2 }, 19.5);
+  await reporter.identify(program.OTHER);
   evaluate(4, 'live-rule');
   evaluate(3, 'nobody-has-it');
-  reporter.track('bought', { amount: 2 }, 19.5);
+  reporter.track('looked');
   await reporter.flush();
   await reporter.close();
   await program.checkCounts();

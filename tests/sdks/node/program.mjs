@@ -16,6 +16,8 @@ export const WORDS = {
   TARGET_MATCH: ['TARGETING_MATCH'],
   PREREQUISITE_FAILED: ['DEFAULT'],
 };
+/** Who reports besides `live-user`; of two kinds, so that each event is about two. */
+export const OTHER = { kind: 'multi', user: { key: 'other-user' }, organization: { key: 'live-shop' } };
 const EVENTS_PATIENCE_MS = 60_000;
 
 let nChecks = 0;

@@ -81,7 +81,7 @@ async function survives() {
 async function reports() {
   const reporter = init(world.token, { ...options, ...uris, ...ways, sendEvents: true, flushInterval: 1 });
   await reporter.waitForInitialization({ timeout: 20 });
-  const other = { kind: 'user', key: 'other-user' };
+  const other = program.OTHER;
   const evaluate = async (times, flag, context) => {
     for (let i = 0; i < times; i += 1) await reporter.variation(flag, context, 'none');
   };
@@ -90,7 +90,8 @@ async function reports() {
   await reporter.flush();
   await evaluate(4, 'live-rule', other);
   await evaluate(3, 'nobody-has-it', other);
-  reporter.track('bought', user, { amount: 2 }, 19.5);
+  for (let i = 0; i < 2; i += 1) reporter.track('bought', user, { amount: 2 }, 19.5);
+  reporter.track('looked', other);
   await reporter.flush();
   reporter.close();
   await program.checkCounts();

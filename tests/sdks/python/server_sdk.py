@@ -151,7 +151,7 @@ def counts(flag):
 def reports(_):
     # A second client, because the first reports nothing.
     reporter = connect(flush_interval=1)
-    other = Context.create("other-user")
+    other = Context.create_multi(Context.create("other-user"), Context.create("live-shop", "organization"))
     for flag, context, times in [("live-string", USER, 7), ("live-rule", USER, 5)]:
         for _ in range(times):
             reporter.variation(flag, context, "none")
@@ -159,7 +159,9 @@ def reports(_):
     for flag, context, times in [("live-rule", other, 4), ("nobody-has-it", other, 3)]:
         for _ in range(times):
             reporter.variation(flag, context, "none")
-    reporter.track("bought", USER, {"amount": 2}, 19.5)
+    for _ in range(2):
+        reporter.track("bought", USER, {"amount": 2}, 19.5)
+    reporter.track("looked", other)
     reporter.close()
     becomes("what was evaluated is counted", lambda: counts("live-string"), {"v0": 7})
     becomes("each variation is counted", lambda: counts("live-rule"), {"v0": 5, "v1": 4})

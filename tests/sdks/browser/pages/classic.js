@@ -15,7 +15,7 @@ window.sdk = {
     const { value, reason } = client.variationDetail(key, otherwise);
     return { value, reason: reason?.errorKind ?? reason?.kind, ruleIndex: reason?.ruleIndex ?? null };
   },
-  async report({ url, token, context }) {
+  async report({ url, token, context, other }) {
     const uris = { baseUrl: url, streamUrl: url, eventsUrl: url };
     // By itself this SDK reports a flag as evaluated when it changes, too.
     const options = { ...uris, streaming: true, flushInterval: 2000, sendEventsOnlyForVariation: true };
@@ -26,10 +26,11 @@ window.sdk = {
     };
     evaluate(7, 'live-string');
     evaluate(5, 'live-rule');
-    await reporter.identify({ kind: 'user', key: 'other-user' });
+    for (let i = 0; i < 2; i += 1) reporter.track('bought', { amount: 2 }, 19.5);
+    await reporter.identify(other);
     evaluate(4, 'live-rule');
     evaluate(3, 'nobody-has-it');
-    reporter.track('bought', { amount: 2 }, 19.5);
+    reporter.track('looked');
     await reporter.flush();
     await reporter.close();
   },

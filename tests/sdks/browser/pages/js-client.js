@@ -17,7 +17,7 @@ window.sdk = {
     const { value, reason } = client.variationDetail(key, otherwise);
     return { value, reason: reason?.errorKind ?? reason?.kind, ruleIndex: reason?.ruleIndex ?? null };
   },
-  async report({ url, token, context, dataSystem }) {
+  async report({ url, token, context, other, dataSystem }) {
     const uris = { baseUri: url, streamUri: url, eventsUri: url };
     const options = { ...uris, streaming: true, sendEvents: true, flushInterval: 2 };
     const reporter = createClient(token, context, dataSystem ? { ...options, dataSystem: {} } : options);
@@ -27,10 +27,11 @@ window.sdk = {
     };
     evaluate(7, 'live-string');
     evaluate(5, 'live-rule');
-    await reporter.identify({ kind: 'user', key: 'other-user' });
+    for (let i = 0; i < 2; i += 1) reporter.track('bought', { amount: 2 }, 19.5);
+    await reporter.identify(other);
     evaluate(4, 'live-rule');
     evaluate(3, 'nobody-has-it');
-    reporter.track('bought', { amount: 2 }, 19.5);
+    reporter.track('looked');
     await reporter.flush();
     await reporter.close();
   },

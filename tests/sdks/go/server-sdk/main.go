@@ -133,7 +133,7 @@ func (t tester) survives() {
 // reports uses a second client, because the first reports nothing.
 func (t tester) reports() {
 	reporter := connect(t.World, true)
-	other := ldcontext.New("other-user")
+	other := ldcontext.NewMulti(ldcontext.New("other-user"), ldcontext.NewWithKind("organization", "live-shop"))
 	evaluate := func(times int, flag string, context ldcontext.Context) {
 		for range times {
 			_, _ = reporter.JSONVariation(flag, context, ldvalue.Null())
@@ -144,7 +144,10 @@ func (t tester) reports() {
 	reporter.Flush()
 	evaluate(4, "live-rule", other)
 	evaluate(3, "nobody-has-it", other)
-	program.Must(reporter.TrackMetric("bought", t.user, 19.5, ldvalue.Null()))
+	for range 2 {
+		program.Must(reporter.TrackMetric("bought", t.user, 19.5, ldvalue.Null()))
+	}
+	program.Must(reporter.TrackEvent("looked", other))
 	program.Must(reporter.Close())
 	t.CheckCounts()
 }

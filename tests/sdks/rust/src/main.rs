@@ -8,6 +8,7 @@ use launchdarkly_server_sdk::Context;
 use launchdarkly_server_sdk::ContextBuilder;
 use launchdarkly_server_sdk::EventProcessorBuilder;
 use launchdarkly_server_sdk::FlagValue;
+use launchdarkly_server_sdk::MultiContextBuilder;
 use launchdarkly_server_sdk::NullEventProcessorBuilder;
 use launchdarkly_server_sdk::Reason;
 use launchdarkly_server_sdk::ServiceEndpointsBuilder;
@@ -203,7 +204,10 @@ impl World {
         let reporter = Client::build(config).unwrap();
         reporter.start_with_default_executor();
         assert_eq!(reporter.wait_for_initialization(Duration::from_secs(20)).await, Some(true));
-        let other = ContextBuilder::new("other-user").build().unwrap();
+        let mut parts = MultiContextBuilder::new();
+        parts.add_context(ContextBuilder::new("other-user").build().unwrap());
+        parts.add_context(ContextBuilder::new("live-shop").kind("organization").build().unwrap());
+        let other = parts.build().unwrap();
         for (flag, context, times) in [
             ("live-string", &self.user, 7),
             ("live-rule", &self.user, 5),
@@ -214,6 +218,10 @@ impl World {
                 reporter.variation_detail(context, flag, FlagValue::Json(Value::Null));
             }
         }
+        for _ in 0..2 {
+            reporter.track_metric(self.user.clone(), "bought", 19.5, json!({"amount": 2}));
+        }
+        reporter.track_event(other.clone(), "looked");
         reporter.flush();
         let counts = |usage: &Value| {
             let variations = usage["variations"].as_array().unwrap().iter();

@@ -1,4 +1,5 @@
 import com.fasterxml.jackson.databind.JsonNode;
+import com.launchdarkly.sdk.ContextKind;
 import com.launchdarkly.sdk.EvaluationDetail;
 import com.launchdarkly.sdk.EvaluationReason;
 import com.launchdarkly.sdk.LDContext;
@@ -144,13 +145,17 @@ final class ServerSdk {
     /** Uses a second client, because the first reports nothing. */
     private void reports() throws Exception {
         LDClient reporter = connect(true);
-        LDContext other = LDContext.create("other-user");
+        LDContext shop = LDContext.create(ContextKind.of("organization"), "live-shop");
+        LDContext other = LDContext.createMulti(LDContext.create("other-user"), shop);
         evaluate(reporter, 7, "live-string", user);
         evaluate(reporter, 5, "live-rule", user);
         reporter.flush();
         evaluate(reporter, 4, "live-rule", other);
         evaluate(reporter, 3, "nobody-has-it", other);
-        reporter.trackMetric("bought", user, LDValue.ofNull(), 19.5);
+        for (int i = 0; i < 2; i++) {
+            reporter.trackMetric("bought", user, LDValue.ofNull(), 19.5);
+        }
+        reporter.track("looked", other);
         reporter.close();
         program.checkCounts();
     }
