@@ -13,6 +13,7 @@ use crate::model::rule::Prerequisite;
 use crate::model::rule::Rollout;
 use crate::model::rule::RolloutKind;
 use crate::model::rule::Rule;
+use crate::model::rule::Slice;
 use crate::model::rule::Target;
 use crate::model::rule::VariationOrRollout;
 use crate::model::segment::Segment;
@@ -20,6 +21,7 @@ use crate::model::segment::SegmentRule;
 use crate::model::segment::SegmentTarget;
 use serde::Serialize;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// By how much versions grow with an epoch: the most changes of one environment that a restored database may lack.
 const EPOCH_STRIDE: i64 = 1 << 20;
@@ -219,7 +221,7 @@ struct WireSlice {
 
 impl<'a> WireRollout<'a> {
     fn new(rollout: &'a Rollout) -> Self {
-        let slice = |slice: &crate::model::rule::Slice| WireSlice {
+        let slice = |slice: &Slice| WireSlice {
             variation: slice.variation,
             weight: slice.weight_milli_pct,
             untracked: slice.untracked,
@@ -232,9 +234,18 @@ impl<'a> WireRollout<'a> {
             context_kind: &rollout.context_kind,
             bucket_by: &rollout.bucket_by,
             seed: rollout.seed,
-            variations: rollout.variations.iter().map(slice).collect(),
+            variations: slices_to_send(&rollout.variations).map(slice).collect(),
         }
     }
+}
+
+/// The slices without those in which nobody is; the last one gets whoever is left, so it stays.
+///
+/// Python's SDK puts who lacks the kind of context that is divided into the first slice, be it empty.
+fn slices_to_send(slices: &[Slice]) -> impl Iterator<Item = &Slice> {
+    let i_last = slices.len().saturating_sub(1);
+    let is_sent = move |(i, slice): &(usize, &Slice)| slice.weight_milli_pct > 0 || *i == i_last;
+    slices.iter().enumerate().filter(is_sent).map(|(_, slice)| slice)
 }
 
 #[derive(Serialize)]
@@ -291,7 +302,7 @@ impl<'a> WireKeys<'a> {
 #[serde(rename_all = "camelCase")]
 struct WireSegmentRule<'a> {
     id: &'a str,
-    clauses: &'a [Clause],
+    clauses: Cow<'a, [Clause]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<u32>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -304,12 +315,29 @@ impl<'a> WireSegmentRule<'a> {
     fn new(rule: &'a SegmentRule) -> Self {
         Self {
             id: &rule.id,
-            clauses: &rule.clauses,
+            clauses: clauses_to_send(rule),
             weight: rule.weight_milli_pct,
             bucket_by: &rule.bucket_by,
             rollout_context_kind: &rule.rollout_context_kind,
         }
     }
+}
+
+/// The clauses of a rule, and if it takes a share of contexts, one more, which those without such a context do not match.
+///
+/// Python's SDK takes them to be in every share. A negated clause matches whoever has the attribute, if nothing matches it.
+fn clauses_to_send(rule: &SegmentRule) -> Cow<'_, [Clause]> {
+    if rule.weight_milli_pct.is_none() {
+        return Cow::Borrowed(&rule.clauses);
+    }
+    let has_kind = Clause {
+        context_kind: kind_or_user(&rule.rollout_context_kind).to_owned(),
+        attribute: "key".to_owned(),
+        op: "in".to_owned(),
+        negate: true,
+        ..Clause::default()
+    };
+    Cow::Owned(rule.clauses.iter().cloned().chain([has_kind]).collect())
 }
 
 /// Rust's SDK refuses an empty kind here, and means `user` where none is named.
@@ -402,7 +430,40 @@ mod tests {
             "version",
         ];
         assert_eq!(sorted_keys(&read), expected);
-        assert_eq!(read["rules"], json!([{"id": "", "clauses": [], "weight": 10_000}]));
+        let rule = &read["rules"][0];
+        assert_eq!((&rule["id"], &rule["weight"]), (&json!(""), &json!(10_000)));
+    }
+
+    #[test]
+    fn who_lacks_the_kind_that_is_divided_is_in_no_share_for_pythons_sdk_either() {
+        let segment: Segment = serde_json::from_value(json!({"key": "s", "name": "S", "rules": [
+            {"clauses": [], "weight": 10_000, "rolloutContextKind": "org"},
+            {"clauses": [{"attribute": "a", "op": "in", "values": [1]}], "weight": 0},
+            {"clauses": []}]}))
+        .unwrap();
+        let read: Value = serde_json::from_str(&write_segment(&segment, 3)).unwrap();
+        let has = |kind: &str| json!({"contextKind": kind, "attribute": "key", "op": "in", "values": [], "negate": true});
+        assert_eq!(read["rules"][0]["clauses"], json!([has("org")]));
+        let own = json!({"attribute": "a", "op": "in", "values": [1], "negate": false});
+        assert_eq!(read["rules"][1]["clauses"], json!([own, has("user")]));
+        assert_eq!(read["rules"][2]["clauses"], json!([]));
+    }
+
+    #[test]
+    fn slices_without_anybody_are_not_sent_unless_they_get_who_is_left() {
+        let sent = |weights: &[u32]| -> Vec<i64> {
+            let slice = |(i, weight)| Slice {
+                variation: i64::try_from(i).unwrap(),
+                weight_milli_pct: weight,
+                untracked: false,
+            };
+            let slices: Vec<_> = weights.iter().copied().enumerate().map(slice).collect();
+            slices_to_send(&slices).map(|slice| slice.variation).collect()
+        };
+        assert_eq!(sent(&[0, 30_000, 0, 70_000]), [1, 3]);
+        assert_eq!(sent(&[0, 30_000, 0]), [1, 2]);
+        assert_eq!(sent(&[0, 0]), [1]);
+        assert_eq!(sent(&[]), [] as [i64; 0]);
     }
 
     #[test]
