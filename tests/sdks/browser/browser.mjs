@@ -57,23 +57,24 @@ async function agrees() {
     const encoded = Buffer.from(JSON.stringify(context)).toString('base64url');
     const answer = await fetch(`${world.url}/sdk/evalx/${given.token}/contexts/${encoded}?withReasons=true`);
     const values = await answer.json();
-    for (const [key, [expected, reason, ruleIndex]] of Object.entries(flags)) {
-      const { value, reason: given } = values[key];
-      const is = [value, given.kind, given.ruleIndex ?? null];
-      if (!same(is, [expected ?? null, reason, ruleIndex ?? null])) check(`${key} for ${encoded}`, is, flags[key]);
+    for (const [key, [expected, , , reason]] of Object.entries(flags)) {
+      const is = [values[key].value, values[key].reason];
+      if (!same(is, [expected, reason])) check(`${key} for ${encoded}`, is, [expected, reason]);
     }
     if (i < IDENTIFIED_MAX) await agreesInPage(context, flags);
   }
   await page.evaluate((context) => window.sdk.identify(context), user);
 }
 
+/** At once, but with OpenFeature's provider, which serves what it kept for the same `targetingKey` until it is answered. */
 async function agreesInPage(context, flags) {
   await page.evaluate((context) => window.sdk.identify(context), context);
   for (const [key, [expected, reason, ruleIndex]] of Object.entries(flags)) {
     const otherwise = expected === null || Array.isArray(expected) ? {} : expected;
-    const is = await detail(key, otherwise);
+    const ask = () => detail(key, otherwise);
     const asked = { value: expected ?? otherwise, reason, ruleIndex: ruleIndex ?? null };
-    if (!same(is, asked)) check(`${key} for ${JSON.stringify(context)} in the page`, is, asked);
+    const what = `${key} for ${JSON.stringify(context)} in the page`;
+    if (!same(await ask(), asked)) await becomes(what, ask, asked, isOfrep ? undefined : 0);
   }
 }
 

@@ -83,14 +83,14 @@ export async function outage(what, ask, expected) {
   server('start');
 }
 
-/** Calls `visit` for each context and flag of the world, and checks that every reason was among them. */
+/** Calls `visit` with each context and flag of the world, what OFREP has answered, and the whole reason, and checks that every reason was among them. */
 export async function eachExpected(visit) {
   const kinds = new Set();
   for (const { context, flags } of world.expected) {
     const visits = [];
-    for (const [key, [value, reason, ruleIndex]] of Object.entries(flags)) {
+    for (const [key, [value, reason, ruleIndex, whole]] of Object.entries(flags)) {
       kinds.add(reason);
-      visits.push(visit(context, key, [value, reason, ruleIndex ?? null]));
+      visits.push(visit(context, key, [value, reason, ruleIndex ?? null], whole));
     }
     await Promise.all(visits);
   }

@@ -85,7 +85,7 @@ def agrees():
     kinds = set()
     for each in WORLD["expected"]:
         context = EvaluationContext(None, each["context"])
-        for key, (value, reason, rule_index) in each["flags"].items():
+        for key, (value, reason, rule_index, _) in each["flags"].items():
             found = detail(key, value, context)
             is_ = [found.value, found.flag_metadata.get("reason"), found.flag_metadata.get("ruleIndex")]
             if is_ != [value, reason, rule_index]:

@@ -82,7 +82,8 @@ func (t tester) evaluates() {
 }
 
 func (t tester) agrees() {
-	t.EachExpected(func(text json.RawMessage, key string, expected [3]any) {
+	t.EachExpected(func(text json.RawMessage, key string, answered [4]any) {
+		expected := [3]any(answered[:3])
 		value, about := t.detail(key, expected[0], readContext(text))
 		is := [3]any{value, about.FlagMetadata["reason"], about.FlagMetadata["ruleIndex"]}
 		if index, isWhole := is[2].(int64); isWhole {

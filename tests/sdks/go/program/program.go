@@ -35,10 +35,10 @@ type World struct {
 	note    string
 }
 
-// Expected is what OFREP has answered for one context: value, reason and the rule's index of each flag.
+// Expected is what OFREP has answered for one context: value, reason and the rule's index of each flag; and the whole reason.
 type Expected struct {
 	Context json.RawMessage   `json:"context"`
-	Flags   map[string][3]any `json:"flags"`
+	Flags   map[string][4]any `json:"flags"`
 }
 
 // Edge is a context at the edge of a slice, and what OFREP has answered for it.
@@ -167,7 +167,7 @@ func server(what string) {
 }
 
 // EachExpected visits each context and flag of the world, and checks that every reason was among them.
-func (w *World) EachExpected(visit func(context json.RawMessage, key string, expected [3]any)) {
+func (w *World) EachExpected(visit func(context json.RawMessage, key string, expected [4]any)) {
 	kinds := map[string]bool{}
 	for _, each := range w.Expected {
 		for key, expected := range each.Flags {

@@ -52,14 +52,14 @@ type tester struct {
 	user   ldcontext.Context
 }
 
-// detail returns the value, the reason and the rule's index.
+// detail returns the value, the reason's kind and the whole reason.
 func (t tester) detail(key string, context ldcontext.Context) [3]any {
 	value, detail, _ := t.client.JSONVariationDetail(key, context, ldvalue.Null())
-	var index any
-	if i := detail.Reason.GetRuleIndex(); i >= 0 {
-		index = float64(i)
-	}
-	return [3]any{value.AsArbitraryValue(), string(detail.Reason.GetKind()), index}
+	text, err := json.Marshal(detail.Reason)
+	program.Must(err)
+	var reason any
+	program.Must(json.Unmarshal(text, &reason))
+	return [3]any{value.AsArbitraryValue(), string(detail.Reason.GetKind()), reason}
 }
 
 func (t tester) value(key string) func() any {
@@ -88,7 +88,8 @@ func (t tester) evaluates() {
 }
 
 func (t tester) agrees() {
-	t.EachExpected(func(context json.RawMessage, key string, expected [3]any) {
+	t.EachExpected(func(context json.RawMessage, key string, answered [4]any) {
+		expected := [3]any{answered[0], answered[1], answered[3]}
 		if is := t.detail(key, readContext(context)); !reflect.DeepEqual(is, expected) {
 			t.Check(fmt.Sprintf("%s for %s", key, context), is, expected)
 		}

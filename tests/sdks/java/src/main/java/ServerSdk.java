@@ -94,10 +94,8 @@ final class ServerSdk {
         program.eachExpected((context, key, expected) -> {
             EvaluationDetail<LDValue> detail = detail(key, read(context));
             String value = Program.plain(Program.JSON.readTree(detail.getValue().toJsonString()));
-            int index = detail.getReason().getRuleIndex();
-            String is = value + " " + detail.getReason().getKind() + " " + index;
-            int expectedIndex = expected.get(2).isNull() ? -1 : expected.get(2).asInt();
-            String asked = Program.plain(expected.get(0)) + " " + expected.get(1).asText() + " " + expectedIndex;
+            String is = value + Program.plain(Program.JSON.readTree(JsonSerialization.serialize(detail.getReason())));
+            String asked = Program.plain(expected.get(0)) + Program.plain(expected.get(3));
             if (!is.equals(asked)) {
                 program.check(key + " for " + context, is, asked);
             }
