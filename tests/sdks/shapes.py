@@ -219,13 +219,21 @@ EXPORTED_SEGMENTS = {
 }
 
 
-def exported():
+# A flag that leads to nothing, and one that asks for a segment whose keys LaunchDarkly keeps elsewhere.
+ODD_FLAGS = {
+    "live-malformed": {"fallthrough": {}},
+    "live-big": {"rules": [{"id": "big", "clauses": [clause("segmentMatch", "", ["big"])], "variation": 1}]},
+}
+ODD_SEGMENTS = {"big": {"unbounded": True, "unboundedContextKind": "user", "generation": 1}}
+
+
+def exported(of_flags, of_segments):
     """The file as LaunchDarkly serves it to its server-side SDKs."""
     usual = {"version": 1, "on": True, "salt": "salty", "offVariation": 1, "fallthrough": {"variation": 0}}
     kinds = list(VALUES)[1:]
     flags = {
         key: {"key": key, "variations": VALUES[kinds[i % len(kinds)]], **usual, **shape}
-        for i, (key, shape) in enumerate(EXPORTED_FLAGS.items())
+        for i, (key, shape) in enumerate(of_flags.items())
     }
-    segments = {key: {"key": key, "version": 1, "salt": "pepper", **shape} for key, shape in EXPORTED_SEGMENTS.items()}
+    segments = {key: {"key": key, "version": 1, "salt": "pepper", **shape} for key, shape in of_segments.items()}
     return {"flags": flags, "segments": segments}

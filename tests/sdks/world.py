@@ -46,6 +46,11 @@ class Server:
         if named:
             self.send("PATCH", f"{ENVIRONMENT}/flags/{key}", {"instructions": named})
 
+    def load(self, file):
+        done = self.send("POST", f"{ENVIRONMENT}/import/launchdarkly", file)
+        if done["flags"]["refused"] or done["segments"]["refused"]:
+            raise SystemExit(f"refused: {done['notes']}")
+
 
 def fill(server):
     server.send("POST", "/api/v1/projects", {"key": "shop"})
@@ -61,9 +66,7 @@ def fill(server):
     for key, needs in shapes.NEEDS.items():
         adds = [{"kind": "addPrerequisite", "key": needed, "variation": variation} for needed, variation in needs]
         server.flag(key, "string", [ON, *adds])
-    done = server.send("POST", f"{ENVIRONMENT}/import/launchdarkly", shapes.exported())
-    if done["flags"]["refused"] or done["segments"]["refused"]:
-        raise SystemExit(f"refused: {done['notes']}")
+    server.load(shapes.exported(shapes.EXPORTED_FLAGS, shapes.EXPORTED_SEGMENTS))
     token = {"name": "sdk", "kind": "server"}
     return server.send("POST", f"{ENVIRONMENT}/tokens", token)["token"]
 
@@ -152,6 +155,7 @@ def main():
     server.send("POST", f"{ENVIRONMENT}/segments", {"key": "live", "included": []})
     asks = [rule([clause("segmentMatch", "", ["live"])])]
     server.send("PATCH", f"{ENVIRONMENT}/flags/live-segment", {"instructions": asks})
+    server.load(shapes.exported(shapes.ODD_FLAGS, shapes.ODD_SEGMENTS))
     with open(path, "w", encoding="utf-8") as file:
         json.dump({"url": url, "admin": admin, "token": token, **expected}, file)
 

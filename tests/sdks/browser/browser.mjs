@@ -1,5 +1,6 @@
-// SDKs in a real browser: `browser.mjs classic|js-client|data-system|ofrep-web`.
+// SDKs in a real browser: `browser.mjs classic|classic-report|js-client|data-system|ofrep-web`.
 //
+// `classic-report` asks with REPORT, and because a browser's streams cannot, with the stream that only pings.
 // The page comes from another origin than the server's, so everything is cross-origin. What every program does and how it is
 // run is in ../README.md; a page of `pages` puts its SDK into these words: `start`, `identify`, `detail`
 // and, where it reports events, `report`.
@@ -19,11 +20,12 @@ const IDENTIFIED_MAX = 25;
 
 const sdk = process.argv[2];
 const isOfrep = sdk === 'ofrep-web';
+const isClassic = sdk.startsWith('classic');
 const user = { kind: 'user', key: 'live-user', targetingKey: 'live-user', plan: 'gold' };
 
 /** A server of pages at an origin of its own. */
 async function servePage() {
-  const name = sdk === 'data-system' ? 'js-client' : sdk;
+  const name = { 'data-system': 'js-client', 'classic-report': 'classic' }[sdk] ?? sdk;
   const entry = fileURLToPath(new URL(`pages/${name}.js`, import.meta.url));
   const nodePaths = [`${process.env.SDKS_MODULES}/node_modules`];
   const { outputFiles } = buildSync({ entryPoints: [entry], bundle: true, write: false, format: 'iife', nodePaths });
@@ -49,6 +51,9 @@ async function evaluates() {
   check('number', await value('live-number', 0), 1);
   check('json', await value('live-json', {}), { a: [1, { b: null }] });
   check('unknown flag', await detail('unknown', 'none'), { value: 'none', reason: 'FLAG_NOT_FOUND', ruleIndex: null });
+  const malformed = { value: 'none', reason: isOfrep ? 'PARSE_ERROR' : 'MALFORMED_FLAG', ruleIndex: null };
+  check('malformed', await detail('live-malformed', 'none'), malformed);
+  check('a big segment', await detail('live-big', 0), { value: 1, reason: 'FALLTHROUGH', ruleIndex: null });
 }
 
 /** All contexts over HTTP, and some by the SDK itself. */
@@ -102,6 +107,16 @@ async function survives() {
   await becomes('follows after an outage', () => value('live-boolean', false), true);
 }
 
+/** A client that gets its values with the page, and has no server that it could ask. */
+async function bootstraps() {
+  const context = Buffer.from(JSON.stringify(user)).toString('base64url');
+  const headers = { Authorization: `Bearer ${world.token}` };
+  const answer = await fetch(`${world.url}/api/v1/bootstrap?context=${context}&withReasons=true`, { headers });
+  const values = await answer.json();
+  const found = await page.evaluate(([given, values]) => window.sdk.bootstrap(given, values), [given, values]);
+  check('values that come with the page', found, ['red', { kind: 'RULE_MATCH', ruleIndex: 0, ruleId: found[1].ruleId }]);
+}
+
 /** A client of its own in the page, because the other one reports nothing. */
 async function reports() {
   await page.evaluate((given) => window.sdk.report(given), given);
@@ -113,7 +128,7 @@ let given;
 
 async function opens() {
   const token = await program.openToBrowsers();
-  given = { url: world.url, token, context: user, other: program.OTHER, dataSystem: sdk === 'data-system' };
+  given = { url: world.url, token, context: user, other: program.OTHER, dataSystem: sdk === 'data-system', useReport: sdk === 'classic-report' };
   browser = await chromium.launch({ executablePath: process.env.SDKS_CHROMIUM ?? '/usr/bin/chromium', args: quiet });
   page = await browser.newPage();
   page.on('console', (message) => console.error(message.text()));
@@ -127,4 +142,5 @@ async function cleanUp() {
   pages.close();
 }
 
-await program.run([opens, evaluates, agrees, follows, survives, ...(isOfrep ? [] : [reports])], cleanUp);
+const more = [...(isClassic ? [bootstraps] : []), ...(isOfrep ? [] : [reports])];
+await program.run([opens, evaluates, agrees, follows, survives, ...more], cleanUp);

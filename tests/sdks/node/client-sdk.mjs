@@ -36,7 +36,11 @@ async function evaluates() {
   check('string', value('live-string'), 'red');
   check('number', value('live-number', 0), 1);
   check('json', value('live-json', {}), { a: [1, { b: null }] });
-  check('unknown flag', client.variationDetail('unknown', 'none').reason.errorKind, 'FLAG_NOT_FOUND');
+  check('unknown flag', client.variationDetail('unknown', 'none').reason, program.error('FLAG_NOT_FOUND'));
+  const malformed = client.variationDetail('live-malformed', 'none');
+  check('malformed', [malformed.value, malformed.reason], ['none', program.error('MALFORMED_FLAG')]);
+  const big = client.variationDetail('live-big', 'none');
+  check('a big segment', [big.value, big.reason], [1, { kind: 'FALLTHROUGH', bigSegmentsStatus: 'NOT_CONFIGURED' }]);
 }
 
 async function agrees() {

@@ -49,6 +49,10 @@ async function evaluates() {
   const unknown = await detail('unknown', 'none', user);
   check('unknown flag', [unknown.value, unknown.errorCode], ['none', 'FLAG_NOT_FOUND']);
   check('wrong type', [await value('live-string', true), (await detail('live-string', true, user)).errorCode], [true, 'TYPE_MISMATCH']);
+  const malformed = await detail('live-malformed', 'none', user);
+  check('malformed', [malformed.value, malformed.errorCode], ['none', 'PARSE_ERROR']);
+  const nobody = await detail('flag-19', {}, { plan: 'gold' });
+  check('divided without a key', [nobody.value, nobody.errorCode], [{}, 'TARGETING_KEY_MISSING']);
 }
 
 const agrees = () =>

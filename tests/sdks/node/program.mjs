@@ -16,6 +16,8 @@ export const WORDS = {
   TARGET_MATCH: ['TARGETING_MATCH'],
   PREREQUISITE_FAILED: ['DEFAULT'],
 };
+/** The reason of an error, in LaunchDarkly's words. */
+export const error = (errorKind) => ({ kind: 'ERROR', errorKind });
 /** Who reports besides `live-user`; of two kinds, so that each event is about two. */
 export const OTHER = { kind: 'multi', user: { key: 'other-user' }, organization: { key: 'live-shop' } };
 const EVENTS_PATIENCE_MS = 60_000;
@@ -119,7 +121,8 @@ export async function checkCounts() {
 /** Lets browsers see all flags, and returns a token of theirs. */
 export async function openToBrowsers() {
   const seen = { kind: 'turnOnClientSideAvailability', value: 'usingEnvironmentId' };
-  const live = ['boolean', 'rule', 'segment', 'gone', 'string', 'number', 'json'].map((name) => `live-${name}`);
+  const names = ['boolean', 'rule', 'segment', 'gone', 'string', 'number', 'json', 'malformed', 'big'];
+  const live = names.map((name) => `live-${name}`);
   for (const key of [...Object.keys(world.expected[0].flags), ...live]) {
     await send('PATCH', `${shop}/flags/${key}`, { instructions: [seen] });
   }

@@ -29,6 +29,7 @@ const valueBecomes = (what, expected) => becomes(what, () => value('live-boolean
 const kindBecomes = (what, flag, expected) => becomes(what, () => kindOf(flag), expected, patienceMs);
 
 async function evaluates() {
+  check('before it is ready', (await client.variationDetail('live-string', user, 'none')).reason, program.error('CLIENT_NOT_READY'));
   await client.waitForInitialization({ timeout: 20 });
   check('initialised', client.initialized(), true);
   check('boolean', await client.boolVariation('live-boolean', user, true), false);
@@ -39,6 +40,12 @@ async function evaluates() {
   check('unknown flag', [unknown.value, unknown.reason.errorKind], ['none', 'FLAG_NOT_FOUND']);
   const mistyped = await client.boolVariationDetail('live-string', user, true);
   check('wrong type', [mistyped.value, mistyped.reason.errorKind], [true, 'WRONG_TYPE']);
+  const malformed = await client.variationDetail('live-malformed', user, 'none');
+  check('malformed', [malformed.value, malformed.reason], ['none', program.error('MALFORMED_FLAG')]);
+  const nobody = await client.variationDetail('live-string', { kind: 'user', key: '' }, 'none');
+  check('for nobody', [nobody.value, nobody.reason], ['none', program.error('USER_NOT_SPECIFIED')]);
+  const big = await client.variationDetail('live-big', user, 'none');
+  check('a big segment, which is sent as an ordinary one', [big.value, big.reason], [1, { kind: 'FALLTHROUGH' }]);
 }
 
 async function agrees() {

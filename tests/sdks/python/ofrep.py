@@ -79,6 +79,10 @@ def evaluates():
     check("unknown flag", [unknown.value, unknown.error_code], ["none", "FLAG_NOT_FOUND"])
     mistyped = detail("live-string", True)
     check("wrong type", [mistyped.value, mistyped.error_code], [True, "TYPE_MISMATCH"])
+    malformed = detail("live-malformed", "none")
+    check("malformed", [malformed.value, malformed.error_code], ["none", "PARSE_ERROR"])
+    nobody = detail("flag-19", {}, EvaluationContext(None, {"plan": "gold"}))
+    check("divided without a key", [nobody.value, nobody.error_code], [{}, "TARGETING_KEY_MISSING"])
 
 
 def agrees():

@@ -22,6 +22,8 @@ PATIENCE_SECS = 75 if IS_POLLING else 45
 OUTAGE_SECS = float(os.environ["SDKS_OUTAGE_SECS"])
 with open(os.environ["SDKS_WORLD"], encoding="utf-8") as file:
     WORLD = json.load(file)
+# An address at which nobody listens.
+NOBODY = "http://127.0.0.1:1"
 USER = Context.from_dict({"kind": "user", "key": "live-user", "plan": "gold"})
 
 n_checks = 0
@@ -57,8 +59,7 @@ def server(what):
     subprocess.run([os.environ["SDKS_SERVER"], what], check=True)
 
 
-def connect(**events):
-    url = WORLD["url"]
+def connect(url=WORLD["url"], start_wait=20, **events):
     more = {}
     if IS_POLLING:
         more = {"stream": False, "poll_interval": 30}
@@ -67,11 +68,15 @@ def connect(**events):
 
         more = {"datasystem_config": datasystem.default().build()}
     config = Config(WORLD["token"], base_uri=url, stream_uri=url, events_uri=url, diagnostic_opt_out=True, **events, **more)
-    return ldclient.LDClient(config, start_wait=20)
+    return ldclient.LDClient(config, start_wait=start_wait)
 
 
 def fallthrough(variation):
     return {"kind": "updateFallthroughVariationOrRollout", "variation": variation}
+
+
+def error(kind):
+    return {"kind": "ERROR", "errorKind": kind}
 
 
 def evaluates(client):
@@ -81,7 +86,18 @@ def evaluates(client):
     check("number", client.variation("live-number", USER, 0), 1)
     check("json", client.variation("live-json", USER, {}), {"a": [1, {"b": None}]})
     unknown = client.variation_detail("unknown", USER, "none")
-    check("unknown flag", (unknown.value, unknown.reason["errorKind"]), ("none", "FLAG_NOT_FOUND"))
+    check("unknown flag", (unknown.value, unknown.reason), ("none", error("FLAG_NOT_FOUND")))
+    malformed = client.variation_detail("live-malformed", USER, "none")
+    check("malformed", (malformed.value, malformed.reason), ("none", error("MALFORMED_FLAG")))
+    nobody = client.variation_detail("live-string", Context.create(""), "none")
+    check("for nobody", (nobody.value, nobody.reason), ("none", error("USER_NOT_SPECIFIED")))
+    big = client.variation_detail("live-big", USER, "none")
+    check("a big segment, which is sent as an ordinary one", (big.value, big.reason), (1, {"kind": "FALLTHROUGH"}))
+    # One whose server is not there.
+    waiting = connect(NOBODY, start_wait=0, send_events=False)
+    early = waiting.variation_detail("live-string", USER, "none")
+    waiting.close()
+    check("before it is ready", (early.value, early.reason), ("none", error("CLIENT_NOT_READY")))
 
 
 def agrees(client):

@@ -5,8 +5,8 @@ import { initialize } from 'launchdarkly-js-client-sdk';
 let client;
 
 window.sdk = {
-  async start({ url, token, context }) {
-    const uris = { baseUrl: url, streamUrl: url, eventsUrl: url };
+  async start({ url, token, context, useReport }) {
+    const uris = { baseUrl: url, streamUrl: url, eventsUrl: url, useReport };
     client = initialize(token, context, { ...uris, evaluationReasons: true, streaming: true, sendEvents: false, diagnosticOptOut: true });
     await client.waitForInitialization(20);
   },
@@ -14,6 +14,16 @@ window.sdk = {
   detail(key, otherwise) {
     const { value, reason } = client.variationDetail(key, otherwise);
     return { value, reason: reason?.errorKind ?? reason?.kind, ruleIndex: reason?.ruleIndex ?? null };
+  },
+  async bootstrap({ token, context }, bootstrap) {
+    const nobody = 'http://127.0.0.1:1';
+    const uris = { baseUrl: nobody, streamUrl: nobody, eventsUrl: nobody };
+    const options = { ...uris, bootstrap, evaluationReasons: true, sendEvents: false, diagnosticOptOut: true };
+    const booted = initialize(token, context, options);
+    await booted.waitForInitialization(20);
+    const found = [booted.variation('live-string', 'none'), booted.variationDetail('live-rule', 'none').reason];
+    await booted.close();
+    return found;
   },
   async report({ url, token, context, other }) {
     const uris = { baseUrl: url, streamUrl: url, eventsUrl: url };

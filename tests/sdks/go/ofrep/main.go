@@ -79,6 +79,10 @@ func (t tester) evaluates() {
 	t.Check("unknown flag", []any{value, string(about.ErrorCode)}, []any{"none", "FLAG_NOT_FOUND"})
 	value, about = t.detail("live-string", true, t.user)
 	t.Check("wrong type", []any{value, string(about.ErrorCode)}, []any{true, "TYPE_MISMATCH"})
+	value, about = t.detail("live-malformed", "none", t.user)
+	t.Check("malformed", []any{value, string(about.ErrorCode)}, []any{"none", "PARSE_ERROR"})
+	value, about = t.detail("flag-44", true, openfeature.NewTargetlessEvaluationContext(map[string]any{"plan": "gold"}))
+	t.Check("divided without a key", []any{value, string(about.ErrorCode)}, []any{true, "TARGETING_KEY_MISSING"})
 }
 
 func (t tester) agrees() {

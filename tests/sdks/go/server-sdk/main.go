@@ -83,6 +83,18 @@ func (t tester) evaluates() {
 	t.Check("json", t.value("live-json")(), map[string]any{"a": []any{1.0, map[string]any{"b": nil}}})
 	_, unknown, _ := t.client.StringVariationDetail("unknown", t.user, "none")
 	t.Check("unknown flag", string(unknown.Reason.GetErrorKind()), "FLAG_NOT_FOUND")
+	_, malformed, _ := t.client.StringVariationDetail("live-malformed", t.user, "none")
+	t.Check("malformed", string(malformed.Reason.GetErrorKind()), "MALFORMED_FLAG")
+	_, nobody, _ := t.client.StringVariationDetail("live-string", ldcontext.New(""), "none")
+	t.Check("for nobody", string(nobody.Reason.GetErrorKind()), "USER_NOT_SPECIFIED")
+	t.Check("a big segment, which is sent as an ordinary one", t.detail("live-big", t.user),
+		[3]any{1.0, "FALLTHROUGH", map[string]any{"kind": "FALLTHROUGH"}})
+	// One whose server is not there.
+	config := ld.Config{ServiceEndpoints: ldcomponents.RelayProxyEndpoints("http://127.0.0.1:1"), Events: ldcomponents.NoEvents()}
+	waiting, _ := ld.MakeCustomClient(t.Token, config, 0)
+	_, early, _ := waiting.StringVariationDetail("live-string", t.user, "none")
+	t.Check("before it is ready", string(early.Reason.GetErrorKind()), "CLIENT_NOT_READY")
+	program.Must(waiting.Close())
 	_, mistyped, _ := t.client.BoolVariationDetail("live-string", t.user, true)
 	t.Check("wrong type", string(mistyped.Reason.GetErrorKind()), "WRONG_TYPE")
 }

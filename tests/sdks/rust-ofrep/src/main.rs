@@ -148,6 +148,12 @@ impl World {
         self.becomes("json", "live-json", json!({"a": [1, {"b": ""}]})).await;
         let unknown = self.value("unknown", &json!("red"), &self.user).await;
         self.check("unknown flag", &unknown, &json!("FlagNotFound"));
+        // This provider takes every answer 400 for a wrong context.
+        let malformed = self.value("live-malformed", &json!("red"), &self.user).await;
+        self.check("malformed", &malformed, &json!("INVALID_CONTEXT"));
+        let nobody = EvaluationContext::default().with_custom_field("plan", "gold");
+        let divided = self.value("flag-44", &json!(true), &nobody).await;
+        self.check("divided without a key", &divided, &json!("INVALID_CONTEXT"));
     }
 
     async fn agrees(&mut self) {

@@ -26,6 +26,8 @@ struct World {
     world: Value,
     client: Client,
     user: Context,
+    /// Why a flag was not evaluated before the client was started.
+    early: Value,
     n_checks: usize,
 }
 
@@ -48,9 +50,11 @@ impl World {
             .build()
             .unwrap();
         let client = Client::build(config).unwrap();
-        client.start_with_default_executor();
         let user = ContextBuilder::new("live-user").set_string("plan", "gold").build().unwrap();
-        Self { world, client, user, n_checks: 0 }
+        let early = client.variation_detail(&user, "live-string", FlagValue::Json(Value::Null));
+        let early = serde_json::to_value(&early.reason).unwrap();
+        client.start_with_default_executor();
+        Self { world, client, user, early, n_checks: 0 }
     }
 
     fn check(&mut self, what: &str, found: &Value, expected: &Value) {
@@ -118,8 +122,16 @@ impl World {
             let found = self.detail(flag, &self.user);
             self.check(flag, &found[0], &expected);
         }
-        let found = self.detail("unknown", &self.user);
-        self.check("unknown flag", &found[1], &json!("ERROR"));
+        let error = |kind: &str| json!({"kind": "ERROR", "errorKind": kind});
+        let early = self.early.clone();
+        self.check("before it is ready", &early, &error("CLIENT_NOT_READY"));
+        for (flag, kind) in [("unknown", "FLAG_NOT_FOUND"), ("live-malformed", "MALFORMED_FLAG")] {
+            let found = self.detail(flag, &self.user);
+            self.check(flag, &found[2], &error(kind));
+        }
+        let big = self.detail("live-big", &self.user);
+        let what = "a big segment, which is sent as an ordinary one";
+        self.check(what, &json!([big[0], big[2]]), &json!([1.0, {"kind": "FALLTHROUGH"}]));
     }
 
     fn agrees(&mut self) {

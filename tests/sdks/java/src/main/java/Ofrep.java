@@ -83,6 +83,10 @@ final class Ofrep {
         program.check("json", plain(json), "{a=[1.0,{b=null},]}");
         program.check("unknown flag", code(client.getStringDetails("unknown", "none", user)), "none FLAG_NOT_FOUND");
         program.check("wrong type", code(client.getBooleanDetails("live-string", true, user)), "true TYPE_MISMATCH");
+        // This provider takes every answer 400 for a wrong context.
+        program.check("malformed", code(client.getStringDetails("live-malformed", "none", user)), "none INVALID_CONTEXT");
+        EvaluationContext nobody = new ImmutableContext(Map.of("plan", new Value("gold")));
+        program.check("divided without a key", code(client.getBooleanDetails("flag-44", true, nobody)), "true INVALID_CONTEXT");
     }
 
     private static String plain(Object value) throws Exception {

@@ -43,9 +43,13 @@ final class ServerSdk {
     }
 
     private LDClient connect(boolean sendsEvents) {
+        return connect(program.world.get("url").asText(), Duration.ofSeconds(20), sendsEvents);
+    }
+
+    private LDClient connect(String url, Duration startWait, boolean sendsEvents) {
         LDConfig.Builder config = new LDConfig.Builder()
-            .serviceEndpoints(Components.serviceEndpoints().relayProxy(program.world.get("url").asText()))
-            .startWait(Duration.ofSeconds(20))
+            .serviceEndpoints(Components.serviceEndpoints().relayProxy(url))
+            .startWait(startWait)
             .logging(Components.noLogging())
             .diagnosticOptOut(true);
         if (sendsEvents) {
@@ -73,7 +77,7 @@ final class ServerSdk {
         return detail(flag, user).getReason().getKind().toString();
     }
 
-    private void evaluates() {
+    private void evaluates() throws Exception {
         program.check("initialised", client.isInitialized(), true);
         program.check("boolean", client.boolVariation("live-boolean", user, true), false);
         program.check("string", client.stringVariation("live-string", user, "none"), "red");
@@ -82,6 +86,17 @@ final class ServerSdk {
         program.check("json", value("live-json"), "{\"a\":[1,{\"b\":null}]}");
         EvaluationDetail<String> unknown = client.stringVariationDetail("unknown", user, "none");
         program.check("unknown flag", unknown.getReason().getErrorKind(), EvaluationReason.ErrorKind.FLAG_NOT_FOUND);
+        EvaluationDetail<String> malformed = client.stringVariationDetail("live-malformed", user, "none");
+        program.check("malformed", malformed.getReason().getErrorKind(), EvaluationReason.ErrorKind.MALFORMED_FLAG);
+        EvaluationDetail<String> nobody = client.stringVariationDetail("live-string", LDContext.create(""), "none");
+        program.check("for nobody", nobody.getReason().getErrorKind(), EvaluationReason.ErrorKind.USER_NOT_SPECIFIED);
+        EvaluationDetail<LDValue> big = detail("live-big", user);
+        program.check("a big segment, which is sent as an ordinary one", big.getReason(), EvaluationReason.fallthrough());
+        // One whose server is not there.
+        LDClient waiting = connect("http://127.0.0.1:1", Duration.ZERO, false);
+        EvaluationDetail<String> early = waiting.stringVariationDetail("live-string", user, "none");
+        waiting.close();
+        program.check("before it is ready", early.getReason().getErrorKind(), EvaluationReason.ErrorKind.CLIENT_NOT_READY);
         EvaluationDetail<Boolean> mistyped = client.boolVariationDetail("live-string", user, true);
         program.check("wrong type", mistyped.getReason().getErrorKind(), EvaluationReason.ErrorKind.WRONG_TYPE);
     }
