@@ -120,6 +120,15 @@ async fn what_is_set_is_one_change_or_none() {
     assert_eq!(backend.value("f", json!({"targetingKey": "ann"})).await, true);
     fails(admin, &gone, "the user `ann` is no target").await;
 
+    json_of(admin, &["flag", "set", "f", "--track-events", "--track-events-fallthrough"]).await;
+    let tracked = json_of(admin, &["flag", "show", "f"]).await;
+    let is_tracked = (&tracked["trackEvents"], &tracked["trackEventsFallthrough"]);
+    assert_eq!(is_tracked, (&json!(true), &json!(true)), "{tracked}");
+    json_of(admin, &["flag", "set", "f", "--track-events", "false"]).await;
+    let tracked = json_of(admin, &["flag", "show", "f"]).await;
+    let is_tracked = (tracked.get("trackEvents"), &tracked["trackEventsFallthrough"]);
+    assert_eq!(is_tracked, (None, &json!(true)), "{tracked}");
+
     let old = version.to_string();
     fails(admin, &["flag", "set", "f", "--off", "--if-match", &old], "412 outdated").await;
     let both = ["flag", "set", "f", "--name", "M", "--off", "--if-match"];

@@ -100,6 +100,12 @@ struct ConfigArgs {
     /// A flag that is no condition any more; once for each
     #[arg(long = "remove-prerequisite", value_name = "FLAG")]
     remove_prerequisites: Vec<String>,
+    /// Whether LaunchDarkly's SDKs report each evaluation by itself
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    track_events: Option<bool>,
+    /// Whether they report each that the fallthrough serves
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    track_events_fallthrough: Option<bool>,
 }
 
 /// What a flag is in all environments.
@@ -306,6 +312,12 @@ impl ConfigArgs {
             list.push(Value::Object(rule));
         }
         list.extend(self.fallthrough()?);
+        let all = ("updateTrackEvents", self.track_events);
+        let of_fallthrough = ("updateTrackEventsFallthrough", self.track_events_fallthrough);
+        for (kind, is_tracked) in [all, of_fallthrough] {
+            let instruction = |is_tracked| json!({"kind": kind, "trackEvents": is_tracked});
+            list.extend(is_tracked.map(instruction));
+        }
         if self.on {
             list.push(json!({"kind": "turnFlagOn"}));
         }
