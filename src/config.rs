@@ -124,7 +124,7 @@ pub struct Settings {
     /// Administrators' requests per second with one token, 0 for any number [default: 2000]
     #[arg(long, env = "VEXIL_LIMIT_ADMIN_TOKEN_RPS", value_name = "N")]
     pub limit_admin_token_rps: Option<u32>,
-    /// Limits that only count what is over them: replica, client-address, server-token, admin-token, trigger, streams, all
+    /// Limits that only count what is over them: replica, client-address, server-token, admin-token, trigger, streams, body, headers, context, all
     #[arg(long, env = "VEXIL_LIMIT_SHADOW", value_name = "LIMITS")]
     pub limit_shadow: Option<ShadowLimits>,
     /// Proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8,192.0.2.1

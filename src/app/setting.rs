@@ -4,6 +4,7 @@ use crate::auth;
 use crate::auth::HeadSigner;
 use crate::clock::Ids;
 use crate::config::Config;
+use crate::http::BoundSettings;
 use crate::http::LimitSetting;
 use crate::http::LimitSettings;
 use crate::http::Tls;
@@ -109,6 +110,11 @@ pub(super) fn limit_settings(config: &Config) -> LimitSettings {
         server_token: limit(config.limit_server_token_rps, shadow.server_token),
         admin_token: limit(config.limit_admin_token_rps, shadow.admin_token),
         triggers_are_shadow: shadow.trigger,
+        bounds: BoundSettings {
+            body_is_shadow: shadow.body,
+            headers_are_shadow: shadow.headers,
+            context_is_shadow: shadow.context,
+        },
         trusted_proxies: config.trusted_proxies.0.clone(),
     }
 }

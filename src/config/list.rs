@@ -27,6 +27,12 @@ pub struct ShadowLimits {
     pub trigger: bool,
     /// Those of streams, but for how many a replica may have.
     pub streams: bool,
+    /// That of the bodies of evaluations and of administrators' changes.
+    pub body: bool,
+    /// That of headers.
+    pub headers: bool,
+    /// Those of a context.
+    pub context: bool,
 }
 
 impl ShadowLimits {
@@ -38,6 +44,9 @@ impl ShadowLimits {
             admin_token: true,
             trigger: true,
             streams: true,
+            body: true,
+            headers: true,
+            context: true,
         }
     }
 }
@@ -73,10 +82,13 @@ impl FromStr for ShadowLimits {
                 "admin-token" => limits.admin_token = true,
                 "trigger" => limits.trigger = true,
                 "streams" => limits.streams = true,
+                "body" => limits.body = true,
+                "headers" => limits.headers = true,
+                "context" => limits.context = true,
                 "all" => limits = Self::all(),
                 _ => {
                     return Err(format!(
-                        "`{item}` is no limit; there are replica, client-address, server-token, admin-token, trigger, streams and all"
+                        "`{item}` is no limit; there are replica, client-address, server-token, admin-token, trigger, streams, body, headers, context and all"
                     ));
                 }
             }
@@ -121,7 +133,8 @@ mod tests {
         let limits: ShadowLimits = "replica, server-token".parse().unwrap();
         assert!(limits.replica && limits.server_token && !limits.client_address);
         assert_eq!("".parse(), Ok(ShadowLimits::default()));
-        let each = "replica,client-address,server-token,admin-token,trigger,streams";
+        let each =
+            "replica,client-address,server-token,admin-token,trigger,streams,body,headers,context";
         assert_eq!(each.parse::<ShadowLimits>(), "all".parse());
         assert!("replicas".parse::<ShadowLimits>().is_err());
     }

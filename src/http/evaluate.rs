@@ -14,8 +14,8 @@ use crate::http::evaluate::answer::Rows;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
-use crate::http::json_body::collect;
 use crate::http::json_body::parse;
+use crate::http::limit::Bounds;
 use crate::http::ofrep::is_visible;
 use crate::http::position::mark;
 use crate::http::position::settle;
@@ -107,8 +107,9 @@ pub(crate) async fn evaluate_many(
         let detail = "the environment is in secure mode: browsers evaluate one signed context at a time, by OFREP";
         return Err(ApiError::forbidden("secure_mode", detail));
     }
-    let body = parse(&collect(body, BODY_BYTES_MAX).await?)?;
-    let request = read_request(body)
+    let bounds = &state.limits.bounds;
+    let body = parse(&bounds.collect(body, BODY_BYTES_MAX).await?)?;
+    let request = read_request(body, bounds)
         .map_err(|problems| ApiError::invalid(StatusCode::UNPROCESSABLE_ENTITY, problems))?;
     let ruleset = Arc::clone(&environment.ruleset());
     let flags = find_flags(&ruleset, request.flags, kind);
@@ -138,14 +139,14 @@ pub(crate) async fn evaluate_many(
     Ok(response)
 }
 
-fn read_request(body: Value) -> Result<EvaluateRequest, Problems> {
+fn read_request(body: Value, bounds: &Bounds) -> Result<EvaluateRequest, Problems> {
     let mut problems = Problems::default();
     let request = object(body, "", &mut problems, |fields: &mut Fields<'_>| {
         if !fields.has("contexts") {
             fields.missing("contexts");
         }
         let contexts = fields.list("contexts", CONTEXTS_MAX, |item, path, problems| {
-            let context = Context::decode(item);
+            let context = Context::decode(item).and_then(|it| bounds.check_context(it));
             context.map_err(|found| problems.add_below(path, found)).ok()
         });
         let has_flags = fields.has("flags");

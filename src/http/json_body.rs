@@ -1,6 +1,7 @@
-//! Reading bodies, within limits on size and time.
+//! Reading bodies, within limits on size and time. What becomes of the limits in the shadow is in `limit/bound.rs`.
 
 use crate::http::error::ApiError;
+use crate::http::limit::Arrival;
 use crate::model::strict_json;
 use axum::body::Body;
 use axum::body::HttpBody;
@@ -87,7 +88,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = collect(request.into_body(), ADMIN_BODY_BYTES_MAX).await?;
+        let bytes = collect_admin(request).await?;
         parse(&bytes).map(Self)
     }
 }
@@ -100,11 +101,20 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = collect(request.into_body(), ADMIN_BODY_BYTES_MAX).await?;
+        let bytes = collect_admin(request).await?;
         if bytes.is_empty() {
             return Ok(Self(Value::Object(serde_json::Map::new())));
         }
         parse(&bytes).map(Self)
+    }
+}
+
+/// Collects the body of an administrator's request.
+async fn collect_admin(request: Request) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
+    match parts.extensions.get::<Arrival>() {
+        Some(arrival) => arrival.limits.bounds.collect(body, ADMIN_BODY_BYTES_MAX).await,
+        None => collect(body, ADMIN_BODY_BYTES_MAX).await,
     }
 }
 

@@ -1,12 +1,16 @@
 //! How many requests are answered: by a replica, for a client's address, for a server's token.
 //!
 //! What is over a limit is answered 429 and does no other work, or is only counted while the limit is in the shadow. Whom a
-//! request comes from is in `address`, how requests are counted in `rate`. Bounds on one request are where it is read; on
+//! request comes from is in `address`, how requests are counted in `rate`, what becomes of bounds on one request in `bound`; on
 //! connections, in `serve`.
 // HOT: each request passes here; atomics only.
 
 mod address;
+mod bound;
 mod rate;
+
+pub use bound::BoundSettings;
+pub(crate) use bound::Bounds;
 
 use crate::clock::Ids;
 use crate::http::error::ApiError;
@@ -70,6 +74,8 @@ pub struct LimitSettings {
     pub admin_token: LimitSetting,
     /// Whether what is over the limits of triggers is only counted.
     pub triggers_are_shadow: bool,
+    /// Which bounds on one request only count.
+    pub bounds: BoundSettings,
     /// The proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
 }
@@ -77,6 +83,8 @@ pub struct LimitSettings {
 /// The limits, and how much of each is used up.
 #[derive(Debug)]
 pub struct Limits {
+    /// The bounds on one request.
+    pub(crate) bounds: Bounds,
     started: Instant,
     replica: Option<(Limit, Cell)>,
     client_address: Option<(Limit, Table)>,
@@ -103,6 +111,7 @@ impl Limits {
             limit(fixed(TRIGGER_ADDRESS_RPS), "trigger_address", "the address of the client");
         let trigger = limit(fixed(TRIGGER_RPS), "trigger", "the trigger");
         Self {
+            bounds: Bounds::new(settings.bounds, metrics),
             started: Instant::now(),
             replica: replica.map(|limit| (limit, Cell::default())),
             client_address: client_address.map(|limit| (limit, Table::new())),

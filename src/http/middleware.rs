@@ -7,7 +7,6 @@ use crate::telemetry::Metrics;
 use axum::extract::MatchedPath;
 use axum::extract::Request;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::Method;
@@ -28,8 +27,6 @@ use tracing::error;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters of a request id that a client may choose.
 const REQUEST_ID_CHARS_MAX: usize = 64;
-/// Headers of one request.
-const HEADERS_MAX: usize = 64;
 
 /// The codes of errors that say that a bound on one request was passed: on its body, headers, depth, or what is in it.
 const BOUNDS: &[&str] =
@@ -118,18 +115,6 @@ fn count_bounds(error: &ApiError, metrics: &Metrics) {
     }
 }
 
-/// Refuses requests with more headers than any client has a use for; hyper bounds their bytes.
-///
-/// # Errors
-///
-/// 431 if there are more.
-pub(crate) fn check_headers(headers: &HeaderMap) -> Result<(), ApiError> {
-    if headers.len() > HEADERS_MAX {
-        return Err(ApiError::too_many_headers(HEADERS_MAX));
-    }
-    Ok(())
-}
-
 /// Gives the request an id, and writes the body of an error; for the routes of the router.
 pub(crate) async fn observe(
     State(metrics): State<Arc<Metrics>>,
@@ -145,10 +130,10 @@ pub(crate) async fn observe(
 
 /// Keeps requests within the limits. Stands behind what lets pages read answers, so that they can read a refusal.
 pub(crate) async fn admit(request: Request, next: Next) -> Result<Response, ApiError> {
-    check_headers(request.headers())?;
     let Some(arrival) = request.extensions().get::<Arrival>().cloned() else {
         return Ok(next.run(request).await);
     };
+    arrival.limits.bounds.check_headers(request.headers())?;
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("", MatchedPath::as_str);
     arrival.admit_route(route)?;

@@ -37,6 +37,7 @@ mod stream;
 
 pub use front::Front;
 pub(crate) use json_body::IMPORT_BODY_BYTES_MAX;
+pub use limit::BoundSettings;
 pub use limit::LimitSetting;
 pub use limit::LimitSettings;
 pub use limit::Limits;

@@ -83,7 +83,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// Every problem with the context, limits included, with paths from its root.
+    /// Every problem with the context, with paths from its root. Limits are not checked.
     pub fn decode(raw: impl Into<RawContext>) -> Result<Self, Problems> {
         let raw = raw.into();
         let form = match &raw {
@@ -99,7 +99,6 @@ impl Context {
         };
         let mut problems = Problems::default();
         let context = Self::read(raw, form, &mut problems);
-        context.check_limits(&mut problems);
         problems.into_result(context)
     }
 
@@ -124,15 +123,15 @@ impl Context {
         problems.into_result(context)
     }
 
-    /// Checks what [`Context::decode_launchdarkly`] does not: the limits.
+    /// Checks what decoding does not: the limits, or so many `times` each of them.
     ///
     /// # Errors
     ///
     /// Every limit that is exceeded.
-    pub fn within_limits(self) -> Result<Self, Problems> {
+    pub fn check_limits(&self, times: usize) -> Result<(), Problems> {
         let mut problems = Problems::default();
-        self.check_limits(&mut problems);
-        problems.into_result(self)
+        self.find_excess(times, &mut problems);
+        problems.into_result(())
     }
 
     fn read(raw: RawContext, form: Form, problems: &mut Problems) -> Self {
@@ -178,41 +177,49 @@ impl Context {
         &self.kinds
     }
 
-    fn check_limits(&self, problems: &mut Problems) {
-        if self.kinds.len() > CONTEXT_KINDS_MAX {
-            let detail = format!("must have at most {CONTEXT_KINDS_MAX} kinds");
+    fn find_excess(&self, times: usize, problems: &mut Problems) {
+        let [kinds_max, attributes_max, key_chars_max, value_bytes_max, bytes_max, depth_max] = [
+            CONTEXT_KINDS_MAX,
+            CONTEXT_ATTRIBUTES_MAX,
+            CONTEXT_KEY_CHARS_MAX,
+            CONTEXT_VALUE_BYTES_MAX,
+            CONTEXT_BYTES_MAX,
+            CONTEXT_DEPTH_MAX,
+        ]
+        .map(|max| max.saturating_mul(times));
+        if self.kinds.len() > kinds_max {
+            let detail = format!("must have at most {kinds_max} kinds");
             return problems.add("", "too_many", detail);
         }
         let n_attributes: usize = self.kinds.iter().map(|kind| kind.attributes.len()).sum();
-        if n_attributes > CONTEXT_ATTRIBUTES_MAX {
-            let detail = format!("must have at most {CONTEXT_ATTRIBUTES_MAX} attributes");
+        if n_attributes > attributes_max {
+            let detail = format!("must have at most {attributes_max} attributes");
             problems.add("", "too_many", detail);
         }
         let mut n_bytes = 0_usize;
         for kind in &self.kinds {
             let prefix = if self.kinds.len() > 1 { kind.kind.as_str() } else { "" };
             let key = kind.key.as_deref().unwrap_or_default();
-            if key.chars().count() > CONTEXT_KEY_CHARS_MAX {
-                let detail = format!("must be at most {CONTEXT_KEY_CHARS_MAX} characters");
+            if key.chars().count() > key_chars_max {
+                let detail = format!("must be at most {key_chars_max} characters");
                 problems.add(join(prefix, "key"), "too_long", detail);
             }
             for (name, value) in &kind.attributes {
                 let path = || join(prefix, name);
-                let Some(n_value) = size_of(value, CONTEXT_DEPTH_MAX) else {
-                    let detail =
-                        format!("is nested deeper than {CONTEXT_DEPTH_MAX} levels; flatten it");
+                let Some(n_value) = size_of(value, depth_max) else {
+                    let detail = format!("is nested deeper than {depth_max} levels; flatten it");
                     problems.add(path(), "too_deep", detail);
                     continue;
                 };
-                if n_value > CONTEXT_VALUE_BYTES_MAX {
-                    let detail = format!("must be at most {CONTEXT_VALUE_BYTES_MAX} bytes");
+                if n_value > value_bytes_max {
+                    let detail = format!("must be at most {value_bytes_max} bytes");
                     problems.add(path(), "too_long", detail);
                 }
                 n_bytes = n_bytes.saturating_add(name.len() + n_value);
             }
         }
-        if n_bytes > CONTEXT_BYTES_MAX {
-            let detail = format!("must be at most {CONTEXT_BYTES_MAX} bytes in all");
+        if n_bytes > bytes_max {
+            let detail = format!("must be at most {bytes_max} bytes in all");
             problems.add("", "too_long", detail);
         }
     }
@@ -484,7 +491,8 @@ mod tests {
             (json!({"x": [[[[[[[[[1]]]]]]]]]}), "x", "too_deep"),
             (many_kinds.clone(), "", "too_many"),
         ] {
-            let problems = Context::decode(context.clone()).unwrap_err();
+            let decoded = Context::decode(context.clone());
+            let problems = decoded.and_then(|context| context.check_limits(1)).unwrap_err();
             let first = &problems.as_slice()[0];
             assert_eq!((first.path.as_str(), first.code), (path, code), "{context}");
         }

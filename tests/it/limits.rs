@@ -251,6 +251,81 @@ async fn what_passes_a_bound_is_counted() {
 }
 
 #[tokio::test]
+async fn a_large_body_in_the_shadow_is_counted_up_to_four_times_the_limit() {
+    let (server, client) = start(&["--limit-shadow", "body"]).await;
+    let evaluated = async |n_bytes: usize| {
+        let filler = " ".repeat(n_bytes);
+        let body = format!("{filler}{{\"context\":{{\"targetingKey\":\"k\"}}}}");
+        client.raw(Method::POST, "/ofrep/v1/evaluate/flags/f", body).await
+    };
+    evaluated(1_000).await.expect(200);
+    assert_eq!(count(&server, "body", "shadow").await, 0);
+    evaluated(1_100_000).await.expect(200);
+    assert_eq!(count(&server, "body", "shadow").await, 1);
+    assert_eq!(evaluated(4_300_000).await.expect(413)["errorCode"], "GENERAL");
+
+    let created = async |n_bytes: usize| {
+        let body = format!("{}{{\"key\":\"g\",\"kind\":\"boolean\"}}", " ".repeat(n_bytes));
+        server.admin.raw(Method::POST, "/api/v1/projects/shop/flags", body).await
+    };
+    assert_eq!(created(17_000_000).await.expect(413)["code"], "body_too_large");
+    created(4_300_000).await.expect(201);
+    assert_eq!(count(&server, "body", "shadow").await, 2);
+    let refused = "vexil_bounds_refused_total{reason=\"body_too_large\"}";
+    assert_eq!(server.metric(refused).await, 2);
+}
+
+#[tokio::test]
+async fn many_headers_in_the_shadow_are_counted_and_hyper_still_has_its_own_bound() {
+    let (server, client) = start(&["--limit-shadow", "headers"]).await;
+    let flooded = async |path: &str, n_headers: usize| {
+        let request = client.request(Method::POST, path).json(&json!({}));
+        let request =
+            (0..n_headers).fold(request, |request, n| request.header(format!("x-{n}"), "1"));
+        client.send(request).await.status
+    };
+    for (n, path) in [(1, "/ofrep/v1/evaluate/flags"), (2, "/api/v1/evaluate")] {
+        assert_ne!(flooded(path, 70).await, 431, "{path}");
+        assert_eq!(count(&server, "headers", "shadow").await, n, "{path}");
+        assert_eq!(flooded(path, 200).await, 431, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_context_in_the_shadow_is_counted_up_to_four_times_the_limits() {
+    let (server, backend) = start(&["--limit-shadow", "context"]).await;
+    let browser = server.token("client", None).await;
+    let with = |n_attributes: usize, depth: usize| {
+        let mut context = json!({"kind": "user", "key": "k"});
+        for n in 0..n_attributes {
+            context[n.to_string()] = json!(1);
+        }
+        context["deep"] = (0..depth).fold(json!(1), |inner, _| json!([inner]));
+        context
+    };
+    let statuses = async |context: Value| {
+        let one = backend.evaluate("f", context.clone()).await;
+        let many = backend.post("/api/v1/evaluate", json!({"contexts": [context]})).await;
+        let evalx = format!("/sdk/evalx/{}/context", browser.token);
+        let evalx = browser.request(Method::from_bytes(b"REPORT").unwrap(), &evalx).json(&context);
+        [one.status, many.status, browser.send(evalx).await.status]
+    };
+    assert_eq!(statuses(with(3, 3)).await, [200, 200, 200]);
+    assert_eq!(count(&server, "context", "shadow").await, 0);
+    assert_eq!(statuses(with(300, 3)).await, [200, 200, 200]);
+    assert_eq!(count(&server, "context", "shadow").await, 3);
+    assert_eq!(statuses(with(3, 20)).await, [200, 200, 200]);
+    assert_eq!(count(&server, "context", "shadow").await, 6);
+    assert_eq!(statuses(with(1_100, 3)).await, [400, 422, 400]);
+    // Deeper than any JSON is read; LaunchDarkly's and OFREP's routes read a little deeper.
+    assert_eq!(statuses(with(3, 40)).await, [400, 400, 400]);
+    // And where nothing is in the shadow, the same is refused.
+    let (_server, backend) = start(&[]).await;
+    assert_eq!(backend.evaluate("f", with(300, 3)).await.status, 400);
+    assert_eq!(backend.evaluate("f", with(3, 20)).await.status, 400);
+}
+
+#[tokio::test]
 async fn a_server_token_has_its_own_limit() {
     let (server, noisy) = start(&["--limit-server-token-rps", "1"]).await;
     let quiet = server.token("server", None).await;

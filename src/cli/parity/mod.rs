@@ -188,6 +188,7 @@ fn read_context(text: &[u8]) -> Result<(Value, Context), String> {
         }
     }
     Context::decode(raw.clone())
+        .and_then(|context| context.check_limits(1))
         .map_err(|problems| format!("is no context for the server: {problems}"))?;
     Ok((raw, context))
 }

@@ -8,9 +8,10 @@ use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::json_body::SDK_BODY_BYTES_MAX;
-use crate::http::json_body::collect;
 use crate::http::known::known;
 use crate::http::limit::Arrival;
+use crate::http::limit::Bounds;
+use crate::http::limit::Limits;
 use crate::http::position::settle;
 use crate::http::secure::check_signed;
 use crate::model::context::Context;
@@ -76,6 +77,7 @@ pub(super) struct Asked {
     /// What the client says that it has.
     pub(super) basis: Option<String>,
     given: Option<Given>,
+    limits: Arc<Limits>,
     signature: Option<String>,
 }
 
@@ -126,7 +128,8 @@ impl Asked {
         };
         let with_reasons = query.with_reasons.is_some_and(|text| text == "true" || text == "1");
         let (basis, signature) = (query.basis, query.h);
-        Ok(Self { caller, environment, address, with_reasons, basis, given, signature })
+        let limits = Arc::clone(&state.limits);
+        Ok(Self { caller, environment, address, with_reasons, basis, given, limits, signature })
     }
 
     /// Reads the context.
@@ -135,10 +138,13 @@ impl Asked {
     ///
     /// 400 if it is none, or not one that the backend has signed where it must.
     pub(super) async fn context(&mut self) -> Result<Context, ApiError> {
+        let bounds = &self.limits.bounds;
         let context = match self.given.take() {
-            Some(Given::Encoded(encoded)) => read_context(&decode_base64(&encoded)?),
-            Some(Given::Body(body)) => read_context(&collect(body, SDK_BODY_BYTES_MAX).await?),
-            None => read_context(&[]),
+            Some(Given::Encoded(encoded)) => read_context(&decode_base64(&encoded)?, bounds),
+            Some(Given::Body(body)) => {
+                read_context(&bounds.collect(body, SDK_BODY_BYTES_MAX).await?, bounds)
+            }
+            None => read_context(&[], bounds),
         }?;
         check_signed(&self.caller, &self.environment, &context, self.signature.as_deref())?;
         Ok(context)
@@ -146,11 +152,11 @@ impl Asked {
 }
 
 /// Reads a context from JSON; each of its kinds must have a key.
-pub(super) fn read_context(text: &[u8]) -> Result<Context, ApiError> {
+pub(super) fn read_context(text: &[u8], bounds: &Bounds) -> Result<Context, ApiError> {
     let raw: RawContext = serde_json::from_slice(text).map_err(|error| {
         ApiError::bad_request("json_syntax", format!("the context is not JSON: {error}"))
     })?;
-    let context = Context::decode_launchdarkly(raw).and_then(Context::within_limits);
+    let context = Context::decode_launchdarkly(raw).and_then(|it| bounds.check_context(it));
     let context = context.map_err(invalid)?;
     if let Some(nameless) = context.kinds().iter().find(|kind| kind.key.is_none()) {
         let detail = format!("must be there for the kind `{}`", nameless.kind);

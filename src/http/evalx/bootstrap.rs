@@ -94,7 +94,7 @@ pub(crate) async fn find_bootstrap(
     let BootstrapQuery { context, client_side_only, with_reasons, project, environment } = query;
     let environment = caller.environment(&EnvironmentQuery { project, environment }, None)?;
     settle(&headers, &state.snapshots, &environment).await?;
-    let context = read_context(&decode_base64(&context)?)?;
+    let context = read_context(&decode_base64(&context)?, &state.limits.bounds)?;
     check_signed(&caller, &environment, &context, signature_of(&headers))?;
     let kind = match caller.grant().kind {
         TokenKind::Server | TokenKind::Admin if client_side_only != Some(false) => {

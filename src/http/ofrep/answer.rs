@@ -10,7 +10,6 @@ use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::known::known;
 use crate::http::middleware::Observed;
-use crate::http::middleware::check_headers;
 use crate::http::ofrep::evaluate::Asked;
 use crate::http::ofrep::evaluate::evaluate_all_flags;
 use crate::http::ofrep::evaluate::evaluate_flag;
@@ -105,7 +104,7 @@ async fn dispatch(
         // Before any limit: a browser that is refused here would take it for an error of the network.
         return Ok(preflight(request.headers()));
     }
-    check_headers(request.headers())?;
+    data.limits.bounds.check_headers(request.headers())?;
     if request.method() != Method::POST {
         return Ok(([(header::ALLOW, METHODS)], ApiError::method_not_allowed()).into_response());
     }

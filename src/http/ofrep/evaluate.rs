@@ -14,7 +14,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::extract::EnvironmentQuery;
 use crate::http::json_body::SDK_BODY_BYTES_MAX;
-use crate::http::json_body::collect;
+use crate::http::limit::Bounds;
 use crate::http::ofrep::events::EventStream;
 use crate::http::ofrep::render::BulkMetadata;
 use crate::http::ofrep::render::Item;
@@ -83,7 +83,7 @@ pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Respons
         found => found?,
     };
     settle(headers, &data.snapshots, &environment).await?;
-    let context = read_context(body).await?;
+    let context = read_context(body, &data.limits.bounds).await?;
     check_signed(&caller, &environment, &context, signature_of(headers))?;
     let ruleset = environment.ruleset();
     let flag = ruleset.flag(key).filter(|flag| is_visible(flag, caller.grant().kind));
@@ -133,7 +133,7 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
         // If it is not reached in time, an older answer is better than none.
         let _ = reach(hint, &data.snapshots, &environment).await;
     }
-    let context = read_context(body).await?;
+    let context = read_context(body, &data.limits.bounds).await?;
     check_signed(&caller, &environment, &context, signature_of(headers))?;
     let ruleset = environment.ruleset();
     let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
@@ -224,15 +224,16 @@ impl<'de> Deserialize<'de> for Sent {
 }
 
 /// Reads the body's `context`. Clients also send no body, no context or `null`: all are the empty context.
-async fn read_context(body: Body) -> Result<Context, ApiError> {
-    let bytes = collect(body, SDK_BODY_BYTES_MAX).await?;
+async fn read_context(body: Body, bounds: &Bounds) -> Result<Context, ApiError> {
+    let bytes = bounds.collect(body, SDK_BODY_BYTES_MAX).await?;
     if bytes.is_empty() {
         return Ok(Context::default());
     }
     let Sent { context } = serde_json::from_slice(&bytes).map_err(|error| {
         ApiError::bad_request("json_syntax", format!("the body is not JSON as it must be: {error}"))
     })?;
-    Context::decode(context).map_err(|found| {
+    let context = Context::decode(context).and_then(|context| bounds.check_context(context));
+    context.map_err(|found| {
         let mut problems = Problems::default();
         problems.add_below("context", found);
         let error = ApiError::invalid(StatusCode::BAD_REQUEST, problems.clone());

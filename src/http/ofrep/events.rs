@@ -13,7 +13,6 @@ use crate::http::extract::EnvironmentQuery;
 use crate::http::extract::Params;
 use crate::http::known::known;
 use crate::http::limit::Arrival;
-use crate::http::middleware::check_headers;
 use crate::http::ofrep::evaluate::is_any_visible;
 use crate::http::ofrep::render::write_json;
 use crate::http::position::has_reached;
@@ -136,7 +135,7 @@ async fn open(
     query: EventsQuery,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    check_headers(headers)?;
+    state.limits.bounds.check_headers(headers)?;
     let EventsQuery { t, project, environment } = query;
     let find = || match &t {
         Some(ticket) => Caller::of_ticket(ticket, Arc::clone(&state.snapshots)),
