@@ -112,6 +112,124 @@ async fn a_replica_starts_from_the_cache_and_refuses_what_is_not_authentic() {
 }
 
 #[tokio::test]
+async fn what_is_older_in_the_cache_is_counted_and_completed_from_the_store() {
+    let database = Database::create().await;
+    let redis = redis_url();
+    let args = ["--redis-url", redis.as_str()];
+    let folders = [Folder::new(), Folder::new()];
+    let mut first = Server::start_on(folders[0].path(), Some(&database.url), &args).await;
+    let client = first.with_environment().await;
+    first.flag_on("f").await;
+    let change = async |kind: &str| {
+        let changed = first.admin.change("f", json!([{"kind": kind}])).await.expect(200);
+        key_of(&database, changed["version"].as_i64().unwrap()).await
+    };
+    let mut redis = connect().await;
+    let key = change("turnFlagOff").await;
+    let old: Vec<(String, Vec<u8>)> = redis.hgetall(&key).await.unwrap();
+    change("turnFlagOn").await;
+    // So that nobody is left who would replace it.
+    assert!(first.stop().await);
+    let _: () = redis.hset_multiple(&key, &old).await.unwrap();
+    let second = Server::start_on(folders[1].path(), Some(&database.url), &args).await;
+    assert_eq!(second.admin.with_token(&client.token).value("f", json!({})).await, true);
+    let figures = [FROM_CACHE, "vexil_cache_stale_total", FROM_STORE, REFUSED];
+    let mut found = [0; 4];
+    for (name, found) in figures.into_iter().zip(&mut found) {
+        *found = figure(&second.admin, name).await;
+    }
+    assert_eq!(found, [1, 1, 0, 0], "from the cache, older, and what is missing from the store");
+    crate::lab::happened(
+        "R3 an older value in Redis",
+        "the value before the last change put back",
+        "counted, and what was missing read from PostgreSQL",
+    );
+}
+
+/// A way to Redis on which it can be dropped whatever the process sends; counts the subscriptions.
+#[cfg(target_os = "linux")]
+#[derive(Default)]
+struct Way {
+    from_process: std::sync::Mutex<Vec<std::os::fd::OwnedFd>>,
+    n_subscriptions: std::sync::atomic::AtomicUsize,
+}
+
+#[cfg(target_os = "linux")]
+impl Way {
+    /// Carries one connection.
+    async fn carry(&self, mut client: tokio::net::TcpStream) {
+        use std::os::fd::AsFd;
+        use tokio::io::AsyncReadExt;
+        use tokio::io::AsyncWriteExt;
+        self.from_process.lock().unwrap().push(client.as_fd().try_clone_to_owned().unwrap());
+        let to = redis_url();
+        let to = to.trim_start_matches("redis://").trim_end_matches('/');
+        let mut server = tokio::net::TcpStream::connect(to).await.unwrap();
+        let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+        loop {
+            tokio::select! {
+                n_bytes = client.read(&mut asked) => {
+                    let Ok(n_bytes @ 1..) = n_bytes else { return };
+                    if asked[..n_bytes].windows(9).any(|text| text.eq_ignore_ascii_case(b"SUBSCRIBE")) {
+                        self.n_subscriptions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    }
+                    server.write_all(&asked[..n_bytes]).await.unwrap();
+                }
+                n_bytes = server.read(&mut answered) => {
+                    let Ok(n_bytes @ 1..) = n_bytes else { return };
+                    if client.write_all(&answered[..n_bytes]).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn n_subscriptions(&self) -> usize {
+        self.n_subscriptions.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Drops every packet of the process on the connections that are there: nothing is acknowledged any more, and neither an
+    /// end nor a reset is seen.
+    fn drop_all(&self) {
+        const BPF_RETURN: u16 = 0x06;
+        for socket in &*self.from_process.lock().unwrap() {
+            let drop_all = socket2::SockFilter::new(BPF_RETURN, 0, 0, 0);
+            socket2::SockRef::from(socket).attach_filter(&[drop_all]).unwrap();
+        }
+    }
+}
+
+/// A subscription sends nothing that could stay unanswered: only the kernel's probes find out that nobody is there.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_subscription_whose_other_end_is_gone_without_a_word_is_made_anew() {
+    let way = Arc::new(Way::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let carrying = Arc::clone(&way);
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let way = Arc::clone(&carrying);
+            tokio::spawn(async move { way.carry(client).await });
+        }
+    });
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&database.url), &["--redis-url", &url]).await;
+    server.with_environment().await;
+    eventually("it subscribes", async || way.n_subscriptions() == 1).await;
+    way.drop_all();
+    eventually("it subscribes anew", async || way.n_subscriptions() == 2).await;
+    crate::lab::happened(
+        "R8 a subscription whose other end is gone without a word",
+        "every packet on the connections to Redis dropped",
+        "noticed by the kernel's probes, and subscribed anew",
+    );
+}
+
+#[tokio::test]
 async fn replicas_that_start_together_read_the_database_once() {
     let database = Database::create().await;
     let redis = redis_url();

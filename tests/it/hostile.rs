@@ -206,6 +206,75 @@ async fn nesting_without_end_is_refused() {
     );
 }
 
+/// Pieces of three letters, joined: every one has the same lowest bits of FNV-1a, which hash tables take to choose a place.
+fn colliding(n_wanted: usize) -> Vec<String> {
+    const PLACE_BITS: u64 = (1 << 20) - 1;
+    let fnv = |state: u64, piece: &[u8]| {
+        piece
+            .iter()
+            .fold(state, |state, byte| (state ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let letters: Vec<u8> = (b'0'..=b'9').chain(b'A'..=b'Z').chain(b'a'..=b'z').collect();
+    let mut state = 0xcbf2_9ce4_8422_2325_u64;
+    let mut texts = vec![String::new()];
+    while texts.len() < n_wanted {
+        let mut seen = std::collections::HashMap::new();
+        let two = letters.iter().flat_map(|a| letters.iter().map(move |b| [*a, *b]));
+        let mut pieces = two.flat_map(|[a, b]| letters.iter().map(move |c| [a, b, *c]));
+        // Two pieces that lead to the same place, so that there are twice as many texts.
+        let (one, other) = pieces
+            .find_map(|piece| {
+                let other = seen.insert(fnv(state, &piece) & PLACE_BITS, piece)?;
+                Some((piece, other))
+            })
+            .expect("so many pieces that two of them meet");
+        state = fnv(state, &one) & PLACE_BITS;
+        let [one, other] = [one, other].map(|piece| String::from_utf8(piece.to_vec()).unwrap());
+        texts = texts
+            .iter()
+            .flat_map(|text| [format!("{text}{one}"), format!("{text}{other}")])
+            .collect();
+    }
+    texts.truncate(n_wanted);
+    texts
+}
+
+/// N10: names that meet in a hash table whose hash everybody knows.
+#[tokio::test]
+async fn names_that_meet_in_a_hash_table_take_no_longer_than_others() {
+    const NAMES: usize = 65_000;
+    let server = Server::start(Backend::Sqlite).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    let body = |names: &[String]| {
+        let attributes = names.iter().map(|name| format!("\"{name}\":1"));
+        format!("{{\"contexts\":[{{{}}}]}}", attributes.collect::<Vec<_>>().join(","))
+    };
+    let colliding = colliding(NAMES);
+    let n_chars = colliding[0].len();
+    let harmless: Vec<String> = (0..NAMES).map(|n| format!("{n:0n_chars$}")).collect();
+    let mut spent = [Duration::ZERO; 2];
+    for (names, spent) in [&harmless, &colliding].into_iter().zip(&mut spent) {
+        let before = worked(&server);
+        let answer = client.raw(Method::POST, "/api/v1/evaluate", body(names)).await;
+        assert_eq!(answer.expect(422)["errors"][0]["code"], "too_many");
+        *spent = worked(&server) - before;
+    }
+    let [usual, spent] = spent;
+    // In one place together, they would be compared two billion times.
+    assert!(spent < usual * 4 + Duration::from_secs(1), "{spent:?} instead of {usual:?}");
+    assert_eq!(client.value("f", json!({"targetingKey": "k"})).await, json!(true));
+    crate::lab::happened(
+        "N10 names that meet in a hash table",
+        "an object of 65,000 names with the same place by FNV-1a, where 256 attributes may be",
+        &format!(
+            "refused after {} ms of the processor, where other names took {} ms",
+            spent.as_millis(),
+            usual.as_millis()
+        ),
+    );
+}
+
 /// N9: patterns that would cost much to build, much memory, or much to match.
 #[tokio::test]
 async fn hostile_patterns_are_refused_or_harmless() {
