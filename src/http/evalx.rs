@@ -159,7 +159,7 @@ async fn catch_up(
 ) -> Result<(), ApiError> {
     if let Some(version) = basis.and_then(|basis| version_of(basis, environment)) {
         let seen = Position { version, ..environment.position() };
-        has_reached(seen, &state.snapshots, environment).await?;
+        has_reached(seen, state, environment).await?;
     }
     Ok(())
 }

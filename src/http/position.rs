@@ -6,6 +6,7 @@
 
 mod text;
 
+use crate::http::DataState;
 use crate::http::error::ApiError;
 use crate::model::change::Position;
 use crate::snapshot::Environment;
@@ -101,16 +102,17 @@ pub(crate) async fn reach(
 /// Whether one who has seen a position can go on from here: it is served, or is within a moment.
 ///
 /// If not, the store has it neither: it was asked and answered meanwhile, so the position is made up or of a history that is
-/// gone, and whoever has it begins anew.
+/// gone, and whoever has it begins anew. It is counted, since no replica may be left that has seen what the store has lost.
 ///
 /// # Errors
 ///
 /// 503 if this replica is only behind, or may be: nobody is told of something older than they have seen.
 pub(crate) async fn has_reached(
     seen: Position,
-    snapshots: &Snapshots,
+    state: &DataState,
     environment: &Environment,
 ) -> Result<bool, ApiError> {
+    let snapshots = &state.snapshots;
     if is_made_up(seen, environment.position()) {
         return Ok(false);
     }
@@ -125,6 +127,7 @@ pub(crate) async fn has_reached(
     }
     let at = render_position(environment.position());
     if is_known && snapshots.regression().is_none() {
+        state.metrics.clients_ahead.inc();
         let seen = render_position(seen);
         debug!(
             env.id = environment.id,

@@ -108,7 +108,7 @@ pub(crate) async fn stream_changes(
     let seen = header.or(last_event_id.as_deref());
     settle(&headers, &state.snapshots, &environment).await?;
     if let Some(seen) = seen.and_then(parse_position) {
-        has_reached(seen, &state.snapshots, &environment).await?;
+        has_reached(seen, &state, &environment).await?;
     }
     let start = start_after(seen, environment.position());
     open(&state.streams, &caller, &environment, Format::Changes, start)

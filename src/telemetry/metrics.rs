@@ -179,6 +179,8 @@ pub struct Metrics {
     pub cache_errors: Counter,
     /// Images in Redis that were older than what the store has.
     pub cache_stale: Counter,
+    /// Clients that had seen what the store does not have.
+    pub clients_ahead: Counter,
     /// Whether PostgreSQL's notifications arrive.
     pub notify_ok: Gauge,
     /// Environments of which what changed cannot be read.
@@ -216,6 +218,7 @@ impl Default for Metrics {
             images_refused: Counter::default(),
             cache_errors: Counter::default(),
             cache_stale: Counter::default(),
+            clients_ahead: Counter::default(),
             notify_ok: Gauge::default(),
             environments_quarantined: Gauge::default(),
             history_regressed: Gauge::default(),
@@ -290,6 +293,11 @@ impl Metrics {
             "cache_stale",
             "Rulesets in Redis that were older than what the store has",
             self.cache_stale.clone(),
+        );
+        registry.register(
+            "clients_ahead",
+            "Clients that came back to a stream and had seen what the store does not have",
+            self.clients_ahead.clone(),
         );
         registry.register(
             "notify_ok",

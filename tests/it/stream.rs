@@ -93,6 +93,7 @@ async fn a_client_from_elsewhere_gets_everything() {
         assert_eq!(event["full"], true, "{id}");
         assert_eq!((&event["flags"], &event["segments"]), (&json!(["a", "b"]), &json!(["s"])));
     }
+    assert_eq!(server.metric("vexil_clients_ahead_total").await, 2);
 }
 
 #[tokio::test]

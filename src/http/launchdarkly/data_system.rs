@@ -17,7 +17,6 @@ use crate::http::stream::parse_state;
 use crate::http::stream::place;
 use crate::http::stream::up_to_date;
 use crate::snapshot::Environment;
-use crate::snapshot::Snapshots;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
@@ -56,7 +55,7 @@ pub(crate) async fn poll_data_system(
     let sdk = sdk?;
     let environment = &sdk.environment;
     let format = Format::DataSystemPoll;
-    let start = start_at(query.basis.as_deref(), environment, &state.snapshots).await?;
+    let start = start_at(query.basis.as_deref(), environment, &state).await?;
     let at = environment.position();
     let tag = tag_of(environment, at);
     if has_seen(&headers, &tag) {
@@ -88,7 +87,7 @@ pub(crate) async fn stream_data_system(
         return Ok(fall_back());
     }
     let sdk = sdk?;
-    let start = start_at(query.basis.as_deref(), &sdk.environment, &state.snapshots).await?;
+    let start = start_at(query.basis.as_deref(), &sdk.environment, &state).await?;
     open(&state, &sdk, Format::DataSystem, start).await
 }
 
@@ -100,11 +99,11 @@ pub(crate) async fn stream_data_system(
 async fn start_at(
     basis: Option<&str>,
     environment: &Environment,
-    snapshots: &Snapshots,
+    state: &DataState,
 ) -> Result<Start, ApiError> {
-    let state = basis.and_then(|basis| parse_state(basis, environment));
-    let Some((wanted, written)) = state else { return Ok(Start::WithAll) };
-    if !has_reached(wanted, snapshots, environment).await? {
+    let parsed = basis.and_then(|basis| parse_state(basis, environment));
+    let Some((wanted, written)) = parsed else { return Ok(Start::WithAll) };
+    if !has_reached(wanted, state, environment).await? {
         return Ok(Start::WithAll);
     }
     let stamp = environment.stamp_of(wanted);

@@ -159,7 +159,7 @@ async fn open(
     let holder = Holder { token: caller.digest, kind, address };
     settle(headers, &state.snapshots, &environment).await?;
     if let Some(seen) = seen.as_deref().and_then(parse_position) {
-        has_reached(seen, &state.snapshots, &environment).await?;
+        has_reached(seen, state, &environment).await?;
     }
     let speech = Refetch { kind, seen };
     Ok(Watch::open(&state.streams, &environment, holder, speech)?.into_response())
