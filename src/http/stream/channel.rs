@@ -128,6 +128,8 @@ pub(super) struct Channel {
     announced: Mutex<Position>,
     /// What is shared, for each format.
     shared: [Mutex<Shared>; FORMATS],
+    /// The formats that streams have opened in, as bits.
+    opened: AtomicU8,
     /// Held by the one who prepares what is large, while others wait for it.
     pub(super) preparing: tokio::sync::Mutex<()>,
 }
@@ -160,6 +162,7 @@ impl Channel {
             rows: std::array::from_fn(|_| Mutex::default()),
             n_come: AtomicUsize::new(0),
             shared: std::array::from_fn(|_| Mutex::default()),
+            opened: AtomicU8::new(0),
             preparing: tokio::sync::Mutex::default(),
         }
     }
@@ -196,6 +199,22 @@ impl Channel {
     pub(super) fn seats(&self, row: usize) -> Vec<Arc<Seat>> {
         // Copied, because a stream that is woken may leave at once, for which it needs the lock.
         self.row(row).clone()
+    }
+
+    /// Takes note that a stream opens in a format.
+    pub(super) fn note(&self, format: Format) {
+        self.opened.fetch_or(1 << format.index(), Ordering::Relaxed);
+    }
+
+    /// The formats in which streams that are open can only be told everything, because what was announced last is of a history
+    /// that is over or forgotten.
+    pub(super) fn told_all(&self) -> impl Iterator<Item = Format> {
+        let missed = self.environment.missed_since(self.announced());
+        let opened = match missed {
+            Missed::Unknown => self.opened.load(Ordering::Relaxed),
+            _ => 0,
+        };
+        Format::ALL.into_iter().filter(move |format| opened & (1 << format.index()) != 0)
     }
 
     /// Lets streams send everything up to `position`.

@@ -1,6 +1,7 @@
 //! Everything that is served of an environment, for requests that ask once: the same bytes as streams send, and compressed.
 //!
-//! Both are made once for each version, where they hold up no other request.
+//! Both are made once for each version, where they hold up no other request. The same goes for what all streams are sent when a
+//! history is over.
 
 use crate::http::error::ApiError;
 use crate::http::stream::channel::Channel;
@@ -71,6 +72,16 @@ impl Streams {
     ) -> Option<Bytes> {
         let block = self.channel(environment).block_since(format, Some(since), true);
         block.map(|(_, bytes)| bytes)
+    }
+}
+
+/// Renders everything before it is announced where that is all that streams can be told: otherwise the first stream that wakes
+/// would do it, and whatever else its thread serves would wait.
+pub(super) async fn prepare_announcement(channel: &Arc<Channel>) {
+    for format in channel.told_all() {
+        let _only = channel.preparing.lock().await;
+        // If it fails, the first stream that wakes tries again.
+        let _ = full_block(channel, format).await;
     }
 }
 

@@ -43,6 +43,15 @@ pub(super) struct Rendered {
 }
 
 impl Format {
+    /// All formats, in their places.
+    pub(super) const ALL: [Self; FORMATS] = [
+        Self::Changes,
+        Self::LaunchDarkly,
+        Self::LaunchDarklyFlags,
+        Self::DataSystem,
+        Self::DataSystemPoll,
+    ];
+
     /// Its place among all formats.
     pub(super) fn index(self) -> usize {
         usize::from(self as u8)

@@ -16,6 +16,7 @@ use crate::http::stream::channel::END_ENVIRONMENT;
 use crate::http::stream::channel::END_TOKEN;
 use crate::http::stream::channel::ROWS;
 use crate::http::stream::channel::Seat;
+use crate::http::stream::document::prepare_announcement;
 use crate::http::stream::frame;
 use crate::http::stream::spread::Spread;
 use crate::model::change::EnvId;
@@ -323,6 +324,7 @@ impl Watched {
             position = self.positions.wait_for(|position| *position > announced) => *position.ok()?,
             () = self.channel.gone.notified() => return None,
         };
+        prepare_announcement(&self.channel).await;
         self.channel.announce(position);
         Some(self)
     }
@@ -367,7 +369,35 @@ mod tests {
     use crate::model::key::EnvKey;
     use crate::model::key::ProjectKey;
     use crate::model::token::TokenKind;
+    use crate::snapshot::Update;
     use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn everything_is_rendered_before_streams_wake_for_another_history() {
+        let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
+        let environment = Arc::new(environment);
+        let channel = Arc::new(Channel::new(Arc::clone(&environment)));
+        channel.note(Format::LaunchDarkly);
+        let positions = environment.positions();
+        let mut watched = Watched { channel: Arc::clone(&channel), positions };
+        let (told, other) = (Format::LaunchDarkly, Format::DataSystem);
+        for (epoch, version, is_rendered) in [(1, 1, true), (1, 2, false), (2, 1, true)] {
+            let before = channel.announced();
+            let to = Position { epoch, version };
+            let is_relative = epoch == before.epoch;
+            let update = Update { to, is_relative, ..Update::default() };
+            assert!(environment.install(&update).0);
+            watched = watched.moved(Instant::now()).await.unwrap();
+            assert_eq!(channel.announced(), to);
+            let found = channel.full_block(told);
+            assert_eq!(found.is_some(), is_rendered, "{to:?}");
+            assert!(channel.full_block(other).is_none(), "nobody has a stream of it");
+            if let Some((_, rendered)) = found {
+                let (_, sent) = channel.block_since(told, Some(before), false).unwrap();
+                assert_eq!(sent.as_ptr(), rendered.as_ptr(), "{to:?}");
+            }
+        }
+    }
 
     #[tokio::test]
     async fn an_old_stream_says_goodbye_with_its_heartbeat() {
