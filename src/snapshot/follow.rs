@@ -17,9 +17,12 @@ use crate::snapshot::Source;
 use crate::snapshot::history::compare;
 use crate::snapshot::history::highest_epoch;
 use crate::snapshot::history::lost_entirely;
+use crate::snapshot::history::lost_to_another;
 use crate::snapshot::keep::read_kept;
+use crate::snapshot::load::Found;
 use crate::snapshot::refresh::Loading;
 use crate::snapshot::refresh::directory_of;
+use crate::snapshot::refresh::labels_of;
 use crate::store::Positions;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -181,8 +184,13 @@ impl Follower {
             self.heart.announce().await;
         }
         let mut positions = within_timeout(self.read_positions()).await?;
-        within_timeout(Box::pin(self.loader.prepare(&positions.identity))).await?;
-        let directory = self.own_directory(&positions);
+        let is_serving = self.kept_or_served().position > Position::default();
+        let found = within_timeout(Box::pin(self.loader.prepare(&positions, is_serving))).await?;
+        let directory = match found {
+            Found::Own => self.own_directory(&positions),
+            Found::Other => Err(lost_to_another(&self.kept_or_served())),
+            Found::Accepted => Ok(self.serve_nothing(loading)),
+        };
         let result = match &directory {
             Ok(directory) => within_timeout(compare(&self.store, directory, &positions)).await,
             Err(lost) => Err(StoreError::Regressed(lost.clone())),
@@ -242,6 +250,20 @@ impl Follower {
         // They were served because the store did not answer.
         self.snapshots.directory.store(Arc::default());
         Ok(self.snapshots.directory())
+    }
+
+    /// Forgets everything of an installation in the place of which another one was accepted: nothing of it is there.
+    fn serve_nothing(&self, loading: &mut Loading) -> Arc<Directory> {
+        warn!(
+            "the database of another installation was accepted; nothing of the former one is served"
+        );
+        loading.clear();
+        self.kept().take();
+        for gone in self.snapshots.directory().environments() {
+            self.metrics.environment_version.remove(&labels_of(gone));
+        }
+        self.snapshots.directory.store(Arc::default());
+        self.snapshots.directory()
     }
 
     /// Installs whatever is newer in the store; before anything is served, what takes long is loaded first.

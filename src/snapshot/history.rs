@@ -49,6 +49,12 @@ pub(super) fn lost_entirely(directory: &Directory, positions: &Positions) -> Opt
         .then(|| format!("the database is empty; environments that were served: {n}"))
 }
 
+/// What is missing in a database that is of another installation, for people.
+pub(super) fn lost_to_another(directory: &Directory) -> String {
+    let n = directory.environments().iter().filter(|each| each.is_loaded()).count();
+    format!("the database is of another installation; environments that were served: {n}")
+}
+
 /// The highest epoch of anything that is served.
 pub(super) fn highest_epoch(directory: &Directory) -> i64 {
     let environments = directory.environments().iter().map(|each| each.position().epoch);

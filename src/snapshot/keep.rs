@@ -110,6 +110,9 @@ impl Keeper {
             *kept = Progress { installation, ..Progress::default() };
         }
         let directory = self.snapshots.directory();
+        if directory.position == Position::default() {
+            return;
+        }
         for environment in directory.environments() {
             let position = environment.position();
             let (at, renewed) = match kept.environments.get(&environment.id) {
@@ -128,7 +131,10 @@ impl Keeper {
                 kept.environments.insert(environment.id, (position, Instant::now()));
             }
         }
-        if directory.position != kept.directory && self.keep_directory(&directory).await {
+        let installation = kept.installation.clone();
+        if directory.position != kept.directory
+            && self.keep_directory(&directory, installation).await
+        {
             for gone in kept.environments.extract_if(|id, _| directory.environment(*id).is_none()) {
                 if let Some(folder) = &self.folder {
                     folder.remove(&file_of(gone.0));
@@ -187,9 +193,8 @@ impl Keeper {
         }
     }
 
-    async fn keep_directory(&self, directory: &Directory) -> bool {
-        let (Some(folder), Some(installation)) = (self.folder.clone(), self.loader.installation())
-        else {
+    async fn keep_directory(&self, directory: &Directory, installation: Option<String>) -> bool {
+        let (Some(folder), Some(installation)) = (self.folder.clone(), installation) else {
             return true;
         };
         let image = DirectoryImage::of(&installation, directory, &self.configured);

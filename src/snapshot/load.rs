@@ -20,6 +20,8 @@ use crate::store::Redis;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Tx;
+use crate::store::installation_of;
+use crate::store::short_name;
 use crate::store::within_timeout;
 use crate::telemetry::LoadSource;
 use crate::telemetry::Metrics;
@@ -38,8 +40,6 @@ use tracing::warn;
 const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long it waits for that before it reads the database itself.
 const LEASE_WAIT_MAX: Duration = LEASE_TTL.saturating_add(Duration::from_secs(1));
-/// Bytes of the name of an installation's part of Redis, written as hexadecimal digits.
-const NAMESPACE_BYTES: usize = 8;
 
 /// Reads environments.
 #[derive(Debug, Clone)]
@@ -54,7 +54,7 @@ pub struct Loader {
 }
 
 /// What lies in the cache for an environment.
-enum Found {
+enum Cached {
     Image(Image),
     Refused,
     Nothing,
@@ -69,6 +69,27 @@ struct Own {
     identity: String,
     /// Its part of Redis.
     shared: Option<Arc<SharedCache>>,
+    /// What was found in its place last.
+    other: Option<Other>,
+}
+
+/// Another installation than the one of which something is served.
+#[derive(Debug)]
+struct Other {
+    name: String,
+    /// Its epoch when it was found; in a later one an operator may have accepted it.
+    epoch: i64,
+}
+
+/// Which installation the database is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The one of which something is served, if anything is.
+    Own,
+    /// Another one.
+    Other,
+    /// Another one, and an operator has just accepted it; from now on it is the own one.
+    Accepted,
 }
 
 /// The part of Redis, with the key that its images are authenticated with.
@@ -97,25 +118,59 @@ impl Loader {
         self.own().as_ref().map(|own| own.name.clone())
     }
 
-    /// Reads what tells this installation's images from others, unless it was read from the server with this identity.
-    pub(super) async fn prepare(&self, identity: &str) -> Result<(), StoreError> {
-        if self.own().as_ref().is_some_and(|own| own.identity == identity) {
-            return Ok(());
+    /// Reads what tells this installation's images from others, unless it was read from this server, and looks whether it is
+    /// the one of which something is served.
+    ///
+    /// What an operator accepted before it was found here says nothing about what is served.
+    pub(super) async fn prepare(
+        &self,
+        positions: &Positions,
+        is_serving: bool,
+    ) -> Result<Found, StoreError> {
+        if let Some(found) = self.recognize(positions) {
+            return Ok(found);
         }
         let mut tx = self.store.begin_writing().await?;
         let secret = tx.cache_key(&self.ids.key()).await?;
         tx.commit().await?;
+        let name = installation_of(&secret);
+        let mut own = self.own();
+        let is_accepted = match own.as_mut().filter(|own| is_serving && own.name != name) {
+            Some(own) => {
+                let epoch = positions.epoch;
+                let other = own.other.take().filter(|other| other.name == name);
+                let other = own.other.insert(other.unwrap_or(Other { name: name.clone(), epoch }));
+                if positions.accepted_epoch <= other.epoch {
+                    return Ok(Found::Other);
+                }
+                true
+            }
+            None => false,
+        };
+        let identity = &positions.identity;
         // A copy of the database is not its original: it has another server, and another history from there on. What the copy
         // says of itself is what its original was.
         let mark = format!("{}{identity}", hex::encode(&secret));
         let key = blake3::derive_key("vexil key of images in Redis", mark.as_bytes());
         let shared = self.redis.clone().map(|redis| {
-            let name = short("vexil name in Redis", mark.as_bytes());
+            let name = short_name("vexil name in Redis", mark.as_bytes());
             Arc::new(SharedCache { cache: Cache::new(redis, name), key })
         });
-        let name = short("vexil name of an installation", &secret);
-        *self.own() = Some(Own { name, identity: identity.to_owned(), shared });
-        Ok(())
+        *own = Some(Own { name, identity: identity.clone(), shared, other: None });
+        Ok(if is_accepted { Found::Accepted } else { Found::Own })
+    }
+
+    /// Which installation it is, if nothing needs to be read to know that.
+    fn recognize(&self, positions: &Positions) -> Option<Found> {
+        let mut own = self.own();
+        let own = own.as_mut()?;
+        let name = positions.installation.as_ref()?;
+        if *name == own.name && positions.identity == own.identity {
+            own.other = None;
+            return Some(Found::Own);
+        }
+        let other = own.other.as_ref().filter(|other| other.name == *name)?;
+        (positions.accepted_epoch <= other.epoch).then_some(Found::Other)
     }
 
     /// Reads what is newer than what an environment serves; `None` if nothing is, or the environment is gone.
@@ -218,10 +273,10 @@ impl Loader {
         let waited_since = Instant::now();
         loop {
             match self.fetch(shared, environment).await {
-                Ok(Found::Image(image)) => return Some(image),
+                Ok(Cached::Image(image)) => return Some(image),
                 // Waiting for it to become better would be waiting for whoever put it there.
-                Ok(Found::Refused) => return None,
-                Ok(Found::Nothing) => {}
+                Ok(Cached::Refused) => return None,
+                Ok(Cached::Nothing) => {}
                 Err(error) => {
                     self.failed(&error);
                     return None;
@@ -241,15 +296,15 @@ impl Loader {
         &self,
         shared: &SharedCache,
         environment: &Environment,
-    ) -> Result<Found, StoreError> {
+    ) -> Result<Cached, StoreError> {
         let refuse = |error: String| {
             self.metrics.images_refused.inc();
             warn!(env.id = environment.id, error, "refused what lies in Redis");
             self.refused().insert(environment.id);
-            Ok(Found::Refused)
+            Ok(Cached::Refused)
         };
         let bytes = match shared.cache.size(environment.id).await {
-            Ok(0) => return Ok(Found::Nothing),
+            Ok(0) => return Ok(Cached::Nothing),
             Ok(n_bytes) if n_bytes > IMAGE_BYTES_MAX => {
                 return refuse(ImageError::TooLarge.to_string());
             }
@@ -258,13 +313,13 @@ impl Loader {
         };
         let bytes = match bytes {
             Ok(Some(bytes)) => bytes,
-            Ok(None) => return Ok(Found::Nothing),
+            Ok(None) => return Ok(Cached::Nothing),
             Err(StoreError::Corrupt { cause, .. }) => return refuse(cause),
             Err(error) => return Err(error),
         };
         let key = shared.key;
         match blocking(move || Image::open(&key, &bytes)).await {
-            Ok(Ok(image)) if image.is_of(environment) => Ok(Found::Image(image)),
+            Ok(Ok(image)) if image.is_of(environment) => Ok(Cached::Image(image)),
             Ok(Ok(_)) => refuse("it is of another environment".to_owned()),
             Ok(Err(error)) => refuse(error.to_string()),
             Err(error) => refuse(error.to_string()),
@@ -317,12 +372,6 @@ impl Loader {
     fn ttl(&self) -> Duration {
         CACHE_TTL.mul_f64(0.9 + 0.2 * self.ids.jitter())
     }
-}
-
-/// A name of so few characters that it can be read, which tells nothing of what it was made of.
-fn short(purpose: &str, of: &[u8]) -> String {
-    let name = blake3::derive_key(purpose, of);
-    hex::encode(name.get(..NAMESPACE_BYTES).unwrap_or_default())
 }
 
 /// Runs what takes long or waits for the disk where it holds up no request; fails if it panics.

@@ -64,6 +64,10 @@ impl Follower {
             Ok::<_, StoreError>((positions, tx.environments().await?, tx.tokens().await?))
         })
         .await?;
+        if positions.installation != self.loader.installation() {
+            let detail = "the database became one of another installation while it was read";
+            return Err(StoreError::Unavailable(detail.to_owned()));
+        }
         let mut environments = Vec::with_capacity(records.len());
         for record in records {
             environments.push(self.environment_for(record, old, &positions, loading).await?);
@@ -206,7 +210,7 @@ fn position_of(environment: &Environment, positions: &Positions) -> Position {
     Position { epoch: positions.epoch, version }
 }
 
-fn labels_of(environment: &Environment) -> EnvironmentLabels {
+pub(super) fn labels_of(environment: &Environment) -> EnvironmentLabels {
     EnvironmentLabels {
         project: environment.project.to_string(),
         environment: environment.key.to_string(),

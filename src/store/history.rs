@@ -24,6 +24,8 @@ pub struct Positions {
     pub accepted_epoch: i64,
     /// Which server this is, which timeline it writes, and which of its databases this is; empty on SQLite.
     pub identity: String,
+    /// The name of the installation, which its copies share; `None` before the first replica has followed it.
+    pub installation: Option<String>,
     /// Whether the server is still the one under which the epoch began.
     pub is_continued: bool,
     /// What is missing here that a replica has seen; while it does, nothing can be changed.
@@ -56,13 +58,13 @@ macro_rules! postgres_identity {
 
 const POSTGRES_CLUSTER: &str = concat!(
     "select c.epoch, c.accepted_epoch, live.id || '/' || live.db, c.identity = live.id, c.regression,
-        c.directory_version, now()
+        c.directory_version, now(), c.cache_key
     from cluster c, (select oid::text as db, ",
     postgres_identity!(),
     " as id from pg_database where datname = current_database()) live where c.id = 1"
 );
 const SQLITE_CLUSTER: &str =
-    "select epoch, accepted_epoch, '', true, regression, directory_version, null
+    "select epoch, accepted_epoch, '', true, regression, directory_version, null, cache_key
     from cluster where id = 1";
 const ENVIRONMENTS: &str = "select e.id, e.version, coalesce(l.audit_id, '') from environment e
     left join change_log l on l.environment_id = e.id and l.version = e.version";
@@ -96,7 +98,22 @@ const REGRESSION: &str = "select regression from cluster where id = 1";
 const CACHE_KEY: &str = "select cache_key from cluster where id = 1";
 const SET_CACHE_KEY: &str = "update cluster set cache_key = $1 where id = 1 and cache_key is null";
 
-type ClusterRow = (i64, i64, String, bool, Option<String>, i64, Option<jiff_sqlx::Timestamp>);
+/// Bytes of a short name, written as hexadecimal digits.
+const SHORT_NAME_BYTES: usize = 8;
+
+type ClusterRow =
+    (i64, i64, String, bool, Option<String>, i64, Option<jiff_sqlx::Timestamp>, Option<Vec<u8>>);
+
+/// A name of so few characters that it can be read, which tells nothing of what it was made of.
+pub fn short_name(purpose: &str, of: &[u8]) -> String {
+    let name = blake3::derive_key(purpose, of);
+    hex::encode(name.get(..SHORT_NAME_BYTES).unwrap_or_default())
+}
+
+/// The name of the installation that has this key of its cache.
+pub fn installation_of(cache_key: &[u8]) -> String {
+    short_name("vexil name of an installation", cache_key)
+}
 
 /// Checks that the history is the one that replicas follow.
 ///
@@ -184,7 +201,7 @@ impl Tx {
             Self::Sqlite(_) => SQLITE_CLUSTER,
         };
         on_tx!(self, c => {
-            let (epoch, accepted_epoch, identity, is_continued, regression, directory_version, now) =
+            let (epoch, accepted_epoch, identity, is_continued, regression, version, now, key) =
                 sql!(cluster => ClusterRow).fetch_one(&mut *c).await?;
             let rows = sql!(ENVIRONMENTS => (i64, i64, String)).fetch_all(&mut *c).await?;
             let read = |(id, version, stamp)| EnvironmentPosition { id, version, stamp };
@@ -193,9 +210,10 @@ impl Tx {
                 epoch,
                 accepted_epoch,
                 identity,
+                installation: key.as_deref().map(installation_of),
                 is_continued,
                 regression,
-                directory_version,
+                directory_version: version,
                 now: now.map(|now| now.to_jiff()),
                 environments,
             })

@@ -68,6 +68,8 @@ pub use hint::Doorbell;
 pub use hint::Hint;
 pub use history::EnvironmentPosition;
 pub use history::Positions;
+pub use history::installation_of;
+pub use history::short_name;
 pub use idempotency::Claim;
 pub use idempotency::KeptAnswer;
 pub use inspect::SchemaState;

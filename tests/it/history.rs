@@ -6,7 +6,9 @@ use crate::harness::Folder;
 use crate::harness::Postgres;
 use crate::harness::Server;
 use crate::harness::eventually;
+use crate::harness::run_sql;
 use crate::kept::kept;
+use crate::lab::proxy::Proxy;
 use serde_json::json;
 
 /// Takes the last change back, as if the database had been restored from before it.
@@ -173,4 +175,61 @@ async fn a_database_that_is_lost_and_made_anew_under_a_running_replica_counts_as
     assert_eq!(client.value("f", json!({})).await, true);
     let refused = server.admin.post("/api/v1/projects", json!({"key": "new"})).await.expect(409);
     assert_eq!(refused["code"], "history_regressed");
+}
+
+#[tokio::test]
+async fn another_installation_in_the_place_of_the_database_counts_as_a_loss() {
+    let [own, other] = [Postgres::start().await, Postgres::start().await];
+    let [folder, other_folder] = [Folder::new(), Folder::new()];
+    let proxy = Proxy::start(own.port()).await;
+    let url = own.url_through(proxy.port);
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    // The other one has no environment with this number any more, and has come further.
+    let stranger = Server::start_on(other_folder.path(), Some(&other.url), &[]).await;
+    let former = stranger.with_environment().await;
+    stranger.admin.delete("/api/v1/projects/shop").await.expect(204);
+    former.evaluates_with("f", 401).await;
+    let theirs = stranger.with_environment().await;
+    for i in 0..5 {
+        stranger.flag(&format!("f{i}")).await;
+    }
+    stranger.flag("f").await;
+    stranger.kill().await;
+
+    let leads_to = async |postgres: &Postgres, from: &Postgres| {
+        proxy.lead_to(postgres.port());
+        let others =
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()
+            and backend_type = 'client backend'";
+        run_sql(&from.url, others).await;
+    };
+    leads_to(&other, &own).await;
+    server.admin.becomes("historyRegressed", true).await;
+    assert_eq!(client.value("f", json!({})).await, true, "it is not gone");
+    assert_eq!(server.metric("vexil_history_regressed").await, 1);
+    let refused = server.admin.post("/kill/f", json!({})).await.expect(409);
+    assert_eq!(refused["code"], "history_regressed");
+    assert!(refused["detail"].as_str().unwrap().contains("another installation"), "{refused}");
+
+    leads_to(&own, &other).await;
+    server.admin.becomes("historyRegressed", json!(null)).await;
+    server.admin.kills_again("f").await;
+    server.admin.post("/restore/f", json!({})).await.expect(200);
+
+    // What the other one has accepted before says nothing about this replica.
+    let accepted = "update cluster set epoch = 7, accepted_epoch = 7, regression = null";
+    run_sql(&other.url, accepted).await;
+    leads_to(&other, &own).await;
+    server.admin.becomes("historyRegressed", true).await;
+    assert_eq!(client.value("f", json!({})).await, true);
+    let accept = "/api/v1/history/accept";
+    server.admin.post(accept, json!({"comment": "moved"})).await.expect(200);
+    client.evaluates_with("f", 401).await;
+    let theirs = server.admin.with_token(&theirs.token);
+    assert_eq!(theirs.value("f", json!({})).await, false);
+    server.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(200);
+    assert_eq!(theirs.value("f", json!({})).await, true);
+    assert!(server.admin.get("/readyz").await.expect(200).get("historyRegressed").is_none());
 }

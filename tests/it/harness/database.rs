@@ -187,6 +187,15 @@ impl Postgres {
         postgres
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL by which it is reached through another port.
+    pub fn url_through(&self, port: u16) -> String {
+        self.url.replace(&format!(":{}/", self.port), &format!(":{port}/"))
+    }
+
     /// Starts it again on the same port.
     pub async fn resume(&mut self) {
         self.process = Some(self.spawn());
