@@ -249,7 +249,6 @@ impl Environment {
         // Takes time, so it is done before the lock is taken.
         let mut compiled = compile_all(update);
         let unreadable = std::mem::take(&mut compiled.errors);
-        let change = &compiled.change;
         let mut history = self.history();
         let current = self.ruleset.load();
         let (from, to) = (self.position(), update.to);
@@ -260,6 +259,10 @@ impl Environment {
         let mut stored =
             if update.is_relative { history.stored.clone() } else { Stored::default() };
         stored.keep(update, &compiled);
+        if !update.is_relative {
+            stored.go_on_with(&history.stored, &mut compiled.change);
+        }
+        let change = &compiled.change;
         let n_unreadable = stored.n_unreadable();
         let is_continued = from.epoch == to.epoch && update.is_relative;
         let entry = is_continued.then(|| Change {

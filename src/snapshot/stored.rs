@@ -3,6 +3,8 @@
 //! A row that cannot be read, or whose compilation panics, costs itself only: what was served of it before stays, and is kept
 //! beside the newer form, which another version of the program may read.
 
+use crate::eval::CompiledFlag;
+use crate::eval::CompiledSegment;
 use crate::eval::RulesetChange;
 use crate::eval::compile;
 use crate::eval::compile_segment;
@@ -46,6 +48,36 @@ impl Stored {
         self.unreadable_flags.len() + self.unreadable_segments.len()
     }
 
+    /// Goes on with what was served of rows that cannot be read, after everything was read anew and nothing older of them came
+    /// with it.
+    ///
+    /// Its version is none that what comes next could have: the history may be another one, with lower versions.
+    pub(super) fn go_on_with(&mut self, before: &Self, change: &mut RulesetChange) {
+        for (key, bad) in &self.unreadable_flags {
+            let Some(row) = before.flags.get(key) else { continue };
+            let version = row.version.min(bad.version);
+            let row = Arc::new(ChangedFlag { key: key.clone(), version, text: row.text.clone() });
+            if !self.flags.contains_key(key)
+                && let Ok(Some(flag)) = compile_flag_row(&row)
+            {
+                change.flags.push((key.clone(), Some(flag)));
+                self.flags.insert(key.clone(), row);
+            }
+        }
+        for (key, bad) in &self.unreadable_segments {
+            let Some(row) = before.segments.get(key) else { continue };
+            let version = row.version.min(bad.version);
+            let row =
+                Arc::new(ChangedSegment { key: key.clone(), version, text: row.text.clone() });
+            if !self.segments.contains_key(key)
+                && let Ok(Some(segment)) = compile_segment_row(&row)
+            {
+                change.segments.push((key.clone(), Some(segment)));
+                self.segments.insert(key.clone(), row);
+            }
+        }
+    }
+
     /// Keeps what is stored of each row.
     pub(super) fn keep(&mut self, update: &Update, compiled: &Compiled) {
         // They are in the order of the update.
@@ -80,11 +112,7 @@ impl Stored {
 pub(super) fn compile_all(update: &Update) -> Compiled {
     let mut compiled = Compiled::default();
     for flag in &update.flags {
-        let read = guarded("flag_config", flag.key.as_str(), || {
-            let compile = |(definition, config)| compile(&definition, &config, flag.version);
-            Ok(flag.read()?.map(compile).map(Arc::new))
-        });
-        match read {
+        match compile_flag_row(flag) {
             Ok(body) => compiled.change.flags.push((flag.key.clone(), body)),
             Err(error) => {
                 compiled.errors.push(error);
@@ -93,11 +121,7 @@ pub(super) fn compile_all(update: &Update) -> Compiled {
         }
     }
     for segment in &update.segments {
-        let read = guarded("segment", segment.key.as_str(), || {
-            let compile = |body| compile_segment(&body, segment.version);
-            Ok(segment.read()?.map(compile).map(Arc::new))
-        });
-        match read {
+        match compile_segment_row(segment) {
             Ok(body) => compiled.change.segments.push((segment.key.clone(), body)),
             Err(error) => {
                 compiled.errors.push(error);
@@ -106,6 +130,22 @@ pub(super) fn compile_all(update: &Update) -> Compiled {
         }
     }
     compiled
+}
+
+fn compile_flag_row(flag: &ChangedFlag) -> Result<Option<Arc<CompiledFlag>>, StoreError> {
+    guarded("flag_config", flag.key.as_str(), || {
+        let compile = |(definition, config)| compile(&definition, &config, flag.version);
+        Ok(flag.read()?.map(compile).map(Arc::new))
+    })
+}
+
+fn compile_segment_row(
+    segment: &ChangedSegment,
+) -> Result<Option<Arc<CompiledSegment>>, StoreError> {
+    guarded("segment", segment.key.as_str(), || {
+        let compile = |body| compile_segment(&body, segment.version);
+        Ok(segment.read()?.map(compile).map(Arc::new))
+    })
 }
 
 /// Reads a row; a panic says that it cannot be read.

@@ -66,6 +66,48 @@ async fn what_was_acknowledged_is_served_on_until_the_loss_is_accepted() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_in_an_accepted_history_keeps_its_last_good_form() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let client = server.with_environment().await;
+    let segments = "/api/v1/projects/shop/environments/production/segments";
+    let segment = json!({"key": "s", "included": ["u"]});
+    server.admin.post(segments, segment).await.expect(201);
+    server.flag_on("bad").await;
+    server.flag_on("of-segment").await;
+    let clause = json!({"attribute": "segmentMatch", "op": "segmentMatch", "values": ["s"]});
+    let rule = json!([{"kind": "addRule", "clauses": [clause], "variation": "on"},
+        {"kind": "updateFallthroughVariationOrRollout", "variation": "off"}]);
+    server.admin.change("of-segment", rule).await.expect(200);
+    server.flag_on("f").await;
+    server.admin.post("/kill/f", json!({})).await.expect(200);
+    let of_segment = async |who: &str| {
+        client.value("of-segment", json!({"targetingKey": who})).await.as_bool().unwrap()
+    };
+    assert!(of_segment("u").await && !of_segment("x").await);
+    let damaged = format!(
+        "{FORGET_LAST};
+        update flag_config set body = '{{' where flag_key = 'bad';
+        update segment set body = '{{' where key = 's'"
+    );
+    database.run(&damaged).await;
+    server.admin.becomes("historyRegressed", true).await;
+    let accept = "/api/v1/history/accept";
+    server.admin.post(accept, json!({"comment": "restored"})).await.expect(200);
+    server.admin.becomes("quarantined", 1).await;
+    assert_eq!(client.value("f", json!({})).await, true, "as in the database");
+    assert_eq!(client.value("bad", json!({})).await, true, "as it was before");
+    assert!(of_segment("u").await && !of_segment("x").await, "as it was before");
+    eventually("the metric says so", || async {
+        server.metric("vexil_environments_quarantined").await == 1
+    })
+    .await;
+    server.admin.post("/kill/f", json!({})).await.expect(200);
+    assert_eq!(client.value("bad", json!({})).await, true, "also after the next change");
+}
+
+#[tokio::test]
 async fn another_history_of_the_same_length_is_noticed() {
     let database = Database::create().await;
     let folder = Folder::new();
