@@ -18,6 +18,7 @@ mod hub;
 mod launchdarkly;
 mod spread;
 mod start;
+mod status;
 mod watch;
 
 pub(crate) use admission::Holder;
@@ -79,8 +80,8 @@ pub(crate) struct StreamQuery {
 ///
 /// Each event `change` has the id `<epoch>-<version>`; a client that comes back with it in `Last-Event-ID` gets what it has
 /// missed first, merged into one event. An event `status` says when the store has not confirmed for 10 seconds what is served,
-/// and when it does again; `goodbye` says that the replica is about to stop. Every 20 seconds a comment keeps the connection
-/// alive.
+/// or something of the environment cannot be read, and when that is over; `goodbye` says that the replica is about to stop. Every
+/// 20 seconds a comment keeps the connection alive.
 #[utoipa::path(get, path = "/api/v1/stream", tag = "evaluation",
     params(
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was seen."),

@@ -455,6 +455,51 @@ async fn a_stream_says_when_the_database_does_not_confirm() {
 }
 
 #[tokio::test]
+async fn a_stream_says_when_something_of_its_environment_cannot_be_read() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = server.with_environment().await;
+        let environments = "/api/v1/projects/shop/environments";
+        server.admin.post(environments, json!({"key": "staging"})).await.expect(201);
+        let tokens = format!("{environments}/staging/tokens");
+        let made = server.admin.post(&tokens, json!({"name": "test", "kind": "server"})).await;
+        let other = server.admin.with_token(made.expect(201)["token"].as_str().unwrap());
+        server.flag_on("bad").await;
+        let mut events = Events::open(&client, None).await;
+        let mut others = Events::open(&other, None).await;
+        let told = async |events: &mut Events| loop {
+            let (name, data) = events.event().await.unwrap();
+            if name == "status" {
+                break data;
+            }
+        };
+        let rewrite = async |body: &str| {
+            let sql = format!(
+                "update environment set version = version + 1 where key = 'production';
+                update flag_config set body = {body}, version = (select version from environment
+                    where key = 'production') where flag_key = 'bad' and environment_id
+                    = (select id from environment where key = 'production');
+                insert into change_log select id, version, '[\"bad\"]', '[]', 'audit' || version, created_at
+                    from environment where key = 'production'"
+            );
+            server.run_sql(&sql).await;
+        };
+        rewrite("'!' || body").await;
+        let damaged = json!({"stale": false, "quarantined": true});
+        assert_eq!(told(&mut events).await, damaged, "{backend}");
+        // One who comes now is told at once.
+        let mut late = Events::open(&client, None).await;
+        assert_eq!(late.event().await.unwrap(), ("status".to_owned(), damaged));
+        rewrite("substr(body, 2)").await;
+        for events in [&mut events, &mut late] {
+            assert_eq!(told(events).await, json!({"stale": false}), "{backend}");
+        }
+        server.flag("f").await;
+        assert_eq!(others.event().await.unwrap().0, "change", "it concerns no other environment");
+    }
+}
+
+#[tokio::test]
 async fn a_silent_stream_has_a_heartbeat() {
     let server = Server::start(Backend::Sqlite).await;
     let client = server.with_environment().await;

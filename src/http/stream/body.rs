@@ -18,6 +18,7 @@ use crate::http::stream::frame;
 use crate::http::stream::hub::Place;
 use crate::http::stream::hub::Streams;
 use crate::http::stream::start::Start;
+use crate::http::stream::status::Told;
 use crate::model::change::Position;
 use crate::model::token::TokenKind;
 use bytes::Bytes;
@@ -50,8 +51,8 @@ pub(super) struct StreamBody {
     has_greeted: bool,
     /// Whether it has looked once for what the client missed.
     has_caught_up: bool,
-    /// Whether the client was told last that the store does not confirm.
-    knows_stale: bool,
+    /// What the client was told last of how it is with its environment.
+    told: Told,
     has_ended: bool,
 }
 
@@ -79,7 +80,7 @@ impl StreamBody {
             must_send_all,
             has_greeted: false,
             has_caught_up: false,
-            knows_stale: false,
+            told: Told::default(),
             has_ended: false,
         }
     }
@@ -103,9 +104,9 @@ impl StreamBody {
             self.cursor = to;
             return Some(block);
         }
-        let status = self.streams.status();
-        if status.is_stale != self.knows_stale && self.format.tells_status() {
-            self.knows_stale = status.is_stale;
+        let status = self.place.channel.status();
+        if status.told != self.told && self.format.tells_status() {
+            self.told = status.told;
             return Some(status.block.clone());
         }
         self.place.seat.take_beat().then_some(Bytes::from_static(frame::HEARTBEAT))

@@ -6,10 +6,13 @@
 use crate::http::serve::Ends;
 use crate::http::stream::format::FORMATS;
 use crate::http::stream::format::Format;
+use crate::http::stream::status::Status;
 use crate::model::change::Position;
 use crate::model::token::Digest;
 use crate::snapshot::Environment;
 use crate::snapshot::Missed;
+use arc_swap::ArcSwap;
+use arc_swap::Guard;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
@@ -130,6 +133,7 @@ pub(super) struct Channel {
     shared: [Mutex<Shared>; FORMATS],
     /// The formats that streams have opened in, as bits.
     opened: AtomicU8,
+    status: ArcSwap<Status>,
     /// Held by the one who prepares what is large, while others wait for it.
     pub(super) preparing: tokio::sync::Mutex<()>,
 }
@@ -154,7 +158,7 @@ struct Block {
 
 impl Channel {
     /// Returns a channel without streams.
-    pub(super) fn new(environment: Arc<Environment>) -> Self {
+    pub(super) fn new(environment: Arc<Environment>, status: Status) -> Self {
         Self {
             announced: Mutex::new(environment.position()),
             environment,
@@ -163,8 +167,24 @@ impl Channel {
             n_come: AtomicUsize::new(0),
             shared: std::array::from_fn(|_| Mutex::default()),
             opened: AtomicU8::new(0),
+            status: ArcSwap::from_pointee(status),
             preparing: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// How it is with the environment, as its streams are told.
+    pub(super) fn status(&self) -> Guard<Arc<Status>> {
+        self.status.load()
+    }
+
+    /// Notes how it is with the environment; returns whether that has to be told.
+    pub(super) fn renew(&self, status: Status) -> bool {
+        let has_turned = status.told != self.status().told;
+        if has_turned || status.told.is_stale {
+            // Written anew as time passes, for streams that open meanwhile.
+            self.status.store(Arc::new(status));
+        }
+        has_turned
     }
 
     /// Gives a stream a seat; very many streams are spread evenly over the rows.
@@ -352,6 +372,7 @@ mod tests {
     use crate::model::key::EnvKey;
     use crate::model::key::FlagKey;
     use crate::model::key::ProjectKey;
+    use crate::snapshot::Snapshots;
     use crate::snapshot::Update;
     use crate::store::ChangedFlag;
 
@@ -368,7 +389,8 @@ mod tests {
 
     fn channel() -> Channel {
         let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
-        let channel = Channel::new(Arc::new(environment));
+        let status = Status::of(&Snapshots::default(), &environment);
+        let channel = Channel::new(Arc::new(environment), status);
         for (version, flag) in [(1, "a"), (2, "b"), (3, "c")] {
             install(&channel, version, flag);
         }

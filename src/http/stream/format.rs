@@ -81,7 +81,7 @@ impl Format {
         (self == Self::Changes).then(|| frame::goodbye(retry_ms))
     }
 
-    /// Whether its clients are told when the store does not confirm what is served.
+    /// Whether its clients are told when the store does not confirm what is served, or something of it cannot be read.
     pub(super) fn tells_status(self) -> bool {
         self == Self::Changes
     }

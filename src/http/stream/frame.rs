@@ -41,6 +41,8 @@ struct StatusData {
     stale: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     unconfirmed_ms: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    quarantined: bool,
 }
 
 /// The first block, which goes out at once, so that proxies pass the headers on.
@@ -59,10 +61,10 @@ pub(super) fn goodbye(retry_ms: u32) -> Bytes {
     Bytes::from(block)
 }
 
-/// Says for how long the store has not confirmed what is served, or that it does again.
-pub(super) fn status(unconfirmed_for: Option<Duration>) -> Bytes {
+/// Says for how long the store has not confirmed what is served, or that it does again, and whether something cannot be read.
+pub(super) fn status(unconfirmed_for: Option<Duration>, quarantined: bool) -> Bytes {
     let unconfirmed_ms = unconfirmed_for.and_then(|time| u64::try_from(time.as_millis()).ok());
-    let data = StatusData { stale: unconfirmed_for.is_some(), unconfirmed_ms };
+    let data = StatusData { stale: unconfirmed_for.is_some(), unconfirmed_ms, quarantined };
     // OK because booleans and numbers always have a JSON form.
     let data = serde_json::to_string(&data).unwrap_or_default();
     Bytes::from(format!("event: status\ndata: {data}\n\n"))
@@ -123,7 +125,9 @@ mod tests {
     #[test]
     fn a_status_says_for_how_long() {
         let stale = "event: status\ndata: {\"stale\":true,\"unconfirmedMs\":12000}\n\n";
-        assert_eq!(status(Some(Duration::from_secs(12))), stale);
-        assert_eq!(status(None), "event: status\ndata: {\"stale\":false}\n\n");
+        assert_eq!(status(Some(Duration::from_secs(12)), false), stale);
+        assert_eq!(status(None, false), "event: status\ndata: {\"stale\":false}\n\n");
+        let quarantined = "event: status\ndata: {\"stale\":false,\"quarantined\":true}\n\n";
+        assert_eq!(status(None, true), quarantined);
     }
 }

@@ -19,6 +19,7 @@ use crate::http::stream::channel::Seat;
 use crate::http::stream::document::prepare_announcement;
 use crate::http::stream::frame;
 use crate::http::stream::spread::Spread;
+use crate::http::stream::status::Status;
 use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::snapshot::Directory;
@@ -26,8 +27,6 @@ use crate::snapshot::Environment;
 use crate::snapshot::Snapshots;
 use crate::telemetry::LimitLabels;
 use crate::telemetry::Metrics;
-use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
@@ -72,14 +71,6 @@ pub struct Streams {
     /// Channels that nobody watches yet.
     unwatched: Mutex<Vec<Watched>>,
     channel_opened: Notify,
-    status: ArcSwap<Status>,
-}
-
-/// Whether the store confirms what is served, as streams are told.
-#[derive(Debug)]
-pub(super) struct Status {
-    pub(super) is_stale: bool,
-    pub(super) block: Bytes,
 }
 
 /// A channel and its environment's position, now and as it changes.
@@ -118,7 +109,6 @@ impl Streams {
             channels: Mutex::default(),
             unwatched: Mutex::default(),
             channel_opened: Notify::new(),
-            status: ArcSwap::from_pointee(Status { is_stale: false, block: frame::status(None) }),
         }
     }
 
@@ -229,11 +219,6 @@ impl Streams {
         u32::try_from(age.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the store confirms what is served.
-    pub(super) fn status(&self) -> arc_swap::Guard<Arc<Status>> {
-        self.status.load()
-    }
-
     pub(super) fn channels(&self) -> Vec<Arc<Channel>> {
         lock(&self.channels).values().map(Arc::clone).collect()
     }
@@ -255,7 +240,8 @@ impl Streams {
         }
         // Subscribed before the channel reads the position, so that nothing falls between.
         let positions = environment.positions();
-        let channel = Arc::new(Channel::new(Arc::clone(environment)));
+        let status = Status::of(&self.snapshots, environment);
+        let channel = Arc::new(Channel::new(Arc::clone(environment), status));
         if let Some(old) = channels.insert(environment.id, Arc::clone(&channel)) {
             // Of another environment, which had the number before; nobody would find its streams any more.
             (0..ROWS).flat_map(|row| old.seats(row)).for_each(|seat| seat.wake(END_ENVIRONMENT));
@@ -266,24 +252,17 @@ impl Streams {
         channel
     }
 
-    /// Wakes one row for its heartbeat, and every stream if the store has begun or ceased to confirm.
+    /// Wakes one row for its heartbeat, and every stream of an environment of which there is something else to tell: the store
+    /// has begun or ceased to confirm it, or something of it cannot be read, or can again.
     ///
     /// Streams of the row that are old end instead.
     async fn beat(&self, row: usize, now: Instant) {
-        let unconfirmed_for = self.snapshots.freshness().unconfirmed_for();
-        let is_stale = unconfirmed_for.is_some();
-        let has_turned = is_stale != self.status().is_stale;
-        if has_turned || is_stale {
-            // Rendered anew as time passes, for streams that open meanwhile.
-            let block = frame::status(unconfirmed_for);
-            self.status.store(Arc::new(Status { is_stale, block }));
-        }
         let age_secs = self.age_secs(now);
         for channel in self.channels() {
             for seat in channel.seats(row) {
                 seat.wake(if seat.is_old(age_secs) { END_AGE } else { BEAT });
             }
-            if has_turned {
+            if channel.renew(Status::of(&self.snapshots, &channel.environment)) {
                 wake_all(&channel).await;
             }
         }
