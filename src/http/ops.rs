@@ -8,6 +8,9 @@ use crate::http::Phase;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
 use crate::http::openapi;
+use crate::http::position::render_position;
+use crate::snapshot::LOST_TOLD_MAX;
+use crate::snapshot::Missing;
 use crate::snapshot::Source;
 use axum::Json;
 use axum::extract::State;
@@ -44,9 +47,37 @@ pub(crate) struct Readiness {
     /// Present if the database lacks what replicas have served: nothing can be changed until that is mended or accepted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     history_regressed: bool,
+    /// What of it this replica has served, environment by environment.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<LostEnvironment>,
+    /// How many more of them there are.
+    #[serde(skip_serializing_if = "is_zero")]
+    lost_more: usize,
     /// How many environments have changes that cannot be read; they serve what was there before.
     #[serde(skip_serializing_if = "is_zero")]
     quarantined: usize,
+}
+
+/// An environment that the database lacks as it was served; whoever asks may not know its name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LostEnvironment {
+    /// Its number in the database; 0 stands for projects, environments and tokens.
+    environment: i64,
+    /// The position that was served, as in `Vexil-Version`.
+    served: String,
+    /// The position that the database has; absent if it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found: Option<String>,
+}
+
+impl From<&Missing> for LostEnvironment {
+    fn from(missing: &Missing) -> Self {
+        Self {
+            environment: missing.id,
+            served: render_position(missing.served),
+            found: missing.found.map(render_position),
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
@@ -83,13 +114,18 @@ pub(crate) async fn find_readiness(State(state): State<DataState>) -> Response {
     };
     let directory = state.snapshots.directory();
     let quarantined = directory.environments().iter().filter(|each| each.is_quarantined()).count();
+    let regression = state.snapshots.regression();
+    let history_regressed = regression.is_some();
+    let missing = regression.unwrap_or_default().missing;
     let readiness = Readiness {
         status,
         source,
         stale: freshness.is_stale,
         confirmed_ms_ago,
         problem: state.snapshots.problem(),
-        history_regressed: state.snapshots.regression().is_some(),
+        history_regressed,
+        lost: missing.iter().take(LOST_TOLD_MAX).map(LostEnvironment::from).collect(),
+        lost_more: missing.len().saturating_sub(LOST_TOLD_MAX),
         quarantined,
     };
     (code, Json(readiness)).into_response()

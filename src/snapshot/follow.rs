@@ -14,6 +14,7 @@ use crate::snapshot::Kept;
 use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
 use crate::snapshot::Source;
+use crate::snapshot::history::Lost;
 use crate::snapshot::history::compare;
 use crate::snapshot::history::highest_epoch;
 use crate::snapshot::history::lost_entirely;
@@ -191,30 +192,44 @@ impl Follower {
             Found::Other => Err(lost_to_another(&self.kept_or_served())),
             Found::Accepted => Ok(self.serve_nothing(loading)),
         };
-        let result = match &directory {
-            Ok(directory) => within_timeout(compare(&self.store, directory, &positions)).await,
-            Err(lost) => Err(StoreError::Regressed(lost.clone())),
+        let (directory, mut lost) = match directory {
+            Ok(directory) => {
+                let compared = compare(&self.store, &directory, &positions, false);
+                let lost = within_timeout(compared).await?;
+                (directory, lost)
+            }
+            Err(lost) => (self.kept_or_served(), lost),
         };
-        if result.is_ok() && !positions.is_continued && positions.regression.is_none() {
+        let is_lost = !lost.missing.is_empty() || lost.why.is_some();
+        if !is_lost && !positions.is_continued && positions.regression.is_none() {
             warn!("another server or timeline serves the database: a new epoch begins");
             within_timeout(self.store.begin_epoch()).await?;
             positions = within_timeout(self.read_positions()).await?;
         }
-        let result = match (result, &directory) {
-            (Ok(()), Ok(directory)) => self.load_and_follow(directory, &positions, loading).await,
-            (lost, _) => lost,
+        let mut result = match is_lost {
+            true => Err(lost.clone().into()),
+            false => self.load_and_follow(&directory, &positions, loading).await,
         };
+        if !is_lost && matches!(result, Err(StoreError::Regressed(_))) {
+            // It was noticed in one environment, and others may be as that one.
+            let compared = compare(&self.store, &directory, &positions, true);
+            lost = within_timeout(compared).await?;
+            if !lost.missing.is_empty() {
+                result = Err(lost.clone().into());
+            }
+        }
         let regression = match &result {
-            Err(StoreError::Regressed(lost)) => {
+            Err(StoreError::Regressed(detail)) => {
                 if positions.regression.is_none() {
                     // So that no replica that has not seen it changes anything.
                     let seen = highest_epoch(&self.kept_or_served());
-                    let mark = self.store.mark_regression(lost, positions.epoch, seen);
+                    let mark = self.store.mark_regression(detail, positions.epoch, seen);
                     within_timeout(mark).await?;
                 }
-                Some(lost.clone())
+                Some(lost)
             }
-            _ => positions.regression,
+            // Another replica misses something.
+            _ => positions.regression.map(|_| Lost::default()),
         };
         self.metrics.history_regressed.set(i64::from(regression.is_some()));
         self.snapshots.status.set_regression(regression);
@@ -232,7 +247,7 @@ impl Follower {
 
     /// What is served, or was kept to be served; what another installation kept is neither. What is missing, if the database is
     /// another one that has nothing: a volume that was lost and made anew looks so.
-    fn own_directory(&self, positions: &Positions) -> Result<Arc<Directory>, String> {
+    fn own_directory(&self, positions: &Positions) -> Result<Arc<Directory>, Lost> {
         let served = self.snapshots.directory();
         let kept = self.kept().clone();
         let Some(kept) = kept else { return Ok(served) };

@@ -7,52 +7,143 @@ use crate::model::change::EnvId;
 use crate::model::change::Position;
 use crate::snapshot::Directory;
 use crate::snapshot::Environment;
+use crate::store::DIRECTORY;
 use crate::store::Positions;
 use crate::store::Store;
 use crate::store::StoreError;
 use std::collections::HashMap;
+use std::fmt;
 
-/// Compares what is served with the history of the store.
+/// Of how many environments it is told that they are lost; of more, only how many there are.
+pub const LOST_TOLD_MAX: usize = 20;
+
+/// What is served and not in the store's history; as text, for people.
+#[derive(Debug, Clone, Default)]
+pub struct Lost {
+    /// What is known of the database as a whole.
+    pub(super) why: Option<&'static str>,
+    /// Each environment, and the directory.
+    pub missing: Vec<Missing>,
+}
+
+/// An environment that was served and is not in the store's history.
+#[derive(Debug, Clone)]
+pub struct Missing {
+    /// Its number; [`DIRECTORY`] stands for projects, environments and tokens.
+    pub id: EnvId,
+    /// What it is called.
+    name: String,
+    /// Up to where it was served.
+    pub served: Position,
+    /// Where it is in the store; `None` if it is not there at all.
+    pub found: Option<Position>,
+}
+
+impl Lost {
+    /// All that is served, which is in no database that is another one.
+    fn all(directory: &Directory, why: &'static str) -> Self {
+        let loaded = directory.environments().iter().filter(|each| each.is_loaded());
+        let missing = loaded.map(|each| Missing::new(each, each.position(), None)).collect();
+        Self { why: Some(why), missing }
+    }
+}
+
+impl Missing {
+    pub(super) fn new(
+        environment: &Environment,
+        served: Position,
+        found: Option<Position>,
+    ) -> Self {
+        let Environment { id, project, key, .. } = environment;
+        Self { id: *id, name: format!("{project}/{key}"), served, found }
+    }
+}
+
+impl From<Missing> for Lost {
+    fn from(missing: Missing) -> Self {
+        Self { why: None, missing: vec![missing] }
+    }
+}
+
+impl From<Lost> for StoreError {
+    fn from(lost: Lost) -> Self {
+        Self::Regressed(lost.to_string())
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(why) = self.why {
+            write!(f, "{why}; ")?;
+        }
+        for (i, missing) in self.missing.iter().take(LOST_TOLD_MAX).enumerate() {
+            write!(f, "{}{missing}", if i == 0 { "" } else { "; " })?;
+        }
+        match self.missing.len().saturating_sub(LOST_TOLD_MAX) {
+            0 => Ok(()),
+            n => write!(f, "; and {n} more"),
+        }
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, served: Position { epoch, version }, found, .. } = self;
+        write!(f, "{name}: version {version} of epoch {epoch} was served, ")?;
+        match found {
+            None => write!(f, "nothing was found"),
+            Some(found) if *found == self.served => {
+                write!(f, "another of the same number was found")
+            }
+            Some(Position { epoch, version }) => {
+                write!(f, "version {version} of epoch {epoch} was found")
+            }
+        }
+    }
+}
+
+/// Compares what is served with the history of the store; what is missing there is empty if nothing is.
+///
+/// Whether a history that has come further has what was served only its log tells, which is read if the server is another one
+/// than before, if something is missing anyway, or if `is_thorough`.
 pub(super) async fn compare(
     store: &Store,
     directory: &Directory,
     positions: &Positions,
-) -> Result<(), StoreError> {
-    if let Some(lost) = regression_of(directory, positions) {
-        return Err(StoreError::Regressed(lost));
+    is_thorough: bool,
+) -> Result<Lost, StoreError> {
+    let mut missing = missing(directory, positions);
+    if missing.is_empty() && positions.is_continued && !is_thorough {
+        return Ok(Lost { why: None, missing });
     }
-    if positions.is_continued {
-        return Ok(());
-    }
-    // Another server may have lost something and gone on from there, which only its log tells.
     let mut tx = store.look().await?;
     for environment in directory.environments() {
         let (served, stamp) = environment.served();
         let is_known = served.version > 0 && served.epoch >= positions.accepted_epoch;
-        let is_there = positions.environments.iter().any(|each| each.id == environment.id);
-        if is_known
-            && is_there
+        let there = positions.environments.iter().find(|each| each.id == environment.id);
+        if let Some(there) = there
+            && is_known
+            && !missing.iter().any(|each| each.id == environment.id)
             && tx.stamp(environment.id, served.version).await?.as_deref() != Some(&*stamp)
         {
-            return Err(StoreError::Regressed(lost(environment, served)));
+            let found = Position { epoch: positions.epoch, version: there.version };
+            missing.push(Missing::new(environment, served, Some(found)));
         }
     }
-    Ok(())
+    Ok(Lost { why: None, missing })
 }
 
-/// What is missing in a database that is another one and has no environment, for people; `None` if nothing is, or an operator
-/// accepted that it is.
-pub(super) fn lost_entirely(directory: &Directory, positions: &Positions) -> Option<String> {
-    let n = directory.environments().iter().filter(|each| each.is_loaded()).count();
+/// What is missing in a database that is another one and has no environment; `None` if nothing is, or an operator accepted that
+/// it is.
+pub(super) fn lost_entirely(directory: &Directory, positions: &Positions) -> Option<Lost> {
     let is_empty = positions.environments.is_empty() && positions.accepted_epoch == 0;
-    (is_empty && n > 0)
-        .then(|| format!("the database is empty; environments that were served: {n}"))
+    let lost = Lost::all(directory, "the database is empty");
+    (is_empty && !lost.missing.is_empty()).then_some(lost)
 }
 
-/// What is missing in a database that is of another installation, for people.
-pub(super) fn lost_to_another(directory: &Directory) -> String {
-    let n = directory.environments().iter().filter(|each| each.is_loaded()).count();
-    format!("the database is of another installation; environments that were served: {n}")
+/// What is missing in a database that is of another installation.
+pub(super) fn lost_to_another(directory: &Directory) -> Lost {
+    Lost::all(directory, "the database is of another installation")
 }
 
 /// The highest epoch of anything that is served.
@@ -61,35 +152,60 @@ pub(super) fn highest_epoch(directory: &Directory) -> i64 {
     environments.fold(directory.position.epoch, i64::max)
 }
 
-/// What is served and not in the store's history, for people; `None` if all of it is, or an operator accepted that it is not.
-fn regression_of(directory: &Directory, positions: &Positions) -> Option<String> {
+/// What is served and cannot be in the store's history; nothing of what an operator accepted as lost.
+fn missing(directory: &Directory, positions: &Positions) -> Vec<Missing> {
     let is_accepted = |at: Position| at.epoch < positions.accepted_epoch;
     let found: HashMap<EnvId, _> =
         positions.environments.iter().map(|each| (each.id, each)).collect();
-    let at = directory.position;
-    let is_behind = positions.epoch < at.epoch || positions.directory_version < at.version;
-    if is_behind && !is_accepted(at) {
-        let Position { epoch, version } = at;
-        return Some(format!(
-            "projects, environments and tokens: version {version} of epoch {epoch} was served and is not in the database"
-        ));
+    let (at, epoch) = (directory.position, positions.epoch);
+    let mut missing = Vec::new();
+    let is_behind = epoch < at.epoch || positions.directory_version < at.version;
+    let is_directory_lost = is_behind && !is_accepted(at);
+    if is_directory_lost {
+        let name = "projects, environments and tokens".to_owned();
+        let found = Some(Position { epoch, version: positions.directory_version });
+        missing.push(Missing { id: DIRECTORY, name, served: at, found });
     }
-    directory.environments().iter().find_map(|environment| {
+    missing.extend(directory.environments().iter().filter_map(|environment| {
         let (served, stamp) = environment.served();
-        // One that is gone was deleted, as the directory's higher version says.
-        let store = found.get(&environment.id)?;
+        let is_known = served.version > 0 && !is_accepted(served);
+        let Some(store) = found.get(&environment.id) else {
+            // It was deleted if the directory's version is higher.
+            let is_lost = is_known && is_directory_lost;
+            return is_lost.then(|| Missing::new(environment, served, None));
+        };
         let is_same = store.version != served.version || *store.stamp == *stamp;
-        let is_behind = positions.epoch < served.epoch || store.version < served.version;
-        let is_lost = served.version > 0 && !is_accepted(served) && (is_behind || !is_same);
-        is_lost.then(|| lost(environment, served))
-    })
+        let is_behind = epoch < served.epoch || store.version < served.version;
+        let found = Position { epoch, version: store.version };
+        let is_lost = is_known && (is_behind || !is_same);
+        is_lost.then(|| Missing::new(environment, served, Some(found)))
+    }));
+    missing
 }
 
-/// What is missing in the store, for people.
-pub(super) fn lost(environment: &Environment, served: Position) -> String {
-    let Environment { project, key, .. } = environment;
-    let Position { epoch, version } = served;
-    format!(
-        "{project}/{key}: version {version} of epoch {epoch} was served and is not in the database"
-    )
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::key::EnvKey;
+    use crate::model::key::ProjectKey;
+
+    #[test]
+    fn what_is_lost_is_told_up_to_a_bound() {
+        let at = |version| Position { epoch: 1, version };
+        let missing = |i: usize| {
+            let key = EnvKey::stored(&format!("e{i}"));
+            let environment = Environment::new(1, ProjectKey::stored("p"), key);
+            Missing::new(&environment, at(3), [None, Some(at(2)), Some(at(3))][i % 3])
+        };
+        let lost = |n| Lost { why: None, missing: (0..n).map(missing).collect() };
+        assert_eq!(
+            lost(3).to_string(),
+            "p/e0: version 3 of epoch 1 was served, nothing was found; \
+             p/e1: version 3 of epoch 1 was served, version 2 of epoch 1 was found; \
+             p/e2: version 3 of epoch 1 was served, another of the same number was found"
+        );
+        assert!(!lost(LOST_TOLD_MAX).to_string().contains("more"));
+        let many = lost(LOST_TOLD_MAX + 7).to_string();
+        assert!(many.ends_with("; and 7 more") && !many.contains("p/e20:"), "{many}");
+    }
 }

@@ -9,7 +9,8 @@ use crate::snapshot::Image;
 use crate::snapshot::ImageError;
 use crate::snapshot::ImageKey;
 use crate::snapshot::Update;
-use crate::snapshot::history::lost;
+use crate::snapshot::history::Lost;
+use crate::snapshot::history::Missing;
 use crate::snapshot::image::seal;
 use crate::store::CACHE_TTL;
 use crate::store::Cache;
@@ -210,7 +211,7 @@ impl Loader {
         if !is_accepted {
             let found = tx.stamp(environment.id, served.version).await?;
             if found.as_deref() != Some(stamp) {
-                return Err(StoreError::Regressed(lost(environment, served)));
+                return Err(Lost::from(Missing::new(environment, served, Some(to))).into());
             }
         }
         // What is accepted may have another past, so all of it is read. Otherwise a flag can only go by a row that says so.

@@ -36,6 +36,9 @@ pub use environment::Missed;
 pub use environment::Update;
 pub use folder::Folder;
 pub use follow::Follower;
+pub use history::LOST_TOLD_MAX;
+pub use history::Lost;
+pub use history::Missing;
 pub use image::IMAGE_BYTES_MAX;
 pub use image::Image;
 pub use image::ImageError;
@@ -119,8 +122,8 @@ impl Snapshots {
         is_read && self.freshness().is_confirmed_within(time)
     }
 
-    /// What the store has lost that was served, for people; `None` if nothing is.
-    pub fn regression(&self) -> Option<String> {
+    /// What the store has lost that was served, of which this process may have served nothing; `None` if nothing is.
+    pub fn regression(&self) -> Option<Lost> {
         self.status.regression()
     }
 

@@ -1,6 +1,7 @@
 //! How current the snapshot is: when the store last confirmed it.
 // HOT: reading takes no lock, because each evaluation asks.
 
+use crate::snapshot::history::Lost;
 use crate::snapshot::since::Since;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -66,7 +67,7 @@ pub(super) struct Status {
     is_from_disk: AtomicBool,
     /// How long ago what is on disk was confirmed when this process started, in milliseconds.
     disk_age_ms: AtomicU64,
-    regression: Mutex<Option<String>>,
+    regression: Mutex<Option<Lost>>,
     problem: Mutex<Option<&'static str>>,
 }
 
@@ -111,11 +112,11 @@ impl Status {
     }
 
     /// Notes what the store has lost that was served; `None` if nothing is.
-    pub(super) fn set_regression(&self, detail: Option<String>) {
-        *self.regression.lock().unwrap_or_else(PoisonError::into_inner) = detail;
+    pub(super) fn set_regression(&self, lost: Option<Lost>) {
+        *self.regression.lock().unwrap_or_else(PoisonError::into_inner) = lost;
     }
 
-    pub(super) fn regression(&self) -> Option<String> {
+    pub(super) fn regression(&self) -> Option<Lost> {
         self.regression.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -5,6 +5,7 @@ use crate::harness::Events;
 use crate::harness::Folder;
 use crate::harness::Postgres;
 use crate::harness::Server;
+use crate::harness::command;
 use crate::harness::eventually;
 use crate::harness::run_sql;
 use crate::kept::kept;
@@ -105,6 +106,77 @@ async fn what_cannot_be_read_in_an_accepted_history_keeps_its_last_good_form() {
     .await;
     server.admin.post("/kill/f", json!({})).await.expect(200);
     assert_eq!(client.value("bad", json!({})).await, true, "also after the next change");
+}
+
+#[tokio::test]
+async fn everything_that_is_lost_is_told() {
+    let database = Database::create().await;
+    let folder = Folder::new();
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    server.with_environment().await;
+    for key in ["kept", "overtaken"] {
+        let environments = "/api/v1/projects/shop/environments";
+        server.admin.post(environments, json!({"key": key})).await.expect(201);
+    }
+    server.flag("f").await;
+    for key in ["production", "overtaken"] {
+        let path = format!("/api/v1/projects/shop/environments/{key}/flags/f");
+        let on = json!({"instructions": [{"kind": "turnFlagOn"}]});
+        server.admin.patch(&path, on).await.expect(200);
+    }
+    let served = |key: &'static str| {
+        let admin = server.admin.clone();
+        async move {
+            let path = format!("/api/v1/projects/shop/environments/{key}/flags/f");
+            let position = admin.get(&path).await.header("vexil-version").to_owned();
+            position.strip_prefix("1-").unwrap().parse::<i64>().unwrap()
+        }
+    };
+    let (production, overtaken) = (served("production").await, served("overtaken").await);
+    let restored = "
+        delete from change_log l using environment e where l.environment_id = e.id
+            and l.version = e.version and e.key in ('production', 'overtaken');
+        update environment set version = version - 1 where key = 'production';
+        insert into change_log select id, version + n, '[]', '[]', 'another ' || n, now()
+            from environment, generate_series(0, 1) n where key = 'overtaken';
+        update environment set version = version + 1 where key = 'overtaken'";
+    database.run(restored).await;
+    server.admin.becomes("historyRegressed", true).await;
+    let ids: String = database
+        .ask("select string_agg(id::text, ',' order by key desc) from environment where key <> 'kept'")
+        .await;
+    let ids: Vec<i64> = ids.split(',').map(|id| id.parse().unwrap()).collect();
+    let lost = json!([
+        {"environment": ids[0], "served": format!("1-{production}"), "found": format!("1-{}", production - 1)},
+        {"environment": ids[1], "served": format!("1-{overtaken}"), "found": format!("1-{}", overtaken + 1)},
+    ]);
+    server.admin.becomes("lost", lost).await;
+    let lines = [
+        format!(
+            "shop/production: version {production} of epoch 1 was served, version {} of epoch 1 was found",
+            production - 1
+        ),
+        format!(
+            "shop/overtaken: version {overtaken} of epoch 1 was served, version {} of epoch 1 was found",
+            overtaken + 1
+        ),
+    ];
+    let names_them =
+        |text: &str| lines.iter().all(|line| text.contains(line)) && !text.contains("shop/kept");
+    let refused = server.admin.post("/kill/f?environment=kept", json!({})).await.expect(409);
+    assert!(names_them(refused["detail"].as_str().unwrap()), "{refused}");
+    let output = command()
+        .args(["accept-history", "--comment", "restored"])
+        .env("VEXIL_URL", &server.url)
+        .env("VEXIL_TOKEN", &server.admin.token)
+        .output()
+        .await
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && names_them(&printed), "{output:?}");
+    let audit = server.admin.get("/api/v1/audit?limit=1").await.expect(200);
+    assert!(names_them(&audit["items"][0]["changes"].to_string()), "{audit}");
+    server.admin.becomes("lost", json!(null)).await;
 }
 
 #[tokio::test]
