@@ -17,7 +17,6 @@ use crate::http::stream::channel::END_TOKEN;
 use crate::http::stream::channel::ROWS;
 use crate::http::stream::channel::Seat;
 use crate::http::stream::document::prepare_announcement;
-use crate::http::stream::frame;
 use crate::http::stream::spread::Spread;
 use crate::http::stream::status::Status;
 use crate::model::change::EnvId;
@@ -348,6 +347,7 @@ mod tests {
     use crate::model::key::EnvKey;
     use crate::model::key::ProjectKey;
     use crate::model::token::TokenKind;
+    use crate::snapshot::Snapshots;
     use crate::snapshot::Update;
     use http_body_util::BodyExt;
 
@@ -355,7 +355,8 @@ mod tests {
     async fn everything_is_rendered_before_streams_wake_for_another_history() {
         let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
         let environment = Arc::new(environment);
-        let channel = Arc::new(Channel::new(Arc::clone(&environment)));
+        let status = Status::of(&Snapshots::default(), &environment);
+        let channel = Arc::new(Channel::new(Arc::clone(&environment), status));
         channel.note(Format::LaunchDarkly);
         let positions = environment.positions();
         let mut watched = Watched { channel: Arc::clone(&channel), positions };
