@@ -21,6 +21,8 @@ fuzz_target!(|data: &[u8]| {
     };
     let read = [Context::decode(value.clone()), Context::decode_launchdarkly(value)];
     for context in read.into_iter().flatten() {
+        // Whether it is within them or not, it is evaluated.
+        let _ = context.check_limits(1);
         for flag in RULESET.flags() {
             check(&RULESET, flag.key.as_str(), &context);
         }

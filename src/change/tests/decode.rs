@@ -357,7 +357,8 @@ fn a_key_may_be_a_target_if_a_context_can_have_it() {
         ("ä".repeat(CONTEXT_KEY_CHARS_MAX), true),
         ("ä".repeat(CONTEXT_KEY_CHARS_MAX + 1), false),
     ] {
-        assert_eq!(Context::decode(json!({"key": key})).is_ok(), is_good, "{key}");
+        let context = Context::decode(json!({"key": key})).unwrap();
+        assert_eq!(context.check_limits(1).is_ok(), is_good, "{key}");
         let targets = json!({"kind": "addTargets", "variation": "on", "values": ["u", key]});
         if is_good {
             assert!(decode(&json!([targets])).is_ok(), "{key}");
