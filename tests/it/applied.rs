@@ -140,6 +140,41 @@ async fn a_replica_that_serves_from_disk_while_it_waits_to_migrate_is_waited_for
 }
 
 #[tokio::test]
+async fn a_replica_that_is_still_loading_is_waited_for_before_it_serves() {
+    let database = Database::create().await;
+    let folders = [Folder::new(), Folder::new()];
+    let first = Server::start_on(folders[0].path(), Some(&database.url), &[]).await;
+    let client = first.with_environment().await;
+    first.flag_on("f").await;
+    // Whoever starts reads all tokens; who follows already reads none for a kill.
+    let mut holder = sqlx::PgConnection::connect(&database.url).await.unwrap();
+    let mut holding = holder.begin().await.unwrap();
+    sqlx::raw_sql("lock table token in access exclusive mode")
+        .execute(&mut *holding)
+        .await
+        .unwrap();
+    let second = Server::spawn(folders[1].path(), Some(&database.url), &[]).await;
+    let announced = "select count(*) = 1 from replica
+        where positions = '{}' and seen_at > now() - interval '1 s'";
+    eventually("it says that it is about to serve", || database.ask::<bool>(announced)).await;
+    let answer = first.admin.post("/kill/f?wait=applied&timeout=500ms", json!({})).await;
+    assert_eq!(second.admin.get("/readyz").await.expect(503)["status"], "starting");
+    let waiting = answer.expect(202)["unconfirmed"].clone();
+    let port = second.url.rsplit(':').next().unwrap();
+    let is_named = |name: &serde_json::Value| name.as_str().unwrap().ends_with(port);
+    assert!(waiting.as_array().unwrap().iter().any(is_named), "{waiting}");
+    holding.rollback().await.unwrap();
+    first.admin.post("/kill/f?wait=applied&timeout=30s", json!({})).await.expect(200);
+    let other = second.admin.with_token(&client.token);
+    eventually("it serves, and never what was before", || async {
+        let answer = other.evaluate("f", json!({})).await;
+        assert!(answer.status == 503 || answer.body["value"] == false, "{answer:?}");
+        answer.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_a_replica_cannot_read_it_does_not_confirm() {
     let server = Server::start(Backend::Postgres).await;
     let client = server.with_environment().await;
@@ -152,7 +187,11 @@ async fn what_a_replica_cannot_read_it_does_not_confirm() {
         insert into change_log select id, version, '[]', '[]', 'another', now() from environment";
     run_sql(server.database_url(), sql).await;
     server.admin.becomes("quarantined", 1).await;
-    assert_eq!(server.metric("vexil_environments_quarantined").await, 1);
+    // The metric is set when everything was looked at, a moment later.
+    eventually("the metric says so", || async {
+        server.metric("vexil_environments_quarantined").await == 1
+    })
+    .await;
     let restore = "/restore/good?wait=applied&timeout=100ms";
     let answer = server.admin.post(restore, json!({})).await.expect(202);
     assert_eq!(answer["unconfirmed"].as_array().unwrap().len(), 1, "{answer}");
