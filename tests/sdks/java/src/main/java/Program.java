@@ -147,7 +147,7 @@ final class Program {
             true);
     }
 
-    private String counts(String flag) throws Exception {
+    String counts(String flag) throws Exception {
         TreeMap<String, Long> counts = new TreeMap<>();
         for (JsonNode each : send("GET", PRODUCTION + "/flags/" + flag + "/usage", null).get("variations")) {
             counts.put(each.get("variation").asText(), each.get("count").asLong());
