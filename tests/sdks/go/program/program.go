@@ -191,20 +191,22 @@ func (w *World) CheckEdges(evaluate func(key string, context json.RawMessage) an
 	w.note = fmt.Sprintf(", %d of %d at the edge of a slice as on the server", len(w.Edges), len(w.Edges))
 }
 
+// Counts returns a function that asks how often each variation of a flag was counted.
+func (w *World) Counts(flag string) func() any {
+	return func() any {
+		counted := map[string]any{}
+		for _, each := range w.Send("GET", Production+"/flags/"+flag+"/usage", nil)["variations"].([]any) {
+			each := each.(map[string]any)
+			counted[each["variation"].(string)] = each["count"]
+		}
+		return counted
+	}
+}
+
 // CheckCounts checks what the server has counted: 7 of `live-string`, 5 and 4 of `live-rule`, and an unknown flag.
 func (w *World) CheckCounts() {
-	counts := func(flag string) func() any {
-		return func() any {
-			counted := map[string]any{}
-			for _, each := range w.Send("GET", Production+"/flags/"+flag+"/usage", nil)["variations"].([]any) {
-				each := each.(map[string]any)
-				counted[each["variation"].(string)] = each["count"]
-			}
-			return counted
-		}
-	}
-	w.Becomes("what was evaluated is counted", counts("live-string"), map[string]any{"v0": 7.0})
-	w.Becomes("each variation is counted", counts("live-rule"), map[string]any{"v0": 5.0, "v1": 4.0})
+	w.Becomes("what was evaluated is counted", w.Counts("live-string"), map[string]any{"v0": 7.0})
+	w.Becomes("each variation is counted", w.Counts("live-rule"), map[string]any{"v0": 5.0, "v1": 4.0})
 	w.Becomes("an unknown flag is told", func() any {
 		for _, each := range w.Send("GET", Production+"/unknown-flags", nil)["items"].([]any) {
 			if each.(map[string]any)["flag"] == "nobody-has-it" {
