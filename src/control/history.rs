@@ -21,9 +21,11 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// `history_intact` if nothing is missing.
+    /// `history_intact` if nothing is missing, `history_regressed` if the database is another installation's.
     pub async fn accept_history(&self, author: &Author) -> Result<Accepted, ControlError> {
         within_timeout(async {
+            // What another installation misses is for its own operators to accept.
+            self.store.check_followed()?;
             let mut tx = self.store.begin_writing().await?;
             let Some((epoch, lost)) = tx.accept_history().await? else {
                 let detail =

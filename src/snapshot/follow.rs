@@ -187,9 +187,10 @@ impl Follower {
         let mut positions = within_timeout(self.read_positions()).await?;
         let is_serving = self.kept_or_served().position > Position::default();
         let found = within_timeout(Box::pin(self.loader.prepare(&positions, is_serving))).await?;
+        self.store.note_other(found == Found::Other);
         let directory = match found {
             Found::Own => self.own_directory(&positions),
-            Found::Other => Err(lost_to_another(&self.kept_or_served())),
+            Found::Other | Found::New => Err(lost_to_another(&self.kept_or_served())),
             Found::Accepted => Ok(self.serve_nothing(loading)),
         };
         let (directory, mut lost) = match directory {
@@ -220,8 +221,8 @@ impl Follower {
         }
         let regression = match &result {
             Err(StoreError::Regressed(detail)) => {
-                if positions.regression.is_none() {
-                    // So that no replica that has not seen it changes anything.
+                if positions.regression.is_none() && found != Found::Other {
+                    // So that no replica that has not seen it changes anything; those of another installation go on.
                     let seen = highest_epoch(&self.kept_or_served());
                     let mark = self.store.mark_regression(detail, positions.epoch, seen);
                     within_timeout(mark).await?;

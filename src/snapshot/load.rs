@@ -80,6 +80,18 @@ struct Other {
     name: String,
     /// Its epoch when it was found; in a later one an operator may have accepted it.
     epoch: i64,
+    /// Whether it had no environment then.
+    is_new: bool,
+}
+
+impl Other {
+    fn found(&self) -> Found {
+        if self.is_new { Found::New } else { Found::Other }
+    }
+
+    fn is_accepted(&self, positions: &Positions) -> bool {
+        self.is_new && positions.accepted_epoch > self.epoch
+    }
 }
 
 /// Which installation the database is of.
@@ -87,9 +99,11 @@ struct Other {
 pub(super) enum Found {
     /// The one of which something is served, if anything is.
     Own,
-    /// Another one.
+    /// Another one, which has its own replicas; nothing is to be written there.
     Other,
-    /// Another one, and an operator has just accepted it; from now on it is the own one.
+    /// A new one without environments: the database was lost and made anew.
+    New,
+    /// Such a one, and an operator has just accepted it; from now on it is the own one.
     Accepted,
 }
 
@@ -138,11 +152,12 @@ impl Loader {
         let mut own = self.own();
         let is_accepted = match own.as_mut().filter(|own| is_serving && own.name != name) {
             Some(own) => {
-                let epoch = positions.epoch;
+                let (epoch, is_new) = (positions.epoch, positions.environments.is_empty());
                 let other = own.other.take().filter(|other| other.name == name);
-                let other = own.other.insert(other.unwrap_or(Other { name: name.clone(), epoch }));
-                if positions.accepted_epoch <= other.epoch {
-                    return Ok(Found::Other);
+                let other = other.unwrap_or(Other { name: name.clone(), epoch, is_new });
+                let other = own.other.insert(other);
+                if !other.is_accepted(positions) {
+                    return Ok(other.found());
                 }
                 true
             }
@@ -157,6 +172,7 @@ impl Loader {
             let name = short_name("vexil name in Redis", mark.as_bytes());
             Arc::new(SharedCache { cache: Cache::new(redis, name), key })
         });
+        self.store.follow(&name);
         *own = Some(Own { name, identity: identity.clone(), shared, other: None });
         Ok(if is_accepted { Found::Accepted } else { Found::Own })
     }
@@ -171,7 +187,7 @@ impl Loader {
             return Some(Found::Own);
         }
         let other = own.other.as_ref().filter(|other| other.name == *name)?;
-        (positions.accepted_epoch <= other.epoch).then_some(Found::Other)
+        (!other.is_accepted(positions)).then(|| other.found())
     }
 
     /// Reads what is newer than what an environment serves; `None` if nothing is, or the environment is gone.

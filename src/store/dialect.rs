@@ -86,7 +86,11 @@ impl Store {
                 .connect_lazy_with(options.clone())
         };
         let following = pool(POSTGRES_FOLLOWING_MAX);
-        Ok(Self::Postgres { pool: pool(POSTGRES_CONNECTIONS_MAX), following })
+        Ok(Self::Postgres {
+            pool: pool(POSTGRES_CONNECTIONS_MAX),
+            following,
+            followed: Arc::default(),
+        })
     }
 
     /// Opens the SQLite file in `data_dir`, which is created if it is missing.

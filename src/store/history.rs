@@ -11,9 +11,13 @@ use crate::store::Tx;
 use crate::store::dialect;
 use crate::store::on_tx;
 use crate::store::sql;
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use sqlx::Postgres;
 use sqlx::Transaction;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 /// Where the database stands at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +78,11 @@ const ENVIRONMENT: &str =
     where c.id = 1 and e.id = $1";
 const STAMP: &str = "select audit_id from change_log where environment_id = $1 and version = $2";
 
-const POSTGRES_STATE: &str =
-    concat!("select identity = ", postgres_identity!(), ", regression from cluster where id = 1");
+const POSTGRES_STATE: &str = concat!(
+    "select identity = ",
+    postgres_identity!(),
+    ", regression, cache_key from cluster where id = 1"
+);
 const POSTGRES_CONTINUE: &str = concat!(
     "update cluster set epoch = epoch + 1, identity = ",
     postgres_identity!(),
@@ -98,11 +105,30 @@ const REGRESSION: &str = "select regression from cluster where id = 1";
 const CACHE_KEY: &str = "select cache_key from cluster where id = 1";
 const SET_CACHE_KEY: &str = "update cluster set cache_key = $1 where id = 1 and cache_key is null";
 
+/// Why nothing is done where another installation is.
+const OTHER: &str = "the database is of another installation";
+
 /// Bytes of a short name, written as hexadecimal digits.
 const SHORT_NAME_BYTES: usize = 8;
 
 type ClusterRow =
     (i64, i64, String, bool, Option<String>, i64, Option<jiff_sqlx::Timestamp>, Option<Vec<u8>>);
+
+/// Which installation a process follows; shared by all that use its store.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// Its name, once it is known.
+    name: ArcSwapOption<String>,
+    /// Whether the database was another one's when it was looked at last.
+    is_away: AtomicBool,
+}
+
+impl Followed {
+    fn is_other(&self, cache_key: Option<&[u8]>) -> bool {
+        let name = self.name.load();
+        name.as_ref().is_some_and(|name| cache_key.map(installation_of).as_ref() != Some(&**name))
+    }
+}
 
 /// A name of so few characters that it can be read, which tells nothing of what it was made of.
 pub fn short_name(purpose: &str, of: &[u8]) -> String {
@@ -119,13 +145,19 @@ pub fn installation_of(cache_key: &[u8]) -> String {
 ///
 /// # Errors
 ///
-/// [`StoreError::Regressed`] if replicas have seen what is missing here; [`StoreError::Unavailable`] if the server is another one
+/// [`StoreError::Regressed`] if it is another installation's or replicas have seen what is missing here; [`StoreError::Unavailable`] if the server is another one
 /// than before, until a replica has looked whether anything is missing.
-pub(super) async fn check(tx: &mut Transaction<'static, Postgres>) -> Result<(), StoreError> {
-    let query = sql!(POSTGRES_STATE => (bool, Option<String>));
-    let (is_continued, regression) = query.fetch_one(&mut **tx).await?;
+pub(super) async fn check(
+    tx: &mut Transaction<'static, Postgres>,
+    followed: &Followed,
+) -> Result<(), StoreError> {
+    let query = sql!(POSTGRES_STATE => (bool, Option<String>, Option<Vec<u8>>));
+    let (is_continued, regression, cache_key) = query.fetch_one(&mut **tx).await?;
     if let Some(detail) = regression {
         return Err(StoreError::Regressed(detail));
+    }
+    if followed.is_other(cache_key.as_deref()) {
+        return Err(StoreError::Regressed(OTHER.to_owned()));
     }
     if !is_continued {
         let detail =
@@ -142,6 +174,34 @@ pub(super) async fn begin(tx: &mut Transaction<'static, Postgres>) -> Result<(),
 }
 
 impl Store {
+    /// Follows an installation from now on: nothing is changed in the database of another one.
+    pub fn follow(&self, name: &str) {
+        if let Self::Postgres { followed, .. } = self {
+            followed.name.store(Some(Arc::new(name.to_owned())));
+        }
+    }
+
+    /// Checks that the database was not another installation's when it was looked at last.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Regressed`] if it was.
+    pub fn check_followed(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres { followed, .. } if followed.is_away.load(Ordering::Relaxed) => {
+                Err(StoreError::Regressed(OTHER.to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes whether the database is another installation's, which is neither read nor written for anybody then.
+    pub fn note_other(&self, is_other: bool) {
+        if let Self::Postgres { followed, .. } = self {
+            followed.is_away.store(is_other, Ordering::Relaxed);
+        }
+    }
+
     /// Notes that the server is another one than before, which begins an epoch; the first who notes it begins it.
     ///
     /// # Errors

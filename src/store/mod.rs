@@ -67,6 +67,7 @@ pub use flag_version::Made;
 pub use hint::Doorbell;
 pub use hint::Hint;
 pub use history::EnvironmentPosition;
+pub use history::Followed;
 pub use history::Positions;
 pub use history::installation_of;
 pub use history::short_name;
@@ -117,6 +118,8 @@ pub enum Store {
         /// Connections for following, so that writers which wait for each other hold up neither what is served nor the sign
         /// that it is.
         following: PgPool,
+        /// Of which installation the database has to be.
+        followed: Arc<Followed>,
     },
     /// Belongs to one process.
     Sqlite {
@@ -173,8 +176,8 @@ impl Store {
     /// in the database.
     pub async fn write(&self) -> Result<Tx, StoreError> {
         let mut tx = self.begin_writing().await?;
-        if let Tx::Postgres(tx) = &mut tx {
-            history::check(tx).await?;
+        if let (Tx::Postgres(tx), Self::Postgres { followed, .. }) = (&mut tx, self) {
+            history::check(tx, followed).await?;
         }
         Ok(tx)
     }
@@ -183,8 +186,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if no connection can be had.
+    /// [`StoreError::Unavailable`] if no connection can be had, [`StoreError::Regressed`] if the database is another
+    /// installation's.
     pub async fn read(&self) -> Result<Tx, StoreError> {
+        self.check_followed()?;
         Ok(match self {
             Self::Postgres { pool, .. } => {
                 Tx::Postgres(pool.begin_with(dialect::POSTGRES_READ).await?)
@@ -232,7 +237,7 @@ impl Store {
     /// Closes all connections, after the transactions that run.
     pub async fn close(&self) {
         match self {
-            Self::Postgres { pool, following } => {
+            Self::Postgres { pool, following, .. } => {
                 pool.close().await;
                 following.close().await;
             }

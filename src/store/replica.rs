@@ -49,9 +49,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Those of the database; [`StoreError::Regressed`] if it is another installation's.
     pub async fn beat(&self, replica: &ReplicaRecord) -> Result<(), StoreError> {
         let Self::Postgres { following, .. } = self else { return Ok(()) };
+        self.check_followed()?;
         let mut tx = following.begin_with(BEGIN_BEAT).await?;
         let positions: BTreeMap<EnvId, (i64, i64)> =
             replica.positions.iter().map(|(env, at)| (*env, (at.epoch, at.version))).collect();

@@ -332,18 +332,27 @@ async fn another_installation_in_the_place_of_the_database_counts_as_a_loss() {
     server.admin.kills_again("f").await;
     server.admin.post("/restore/f", json!({})).await.expect(200);
 
-    // What the other one has accepted before says nothing about this replica.
-    let accepted = "update cluster set epoch = 7, accepted_epoch = 7, regression = null";
+    // What the other one has accepted says nothing about this replica.
+    let accepted = "update cluster set epoch = 7, accepted_epoch = 7";
     run_sql(&other.url, accepted).await;
     leads_to(&other, &own).await;
     server.admin.becomes("historyRegressed", true).await;
+    let accept = ("/api/v1/history/accept", json!({"comment": "moved"}));
+    let refused = server.admin.post(accept.0, accept.1).await.expect(409);
+    assert_eq!(refused["code"], "history_regressed");
+    server.admin.get("/api/v1/projects").await.expect(409);
     assert_eq!(client.value("f", json!({})).await, true);
-    let accept = "/api/v1/history/accept";
-    server.admin.post(accept, json!({"comment": "moved"})).await.expect(200);
-    client.evaluates_with("f", 401).await;
-    let theirs = server.admin.with_token(&theirs.token);
-    assert_eq!(theirs.value("f", json!({})).await, false);
-    server.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(200);
-    assert_eq!(theirs.value("f", json!({})).await, true);
-    assert!(server.admin.get("/readyz").await.expect(200).get("historyRegressed").is_none());
+
+    // Nothing was written there, so its own replicas go on.
+    let own_replica = Server::start_on(other_folder.path(), Some(&other.url), &[]).await;
+    let there = own_replica.admin.with_token(&theirs.token);
+    assert!(own_replica.admin.get("/readyz").await.expect(200).get("historyRegressed").is_none());
+    own_replica.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(200);
+    assert_eq!(there.value("f", json!({})).await, true);
+
+    // Whoever starts there follows it.
+    server.kill().await;
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    assert_eq!(server.admin.with_token(&theirs.token).value("f", json!({})).await, true);
+    server.admin.with_token(&client.token).evaluates_with("f", 401).await;
 }
