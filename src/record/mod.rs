@@ -230,7 +230,8 @@ impl Recorder {
                 self.days.extend(days);
                 self.is_waiting = false;
             }
-            Err(StoreError::Unavailable(cause)) => {
+            // Another installation's database is none to write to either.
+            Err(StoreError::Unavailable(cause) | StoreError::Regressed(cause)) => {
                 self.metrics.events.errors.inc();
                 if !self.is_waiting {
                     info!(cause, "events and counts wait for the database");
@@ -278,7 +279,7 @@ impl Recorder {
         let delay = match work.await {
             Ok(()) => UPKEEP_INTERVAL,
             // Told by what cannot be written meanwhile.
-            Err(StoreError::Unavailable(_)) => UPKEEP_RETRY_DELAY,
+            Err(StoreError::Unavailable(_) | StoreError::Regressed(_)) => UPKEEP_RETRY_DELAY,
             Err(error) => {
                 warn!(%error, "could not prepare the days of events, or not drop old ones");
                 UPKEEP_RETRY_DELAY

@@ -14,13 +14,12 @@ use crate::snapshot::Kept;
 use crate::snapshot::Loader;
 use crate::snapshot::Snapshots;
 use crate::snapshot::Source;
+use crate::snapshot::history::Found;
 use crate::snapshot::history::Lost;
 use crate::snapshot::history::compare;
 use crate::snapshot::history::highest_epoch;
 use crate::snapshot::history::lost_entirely;
-use crate::snapshot::history::lost_to_another;
 use crate::snapshot::keep::read_kept;
-use crate::snapshot::load::Found;
 use crate::snapshot::refresh::Loading;
 use crate::snapshot::refresh::directory_of;
 use crate::snapshot::refresh::labels_of;
@@ -122,10 +121,12 @@ impl Follower {
     pub fn serve_kept(&self) {
         let kept = self.kept().clone();
         if let Some(kept) = kept
+            && let installation = kept.installation
             && let age = kept.confirmed_at.map(|at| Clock.now().duration_since(at))
             && let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default()
             && self.install_directory(kept.directory)
         {
+            self.loader.assume(&installation);
             self.snapshots.status.load_from_disk(age);
         }
     }
@@ -190,7 +191,7 @@ impl Follower {
         self.store.note_other(found == Found::Other);
         let directory = match found {
             Found::Own => self.own_directory(&positions),
-            Found::Other | Found::New => Err(lost_to_another(&self.kept_or_served())),
+            Found::Other | Found::New => Err(Lost::all(&self.kept_or_served(), found)),
             Found::Accepted => Ok(self.serve_nothing(loading)),
         };
         let (directory, mut lost) = match directory {
@@ -211,10 +212,8 @@ impl Follower {
             true => Err(lost.clone().into()),
             false => self.load_and_follow(&directory, &positions, loading).await,
         };
-        if !is_lost && matches!(result, Err(StoreError::Regressed(_))) {
-            // It was noticed in one environment, and others may be as that one.
-            let compared = compare(&self.store, &directory, &positions, true);
-            lost = within_timeout(compared).await?;
+        if lost.why.is_none() && matches!(result, Err(StoreError::Regressed(_))) {
+            lost = self.all_that_is_lost(&directory, lost).await;
             if !lost.missing.is_empty() {
                 result = Err(lost.clone().into());
             }
@@ -224,7 +223,7 @@ impl Follower {
                 if positions.regression.is_none() && found != Found::Other {
                     // So that no replica that has not seen it changes anything; those of another installation go on.
                     let seen = highest_epoch(&self.kept_or_served());
-                    let mark = self.store.mark_regression(detail, positions.epoch, seen);
+                    let mark = self.store.mark_regression(detail, &positions, seen);
                     within_timeout(mark).await?;
                 }
                 Some(lost)
@@ -235,6 +234,26 @@ impl Follower {
         self.metrics.history_regressed.set(i64::from(regression.is_some()));
         self.snapshots.status.set_regression(regression);
         result
+    }
+
+    /// All that is lost, if something is known to be; what was told already, or what is found by looking once more.
+    ///
+    /// Looking takes a question for each environment, so it is not done at each poll.
+    async fn all_that_is_lost(&self, directory: &Directory, known: Lost) -> Lost {
+        let told = self.snapshots.regression().filter(|told| !told.missing.is_empty());
+        if let Some(told) = told {
+            return told;
+        }
+        let look = async {
+            // What was installed since the first look would be missing in what that found.
+            let positions = self.read_positions().await?;
+            compare(&self.store, directory, &positions, true).await
+        };
+        match within_timeout(look).await {
+            Ok(all) if !all.missing.is_empty() => all,
+            // That something is lost is to be marked whatever fails.
+            _ => known,
+        }
     }
 
     /// What was kept to be served, if it is newer, or what is served.

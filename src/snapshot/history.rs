@@ -17,6 +17,19 @@ use std::fmt;
 /// Of how many environments it is told that they are lost; of more, only how many there are.
 pub const LOST_TOLD_MAX: usize = 20;
 
+/// Which installation the database is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The one of which something is served, if anything is.
+    Own,
+    /// Another one, which has its own replicas; nothing is to be written there.
+    Other,
+    /// A new one without environments: the database was lost and made anew.
+    New,
+    /// Such a one, and an operator has just accepted it; from now on it is the own one.
+    Accepted,
+}
+
 /// What is served and not in the store's history; as text, for people.
 #[derive(Debug, Clone, Default)]
 pub struct Lost {
@@ -40,8 +53,12 @@ pub struct Missing {
 }
 
 impl Lost {
-    /// All that is served, which is in no database that is another one.
-    fn all(directory: &Directory, why: &'static str) -> Self {
+    /// All that is served, which is in no database of another installation.
+    pub(super) fn all(directory: &Directory, found: Found) -> Self {
+        let why = match found {
+            Found::Other => "the database is of another installation",
+            _ => "the database is empty",
+        };
         let loaded = directory.environments().iter().filter(|each| each.is_loaded());
         let missing = loaded.map(|each| Missing::new(each, each.position(), None)).collect();
         Self { why: Some(why), missing }
@@ -105,7 +122,7 @@ impl fmt::Display for Missing {
 /// Compares what is served with the history of the store; what is missing there is empty if nothing is.
 ///
 /// Whether a history that has come further has what was served only its log tells, which is read if the server is another one
-/// than before, if something is missing anyway, or if `is_thorough`.
+/// than before and nothing is known to be missing, or if `is_thorough`.
 pub(super) async fn compare(
     store: &Store,
     directory: &Directory,
@@ -113,7 +130,7 @@ pub(super) async fn compare(
     is_thorough: bool,
 ) -> Result<Lost, StoreError> {
     let mut missing = missing(directory, positions);
-    if missing.is_empty() && positions.is_continued && !is_thorough {
+    if !is_thorough && (positions.is_continued || !missing.is_empty()) {
         return Ok(Lost { why: None, missing });
     }
     let mut tx = store.look().await?;
@@ -137,13 +154,8 @@ pub(super) async fn compare(
 /// it is.
 pub(super) fn lost_entirely(directory: &Directory, positions: &Positions) -> Option<Lost> {
     let is_empty = positions.environments.is_empty() && positions.accepted_epoch == 0;
-    let lost = Lost::all(directory, "the database is empty");
+    let lost = Lost::all(directory, Found::New);
     (is_empty && !lost.missing.is_empty()).then_some(lost)
-}
-
-/// What is missing in a database that is of another installation.
-pub(super) fn lost_to_another(directory: &Directory) -> Lost {
-    Lost::all(directory, "the database is of another installation")
 }
 
 /// The highest epoch of anything that is served.

@@ -9,6 +9,7 @@ use crate::snapshot::Image;
 use crate::snapshot::ImageError;
 use crate::snapshot::ImageKey;
 use crate::snapshot::Update;
+use crate::snapshot::history::Found;
 use crate::snapshot::history::Lost;
 use crate::snapshot::history::Missing;
 use crate::snapshot::image::seal;
@@ -94,19 +95,6 @@ impl Other {
     }
 }
 
-/// Which installation the database is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// The one of which something is served, if anything is.
-    Own,
-    /// Another one, which has its own replicas; nothing is to be written there.
-    Other,
-    /// A new one without environments: the database was lost and made anew.
-    New,
-    /// Such a one, and an operator has just accepted it; from now on it is the own one.
-    Accepted,
-}
-
 /// The part of Redis, with the key that its images are authenticated with.
 #[derive(Debug)]
 struct SharedCache {
@@ -133,6 +121,16 @@ impl Loader {
         self.own().as_ref().map(|own| own.name.clone())
     }
 
+    /// Follows the installation of which something is served that was kept, unless another one is followed already.
+    pub(super) fn assume(&self, name: &str) {
+        let mut own = self.own();
+        if own.is_none() {
+            self.store.follow(name);
+            let (name, identity) = (name.to_owned(), String::new());
+            *own = Some(Own { name, identity, shared: None, other: None });
+        }
+    }
+
     /// Reads what tells this installation's images from others, unless it was read from this server, and looks whether it is
     /// the one of which something is served.
     ///
@@ -145,10 +143,12 @@ impl Loader {
         if let Some(found) = self.recognize(positions) {
             return Ok(found);
         }
-        let mut tx = self.store.begin_writing().await?;
-        let secret = tx.cache_key(&self.ids.key()).await?;
-        tx.commit().await?;
+        let secret = self.store.cache_key(&self.ids.key()).await?;
         let name = installation_of(&secret);
+        if positions.installation.as_ref().is_some_and(|looked_at| *looked_at != name) {
+            let detail = "the address of the database leads to two installations at once";
+            return Err(StoreError::Unavailable(detail.to_owned()));
+        }
         let mut own = self.own();
         let is_accepted = match own.as_mut().filter(|own| is_serving && own.name != name) {
             Some(own) => {

@@ -167,6 +167,18 @@ pub(super) async fn check(
     Ok(())
 }
 
+/// Checks that the database is of the installation that is followed.
+async fn check_installation(
+    tx: &mut Transaction<'static, Postgres>,
+    followed: &Followed,
+) -> Result<(), StoreError> {
+    let (cache_key,) = sql!(CACHE_KEY => (Option<Vec<u8>>,)).fetch_one(&mut **tx).await?;
+    match followed.is_other(cache_key.as_deref()) {
+        true => Err(StoreError::Regressed(OTHER.to_owned())),
+        false => Ok(()),
+    }
+}
+
 /// Notes the server under which the first epoch begins.
 pub(super) async fn begin(tx: &mut Transaction<'static, Postgres>) -> Result<(), StoreError> {
     sql!(POSTGRES_FIRST).execute(&mut **tx).await?;
@@ -215,8 +227,8 @@ impl Store {
         tx.commit().await
     }
 
-    /// Notes what is missing in an epoch of the database that a replica has seen, in an epoch that may be a later one; until it
-    /// is accepted, nothing can be changed.
+    /// Notes what is missing in a database that a replica has seen, in an epoch that may be a later one; until it is accepted,
+    /// nothing can be changed. Notes nothing if the database is another one than the one with these positions by now.
     ///
     /// # Errors
     ///
@@ -224,22 +236,54 @@ impl Store {
     pub async fn mark_regression(
         &self,
         detail: &str,
-        epoch: i64,
+        looked_at: &Positions,
         seen_epoch: i64,
     ) -> Result<(), StoreError> {
-        let mut tx = self.begin_writing().await?;
+        let mut tx = self.begin_unchecked().await?;
+        let now = tx.positions().await?;
+        if now.identity != looked_at.identity || now.installation != looked_at.installation {
+            return Ok(());
+        }
+        let epoch = looked_at.epoch;
         on_tx!(&mut tx, c => {
             sql!(MARK).bind(detail).bind(epoch).bind(seen_epoch).execute(c).await.map(|_| ())
         })?;
         tx.commit().await
     }
 
-    /// Begins a transaction that writes, whatever is missing.
+    /// Begins a transaction that writes, whatever is missing, but not into another installation's database.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if no connection can be had.
+    /// [`StoreError::Unavailable`] if no connection can be had, [`StoreError::Regressed`] if the database is another
+    /// installation's.
     pub async fn begin_writing(&self) -> Result<Tx, StoreError> {
+        let mut tx = self.begin_unchecked().await?;
+        if let (Tx::Postgres(tx), Self::Postgres { followed, .. }) = (&mut tx, self) {
+            check_installation(tx, followed).await?;
+        }
+        Ok(tx)
+    }
+
+    /// Reads the key of which the one is made that authenticates what replicas leave in Redis; the first who asks sets it to
+    /// `new`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn cache_key(&self, new: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let mut tx = self.begin_unchecked().await?;
+        let key = on_tx!(&mut tx, c => {
+            sql!(SET_CACHE_KEY).bind(new).execute(&mut *c).await?;
+            let (key,) = sql!(CACHE_KEY => (Vec<u8>,)).fetch_one(&mut *c).await?;
+            Ok::<_, StoreError>(key)
+        })?;
+        tx.commit().await?;
+        Ok(key)
+    }
+
+    /// Begins a transaction that writes, wherever that is.
+    pub(super) async fn begin_unchecked(&self) -> Result<Tx, StoreError> {
         Ok(match self {
             Self::Postgres { pool, .. } => {
                 Tx::Postgres(pool.begin_with(dialect::POSTGRES_WRITE).await?)
@@ -321,19 +365,5 @@ impl Tx {
         })?;
         let epoch = on_tx!(self, c => sql!(ACCEPT => (i64,)).fetch_optional(c).await)?;
         Ok(epoch.and_then(|(epoch,)| Some((epoch, regression?))))
-    }
-
-    /// Reads the key of which the one is made that authenticates what replicas leave in Redis; the first who asks sets it to
-    /// `new`.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn cache_key(&mut self, new: &[u8]) -> Result<Vec<u8>, StoreError> {
-        on_tx!(self, c => {
-            sql!(SET_CACHE_KEY).bind(new).execute(&mut *c).await?;
-            let (key,) = sql!(CACHE_KEY => (Vec<u8>,)).fetch_one(&mut *c).await?;
-            Ok(key)
-        })
     }
 }

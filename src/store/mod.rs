@@ -175,7 +175,7 @@ impl Store {
     /// [`StoreError::Unavailable`] if no connection can be had, [`StoreError::Regressed`] if replicas have seen what is missing
     /// in the database.
     pub async fn write(&self) -> Result<Tx, StoreError> {
-        let mut tx = self.begin_writing().await?;
+        let mut tx = self.begin_unchecked().await?;
         if let (Tx::Postgres(tx), Self::Postgres { followed, .. }) = (&mut tx, self) {
             history::check(tx, followed).await?;
         }

@@ -9,6 +9,7 @@ use crate::harness::command;
 use crate::harness::eventually;
 use crate::harness::run_sql;
 use crate::kept::kept;
+use crate::lab::proxy::Fault;
 use crate::lab::proxy::Proxy;
 use serde_json::json;
 
@@ -319,9 +320,23 @@ async fn another_installation_in_the_place_of_the_database_counts_as_a_loss() {
             and backend_type = 'client backend'";
         run_sql(&from.url, others).await;
     };
+    // As connections end one by one, some lead here and some there.
+    proxy.lead_to(other.port());
+    for _ in 0..20 {
+        let oldest = "select pg_terminate_backend(pid) from pg_stat_activity
+            where pid <> pg_backend_pid() and backend_type = 'client backend' order by pid limit 1";
+        run_sql(&own.url, oldest).await;
+        server.admin.get("/api/v1/audit?limit=1").await;
+        assert_eq!(client.value("f", json!({})).await, true, "it is not gone");
+    }
     leads_to(&other, &own).await;
     server.admin.becomes("historyRegressed", true).await;
     assert_eq!(client.value("f", json!({})).await, true, "it is not gone");
+    // Divides by zero if it was marked.
+    for each in [&own, &other] {
+        let unmarked = "select 1 / count(*) from cluster where regression is null";
+        run_sql(&each.url, unmarked).await;
+    }
     assert_eq!(server.metric("vexil_history_regressed").await, 1);
     let refused = server.admin.post("/kill/f", json!({})).await.expect(409);
     assert_eq!(refused["code"], "history_regressed");
@@ -349,6 +364,15 @@ async fn another_installation_in_the_place_of_the_database_counts_as_a_loss() {
     assert!(own_replica.admin.get("/readyz").await.expect(200).get("historyRegressed").is_none());
     own_replica.admin.change("f", json!([{"kind": "turnFlagOn"}])).await.expect(200);
     assert_eq!(there.value("f", json!({})).await, true);
+
+    // What is served from disk is not given up for it either.
+    server.kill().await;
+    proxy.set(Fault::Reset);
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    assert_eq!(server.admin.get("/readyz").await.expect(200)["source"], "disk");
+    proxy.set(Fault::Pass);
+    server.admin.becomes("historyRegressed", true).await;
+    assert_eq!(server.admin.with_token(&client.token).value("f", json!({})).await, true);
 
     // Whoever starts there follows it.
     server.kill().await;
