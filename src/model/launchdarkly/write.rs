@@ -241,7 +241,7 @@ impl<'a> WireRollout<'a> {
 
 /// The slices without those in which nobody is; the last one gets whoever is left, so it stays.
 ///
-/// Python's SDK puts who lacks the kind of context that is divided into the first slice, be it empty.
+/// Python's and Java's SDKs put who lacks the kind of context that is divided into the first slice, be it empty.
 fn slices_to_send(slices: &[Slice]) -> impl Iterator<Item = &Slice> {
     let i_last = slices.len().saturating_sub(1);
     let is_sent = move |(i, slice): &(usize, &Slice)| slice.weight_milli_pct > 0 || *i == i_last;
@@ -325,7 +325,8 @@ impl<'a> WireSegmentRule<'a> {
 
 /// The clauses of a rule, and if it takes a share of contexts, one more, which those without such a context do not match.
 ///
-/// Python's SDK takes them to be in every share. A negated clause matches whoever has the attribute, if nothing matches it.
+/// Python's, Java's, Node.js's and Rust's SDKs take them into the share. Go's refuses them, as the server does.
+/// A negated clause matches whoever has the attribute, if nothing matches it.
 fn clauses_to_send(rule: &SegmentRule) -> Cow<'_, [Clause]> {
     if rule.weight_milli_pct.is_none() {
         return Cow::Borrowed(&rule.clauses);
@@ -435,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn who_lacks_the_kind_that_is_divided_is_in_no_share_for_pythons_sdk_either() {
+    fn who_lacks_the_kind_that_is_divided_is_in_no_share_for_any_sdk() {
         let segment: Segment = serde_json::from_value(json!({"key": "s", "name": "S", "rules": [
             {"clauses": [], "weight": 10_000, "rolloutContextKind": "org"},
             {"clauses": [{"attribute": "a", "op": "in", "values": [1]}], "weight": 0},
