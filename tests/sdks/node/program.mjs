@@ -67,10 +67,13 @@ export const serves = (flag, variation) =>
   change(flag, { kind: 'updateFallthroughVariationOrRollout', variation });
 export const server = (what) => execFileSync(process.env.SDKS_SERVER, [what], { stdio: 'inherit' });
 
-/** A rule for those whose plan is gold, in `live-rule`. */
+/** The id of the rule for those whose plan is gold. */
+export const RULE_ID = 'gold';
+
+/** Adds that rule to `live-rule`. */
 export function addRule() {
   const clauses = [{ contextKind: 'user', attribute: 'plan', op: 'in', values: ['gold'] }];
-  return change('live-rule', { kind: 'addRule', clauses, variation: 'v0' });
+  return change('live-rule', { kind: 'addRule', id: RULE_ID, clauses, variation: 'v0' });
 }
 export const enterSegment = () => send('PUT', `${production}/segments/live`, { key: 'live', included: ['live-user'] });
 
