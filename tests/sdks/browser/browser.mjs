@@ -21,6 +21,7 @@ const IDENTIFIED_MAX = 25;
 const sdk = process.argv[2];
 const isOfrep = sdk === 'ofrep-web';
 const isClassic = sdk.startsWith('classic');
+const isReport = sdk === 'classic-report';
 const user = { kind: 'user', key: 'live-user', targetingKey: 'live-user', plan: 'gold' };
 
 /** A server of pages at an origin of its own. */
@@ -41,6 +42,8 @@ async function servePage() {
 const quiet = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 let browser;
 let page;
+/** Methods and paths of what the page has asked the server. */
+const requests = new Set();
 const detail = (key, otherwise = 'none') => page.evaluate(([key, otherwise]) => window.sdk.detail(key, otherwise), [key, otherwise]);
 const value = async (key, otherwise) => (await detail(key, otherwise)).value;
 const reason = async (key, otherwise) => (await detail(key, otherwise)).reason;
@@ -107,6 +110,13 @@ async function survives() {
   await becomes('follows after an outage', () => value('live-boolean', false), true);
 }
 
+/** Without `useReport` the SDK asks with GET and opens a stream of values, which would pass everything else as well. */
+function asksWithReport() {
+  const { token } = given;
+  const expected = [`GET /ping/${token}`, `GET /sdk/goals/${token}`, `REPORT /sdk/evalx/${token}/context`];
+  check('how the page has asked', [...requests].sort(), expected);
+}
+
 /** A client that gets its values with the page, and has no server that it could ask. */
 async function bootstraps() {
   const context = Buffer.from(JSON.stringify(user)).toString('base64url');
@@ -128,10 +138,14 @@ let given;
 
 async function opens() {
   const token = await program.openToBrowsers();
-  given = { url: world.url, token, context: user, other: program.OTHER, dataSystem: sdk === 'data-system', useReport: sdk === 'classic-report' };
+  given = { url: world.url, token, context: user, other: program.OTHER, dataSystem: sdk === 'data-system', useReport: isReport };
   browser = await chromium.launch({ executablePath: process.env.SDKS_CHROMIUM ?? '/usr/bin/chromium', args: quiet });
   page = await browser.newPage();
   page.on('console', (message) => console.error(message.text()));
+  page.on('request', (request) => {
+    const { origin, pathname } = new URL(request.url());
+    if (origin === new URL(world.url).origin) requests.add(`${request.method()} ${pathname}`);
+  });
   await page.goto(`http://localhost:${pages.address().port}/`);
   await page.evaluate((given) => window.sdk.start(given), given);
   check('started', await page.evaluate(() => typeof window.sdk), 'object');
@@ -142,5 +156,5 @@ async function cleanUp() {
   pages.close();
 }
 
-const more = [...(isClassic ? [bootstraps] : []), ...(isOfrep ? [] : [reports])];
+const more = [...(isReport ? [asksWithReport] : []), ...(isClassic ? [bootstraps] : []), ...(isOfrep ? [] : [reports])];
 await program.run([opens, evaluates, agrees, follows, survives, ...more], cleanUp);
