@@ -37,7 +37,6 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use futures_util::stream;
 use serde::Deserialize;
-use serde_json::Value;
 use std::convert::Infallible;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -108,9 +107,7 @@ pub(crate) async fn evaluate_many(
         return Err(ApiError::forbidden("secure_mode", detail));
     }
     let bounds = &state.limits.bounds;
-    let body = parse(&bounds.collect(body, BODY_BYTES_MAX).await?)?;
-    let request = read_request(body, bounds)
-        .map_err(|problems| ApiError::invalid(StatusCode::UNPROCESSABLE_ENTITY, problems))?;
+    let request = bounds.read(body, BODY_BYTES_MAX, read_request).await?;
     let ruleset = Arc::clone(&environment.ruleset());
     let flags = find_flags(&ruleset, request.flags, kind);
     let n_evaluations = flags.len().saturating_mul(request.contexts.len());
@@ -139,9 +136,9 @@ pub(crate) async fn evaluate_many(
     Ok(response)
 }
 
-fn read_request(body: Value, bounds: &Bounds) -> Result<EvaluateRequest, Problems> {
+fn read_request(body: &[u8], bounds: &Bounds) -> Result<EvaluateRequest, ApiError> {
     let mut problems = Problems::default();
-    let request = object(body, "", &mut problems, |fields: &mut Fields<'_>| {
+    let request = object(parse(body)?, "", &mut problems, |fields: &mut Fields<'_>| {
         if !fields.has("contexts") {
             fields.missing("contexts");
         }
@@ -154,7 +151,9 @@ fn read_request(body: Value, bounds: &Bounds) -> Result<EvaluateRequest, Problem
         EvaluateRequest { contexts, flags: has_flags.then_some(flags) }
     });
     let empty = EvaluateRequest { contexts: Vec::new(), flags: None };
-    problems.into_result(request.unwrap_or(empty))
+    problems
+        .into_result(request.unwrap_or(empty))
+        .map_err(|problems| ApiError::invalid(StatusCode::UNPROCESSABLE_ENTITY, problems))
 }
 
 /// The flags that are asked for, as far as the token may see them.

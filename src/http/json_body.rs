@@ -88,8 +88,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = collect_admin(request).await?;
-        parse(&bytes).map(Self)
+        read_admin(request, parse).await.map(Self)
     }
 }
 
@@ -101,20 +100,26 @@ impl<S: Send + Sync> FromRequest<S> for OptionalJsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = collect_admin(request).await?;
-        if bytes.is_empty() {
-            return Ok(Self(Value::Object(serde_json::Map::new())));
-        }
-        parse(&bytes).map(Self)
+        let read = |bytes: &[u8]| match bytes {
+            [] => Ok(Value::Object(serde_json::Map::new())),
+            _ => parse(bytes),
+        };
+        read_admin(request, read).await.map(Self)
     }
 }
 
-/// Collects the body of an administrator's request.
-async fn collect_admin(request: Request) -> Result<Bytes, ApiError> {
+/// Collects and reads the body of an administrator's request.
+async fn read_admin(
+    request: Request,
+    read: impl FnOnce(&[u8]) -> Result<Value, ApiError> + Send + 'static,
+) -> Result<Value, ApiError> {
     let (parts, body) = request.into_parts();
     match parts.extensions.get::<Arrival>() {
-        Some(arrival) => arrival.limits.bounds.collect(body, ADMIN_BODY_BYTES_MAX).await,
-        None => collect(body, ADMIN_BODY_BYTES_MAX).await,
+        Some(arrival) => {
+            let bounds = &arrival.limits.bounds;
+            bounds.read(body, ADMIN_BODY_BYTES_MAX, |bytes, _| read(bytes)).await
+        }
+        None => read(&collect(body, ADMIN_BODY_BYTES_MAX).await?),
     }
 }
 

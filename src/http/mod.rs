@@ -13,6 +13,7 @@ pub mod openapi;
 
 mod admin;
 mod authorized;
+mod blocking;
 mod condition;
 mod cors;
 mod docs;

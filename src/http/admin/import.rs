@@ -8,6 +8,7 @@ use crate::http::AdminState;
 use crate::http::admin::invalid;
 use crate::http::authorized::Authorized;
 use crate::http::authorized::ImportFlags;
+use crate::http::blocking::blocking;
 use crate::http::error::ApiError;
 use crate::http::extract::Keys;
 use crate::http::extract::Params;
@@ -146,7 +147,7 @@ pub(crate) async fn import_launchdarkly(
     let bytes = collect(body, IMPORT_BODY_BYTES_MAX).await?;
     let read = move || Import::read(parse(&bytes)?).map_err(invalid);
     // A large file takes long enough to keep other requests waiting.
-    let import = tokio::task::spawn_blocking(read).await.map_err(|_| ApiError::internal())??;
+    let import = blocking(read).await??;
     let request = ImportRequest { import, is_replacing: query.replace };
     let author = caller.author(None);
     let Imported { version, report } =

@@ -141,9 +141,7 @@ impl Asked {
         let bounds = &self.limits.bounds;
         let context = match self.given.take() {
             Some(Given::Encoded(encoded)) => read_context(&decode_base64(&encoded)?, bounds),
-            Some(Given::Body(body)) => {
-                read_context(&bounds.collect(body, SDK_BODY_BYTES_MAX).await?, bounds)
-            }
+            Some(Given::Body(body)) => bounds.read(body, SDK_BODY_BYTES_MAX, read_context).await,
             None => read_context(&[], bounds),
         }?;
         check_signed(&self.caller, &self.environment, &context, self.signature.as_deref())?;

@@ -6,6 +6,7 @@
 //! triggers are where they are read.
 // HOT: each request passes here.
 
+use crate::http::blocking::blocking;
 use crate::http::error::ApiError;
 use crate::http::json_body::collect;
 use crate::model::context::Context;
@@ -14,7 +15,6 @@ use crate::telemetry::LimitLabels;
 use crate::telemetry::Metrics;
 use axum::body::Body;
 use axum::http::HeaderMap;
-use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 
 /// Headers of one request.
@@ -34,7 +34,7 @@ pub struct BoundSettings {
 }
 
 /// The bounds on one request; each has a counter while it is in the shadow.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Bounds {
     body: Option<Counter>,
     headers: Option<Counter>,
@@ -52,18 +52,28 @@ impl Bounds {
         }
     }
 
-    /// Collects a body of at most `bytes_max` bytes.
+    /// Collects a body of at most `bytes_max` bytes, and reads it.
     ///
     /// # Errors
     ///
-    /// As of [`collect`].
-    pub(crate) async fn collect(&self, body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-        let Some(over) = &self.body else { return collect(body, bytes_max).await };
+    /// As of [`collect`], and what `read` refuses.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        body: Body,
+        bytes_max: usize,
+        read: impl FnOnce(&[u8], &Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let Some(over) = &self.body else {
+            return read(&collect(body, bytes_max).await?, self);
+        };
         let bytes = collect(body, bytes_max.saturating_mul(SHADOW_TIMES)).await?;
-        if bytes.len() > bytes_max {
-            over.inc();
+        if bytes.len() <= bytes_max {
+            return read(&bytes, self);
         }
-        Ok(bytes)
+        over.inc();
+        // So much takes long enough to keep other requests waiting.
+        let bounds = self.clone();
+        blocking(move || read(&bytes, &bounds)).await?
     }
 
     /// Refuses requests with more headers than any client has a use for; hyper bounds their bytes.
@@ -101,4 +111,33 @@ fn check_in_shadow<E>(
     }
     over.inc();
     check(SHADOW_TIMES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BODY_BYTES_MAX: usize = 4;
+
+    fn bounds_in_shadow() -> Bounds {
+        let settings = BoundSettings { body_is_shadow: true, ..BoundSettings::default() };
+        Bounds::new(settings, &Metrics::default())
+    }
+
+    #[tokio::test]
+    async fn what_is_over_the_limit_of_bodies_is_read_where_it_holds_up_nobody() {
+        let bounds = bounds_in_shadow();
+        let here = std::thread::current().id();
+        let is_read_here = async |n_bytes| {
+            let body = Body::from(vec![0; n_bytes]);
+            let read = move |bytes: &[u8], _: &Bounds| {
+                assert_eq!(bytes.len(), n_bytes);
+                Ok(std::thread::current().id() == here)
+            };
+            bounds.read(body, BODY_BYTES_MAX, read).await.unwrap()
+        };
+        assert!(is_read_here(BODY_BYTES_MAX).await);
+        assert!(!is_read_here(BODY_BYTES_MAX + 1).await);
+        assert!(!is_read_here(BODY_BYTES_MAX * SHADOW_TIMES).await);
+    }
 }

@@ -83,7 +83,7 @@ pub(super) async fn evaluate_flag(asked: Asked<'_>, key: &str) -> Result<Respons
         found => found?,
     };
     settle(headers, &data.snapshots, &environment).await?;
-    let context = read_context(body, &data.limits.bounds).await?;
+    let context = data.limits.bounds.read(body, SDK_BODY_BYTES_MAX, read_context).await?;
     check_signed(&caller, &environment, &context, signature_of(headers))?;
     let ruleset = environment.ruleset();
     let flag = ruleset.flag(key).filter(|flag| is_visible(flag, caller.grant().kind));
@@ -133,7 +133,7 @@ pub(super) async fn evaluate_all_flags(asked: Asked<'_>) -> Result<Response, Api
         // If it is not reached in time, an older answer is better than none.
         let _ = reach(hint, &data.snapshots, &environment).await;
     }
-    let context = read_context(body, &data.limits.bounds).await?;
+    let context = data.limits.bounds.read(body, SDK_BODY_BYTES_MAX, read_context).await?;
     check_signed(&caller, &environment, &context, signature_of(headers))?;
     let ruleset = environment.ruleset();
     let visible = ruleset.flags().filter(|flag| is_visible(flag, caller.grant().kind));
@@ -224,12 +224,11 @@ impl<'de> Deserialize<'de> for Sent {
 }
 
 /// Reads the body's `context`. Clients also send no body, no context or `null`: all are the empty context.
-async fn read_context(body: Body, bounds: &Bounds) -> Result<Context, ApiError> {
-    let bytes = bounds.collect(body, SDK_BODY_BYTES_MAX).await?;
-    if bytes.is_empty() {
+fn read_context(body: &[u8], bounds: &Bounds) -> Result<Context, ApiError> {
+    if body.is_empty() {
         return Ok(Context::default());
     }
-    let Sent { context } = serde_json::from_slice(&bytes).map_err(|error| {
+    let Sent { context } = serde_json::from_slice(body).map_err(|error| {
         ApiError::bad_request("json_syntax", format!("the body is not JSON as it must be: {error}"))
     })?;
     let context = Context::decode(context).and_then(|context| bounds.check_context(context));

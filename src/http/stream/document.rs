@@ -3,6 +3,7 @@
 //! Both are made once for each version, where they hold up no other request. The same goes for what all streams are sent when a
 //! history is over.
 
+use crate::http::blocking::blocking;
 use crate::http::error::ApiError;
 use crate::http::stream::channel::Channel;
 use crate::http::stream::format::Format;
@@ -89,13 +90,6 @@ async fn full_block(channel: &Arc<Channel>, format: Format) -> Result<(Position,
     let channel = Arc::clone(channel);
     let rendered = blocking(move || channel.prepare(format)).await?;
     rendered.ok_or_else(ApiError::not_ready)
-}
-
-/// Runs what takes long where it holds up no request.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| ApiError::internal())
 }
 
 fn gzip(bytes: &[u8]) -> Result<Bytes, ApiError> {
