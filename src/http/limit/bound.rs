@@ -100,7 +100,7 @@ impl Bounds {
     }
 }
 
-/// Checks a bound; in the shadow, counts what is over it and checks against more.
+/// Checks a bound; in the shadow, checks what is over it against more, and counts what is answered nevertheless.
 fn check_in_shadow<E>(
     over: Option<&Counter>,
     check: impl Fn(usize) -> Result<(), E>,
@@ -109,18 +109,28 @@ fn check_in_shadow<E>(
     if check(1).is_ok() {
         return Ok(());
     }
+    check(SHADOW_TIMES)?;
     over.inc();
-    check(SHADOW_TIMES)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::limit::CONTEXT_ATTRIBUTES_MAX;
+    use axum::http::HeaderName;
+    use axum::http::HeaderValue;
+    use serde_json::Value;
+    use serde_json::json;
 
     const BODY_BYTES_MAX: usize = 4;
 
     fn bounds_in_shadow() -> Bounds {
-        let settings = BoundSettings { body_is_shadow: true, ..BoundSettings::default() };
+        let settings = BoundSettings {
+            body_is_shadow: true,
+            headers_are_shadow: true,
+            context_is_shadow: true,
+        };
         Bounds::new(settings, &Metrics::default())
     }
 
@@ -139,5 +149,30 @@ mod tests {
         assert!(is_read_here(BODY_BYTES_MAX).await);
         assert!(!is_read_here(BODY_BYTES_MAX + 1).await);
         assert!(!is_read_here(BODY_BYTES_MAX * SHADOW_TIMES).await);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_in_spite_of_the_shadow_does_not_count_as_answered() {
+        let bounds = bounds_in_shadow();
+        let count = |counter: &Option<Counter>| counter.as_ref().unwrap().get();
+        for (times, n_counted) in [(1, 0), (SHADOW_TIMES, 1), (SHADOW_TIMES + 1, 1)] {
+            let is_answered = times <= SHADOW_TIMES;
+            let body = Body::from(vec![0; BODY_BYTES_MAX * times]);
+            let read = bounds.read(body, BODY_BYTES_MAX, |_, _| Ok(())).await;
+            assert_eq!(read.is_ok(), is_answered, "{times}");
+            assert_eq!(count(&bounds.body), n_counted, "{times}");
+
+            let name = |n| HeaderName::try_from(format!("x-{n}")).unwrap();
+            let value = HeaderValue::from_static("1");
+            let headers = (0..HEADERS_MAX * times).map(|n| (name(n), value.clone())).collect();
+            assert_eq!(bounds.check_headers(&headers).is_ok(), is_answered, "{times}");
+            assert_eq!(count(&bounds.headers), n_counted, "{times}");
+
+            let attributes = (0..CONTEXT_ATTRIBUTES_MAX * times).map(|n| (n.to_string(), json!(1)));
+            let context = Value::Object(attributes.collect());
+            let context = Context::decode(context).unwrap();
+            assert_eq!(bounds.check_context(context).is_ok(), is_answered, "{times}");
+            assert_eq!(count(&bounds.context), n_counted, "{times}");
+        }
     }
 }
