@@ -129,7 +129,7 @@ pub(crate) fn open(
 ) -> Result<Response, ApiError> {
     // Addresses count only for tokens that many devices share, and those have no stream yet.
     let holder = Holder { token: caller.digest, kind: caller.grant().kind, address: None };
-    let place = streams.open(environment, &holder)?;
+    let place = streams.open(environment, &holder, Some(format))?;
     let body = StreamBody::new(Arc::clone(streams), place, &holder, format, start);
     let vary = [(header::VARY, "Authorization")];
     let ending = Extension(body.ending());

@@ -65,7 +65,6 @@ impl StreamBody {
         format: Format,
         start: Start,
     ) -> Self {
-        place.channel.note(format);
         let (cursor, must_send_all) = match start {
             Start::After(position) => (position, false),
             Start::WithAll => (place.channel.environment.position(), true),

@@ -6,6 +6,8 @@
 use crate::http::serve::Ends;
 use crate::http::stream::format::FORMATS;
 use crate::http::stream::format::Format;
+use crate::http::stream::format::WEIGHTS;
+use crate::http::stream::format::Weight;
 use crate::http::stream::status::Status;
 use crate::model::change::Position;
 use crate::model::token::Digest;
@@ -24,7 +26,7 @@ use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Rows in which an environment's streams sit; one row after the other is sent its heartbeat.
 pub(super) const ROWS: usize = 20;
@@ -60,6 +62,8 @@ const ENDS: [(u8, &str); 5] = [
 pub(super) struct Seat {
     /// The token that opened it.
     pub(super) token: Digest,
+    /// In which words it tells what changed; `None` if that depends on its client.
+    format: Option<Format>,
     waker: AtomicWaker,
     /// What it is to do when it wakes, as bits.
     wanted: AtomicU8,
@@ -122,20 +126,27 @@ impl Ends for Seat {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) environment: Arc<Environment>,
-    /// Told when the environment is gone.
-    pub(super) gone: Notify,
+    /// Cancelled when the environment is gone.
+    pub(super) gone: CancellationToken,
     rows: [Mutex<Vec<Arc<Seat>>>; ROWS],
     /// Streams that have come so far.
     n_come: AtomicUsize,
-    /// Up to where streams send; behind the environment's own position for a moment, so that bursts become one event.
-    announced: Mutex<Position>,
+    /// What goes on for the streams of each weight.
+    telling: [Telling; WEIGHTS],
     /// What is shared, for each format.
     shared: [Mutex<Shared>; FORMATS],
-    /// The formats that streams have opened in, as bits.
-    opened: AtomicU8,
+    /// Streams that are open in each format.
+    n_open: [AtomicUsize; FORMATS],
     status: ArcSwap<Status>,
+}
+
+/// What goes on for an environment's streams of one weight.
+#[derive(Debug)]
+struct Telling {
+    /// Up to where streams send; behind the environment's own position for a moment, so that bursts become one event.
+    announced: Mutex<Position>,
     /// Held by the one who prepares what is large, while others wait for it.
-    pub(super) preparing: tokio::sync::Mutex<()>,
+    preparing: tokio::sync::Mutex<()>,
 }
 
 /// What an environment's streams share in one format.
@@ -159,16 +170,17 @@ struct Block {
 impl Channel {
     /// Returns a channel without streams.
     pub(super) fn new(environment: Arc<Environment>, status: Status) -> Self {
+        let at = environment.position();
+        let telling = |_| Telling { announced: Mutex::new(at), preparing: Default::default() };
         Self {
-            announced: Mutex::new(environment.position()),
             environment,
-            gone: Notify::new(),
+            gone: CancellationToken::new(),
             rows: std::array::from_fn(|_| Mutex::default()),
             n_come: AtomicUsize::new(0),
+            telling: std::array::from_fn(telling),
             shared: std::array::from_fn(|_| Mutex::default()),
-            opened: AtomicU8::new(0),
+            n_open: std::array::from_fn(|_| AtomicUsize::new(0)),
             status: ArcSwap::from_pointee(status),
-            preparing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -188,11 +200,20 @@ impl Channel {
     }
 
     /// Gives a stream a seat; very many streams are spread evenly over the rows.
-    pub(super) fn sit(&self, token: Digest, old_after_secs: u32) -> Arc<Seat> {
+    pub(super) fn sit(
+        &self,
+        token: Digest,
+        format: Option<Format>,
+        old_after_secs: u32,
+    ) -> Arc<Seat> {
+        if let Some(n) = self.n_open(format) {
+            n.fetch_add(1, Ordering::Relaxed);
+        }
         let row = self.n_come.fetch_add(1, Ordering::Relaxed) / SEATS_TOGETHER % ROWS;
         let mut seats = self.row(row);
         let seat = Arc::new(Seat {
             token,
+            format,
             waker: AtomicWaker::new(),
             wanted: AtomicU8::new(0),
             row: u8::try_from(row).unwrap_or_default(),
@@ -205,6 +226,9 @@ impl Channel {
 
     /// Takes a seat away.
     pub(super) fn leave(&self, seat: &Seat) {
+        if let Some(n) = self.n_open(seat.format) {
+            n.fetch_sub(1, Ordering::Relaxed);
+        }
         let mut seats = self.row(usize::from(seat.row));
         let place = seat.place.load(Ordering::Relaxed);
         if place < seats.len() {
@@ -221,30 +245,36 @@ impl Channel {
         self.row(row).clone()
     }
 
-    /// Takes note that a stream opens in a format.
-    pub(super) fn note(&self, format: Format) {
-        self.opened.fetch_or(1 << format.index(), Ordering::Relaxed);
+    /// The seats of one row whose streams have a weight.
+    pub(super) fn seats_of(&self, row: usize, weight: Weight) -> Vec<Arc<Seat>> {
+        let row = self.row(row);
+        row.iter().filter(|seat| Weight::of(seat.format) == weight).map(Arc::clone).collect()
     }
 
-    /// The formats in which streams that are open can only be told everything, because what was announced last is of a history
-    /// that is over or forgotten.
-    pub(super) fn told_all(&self) -> impl Iterator<Item = Format> {
-        let missed = self.environment.missed_since(self.announced());
-        let opened = match missed {
-            Missed::Unknown => self.opened.load(Ordering::Relaxed),
-            _ => 0,
-        };
-        Format::ALL.into_iter().filter(move |format| opened & (1 << format.index()) != 0)
+    /// The formats of a weight in which streams that are open can only be told everything, because what was announced last is of a
+    /// history that is over or forgotten.
+    pub(super) fn told_all(&self, weight: Weight) -> impl Iterator<Item = Format> {
+        let missed = self.environment.missed_since(self.announced(weight));
+        let is_all = matches!(missed, Missed::Unknown);
+        Format::ALL.into_iter().filter(move |format| {
+            let n_open = self.n_open(Some(*format)).map_or(0, |n| n.load(Ordering::Relaxed));
+            is_all && Weight::of(Some(*format)) == weight && n_open > 0
+        })
     }
 
-    /// Lets streams send everything up to `position`.
-    pub(super) fn announce(&self, position: Position) {
-        *lock(&self.announced) = position;
+    /// Lets streams of a weight send everything up to `position`.
+    pub(super) fn announce(&self, weight: Weight, position: Position) {
+        *lock(&self.telling(weight).announced) = position;
     }
 
-    /// What was announced last.
-    pub(super) fn announced(&self) -> Position {
-        *lock(&self.announced)
+    /// What was announced last to streams of a weight.
+    pub(super) fn announced(&self, weight: Weight) -> Position {
+        *lock(&self.telling(weight).announced)
+    }
+
+    /// Waits until nobody else prepares what is large for a weight.
+    pub(super) async fn preparing(&self, weight: Weight) -> tokio::sync::MutexGuard<'_, ()> {
+        self.telling(weight).preparing.lock().await
     }
 
     /// What somebody has not seen who is at `since`, if there is anything, and where that leads; `None` is nowhere.
@@ -260,7 +290,11 @@ impl Channel {
         since: Option<Position>,
         has_just_come: bool,
     ) -> Option<(Position, Bytes)> {
-        let end = if has_just_come { self.environment.position() } else { self.announced() };
+        let end = if has_just_come {
+            self.environment.position()
+        } else {
+            self.announced(Weight::of(Some(format)))
+        };
         if since.is_some_and(|position| position >= end) {
             return None;
         }
@@ -327,6 +361,15 @@ impl Channel {
     /// Keeps the JSON of everything at a position, compressed.
     pub(super) fn keep_compressed(&self, format: Format, at: Position, bytes: Bytes) {
         self.shared(format).compressed = Some((at, bytes));
+    }
+
+    fn telling(&self, weight: Weight) -> &Telling {
+        let [first, ..] = &self.telling;
+        self.telling.get(weight.index()).unwrap_or(first)
+    }
+
+    fn n_open(&self, format: Option<Format>) -> Option<&AtomicUsize> {
+        self.n_open.get(format?.index())
     }
 
     fn row(&self, row: usize) -> MutexGuard<'_, Vec<Arc<Seat>>> {
@@ -405,7 +448,7 @@ mod tests {
     #[test]
     fn nothing_is_sent_before_it_is_announced() {
         let channel = channel();
-        channel.announce(at(2));
+        channel.announce(Weight::Light, at(2));
         assert!(channel.block_since(Format::Changes, Some(at(2)), false).is_none());
         assert!(text(&channel, Some(at(1))).contains(r#"{"version":2,"flags":["b"]"#));
         // But one who has just come gets all of it at once.
@@ -414,7 +457,7 @@ mod tests {
                 .block_since(Format::Changes, Some(at(2)), true)
                 .is_some_and(|(to, _)| to == at(3))
         );
-        channel.announce(at(3));
+        channel.announce(Weight::Light, at(3));
         assert!(text(&channel, Some(at(1))).contains(r#"{"version":3,"flags":["b","c"]"#));
         assert!(text(&channel, Some(at(2))).contains(r#"{"version":3,"flags":["c"]"#));
     }
@@ -422,7 +465,7 @@ mod tests {
     #[test]
     fn who_asks_for_the_same_shares_it() {
         let channel = channel();
-        channel.announce(at(3));
+        channel.announce(Weight::Light, at(3));
         for since in [Some(at(1)), Some(at(2)), None, Some(Position { epoch: 0, version: 9 })] {
             let ((_, first), (_, second)) = (
                 channel.block_since(Format::Changes, since, false).unwrap(),
@@ -432,7 +475,7 @@ mod tests {
         }
         // What is kept has an end, and is dropped when something newer was announced.
         install(&channel, 4, "d");
-        channel.announce(at(4));
+        channel.announce(Weight::Light, at(4));
         assert!(text(&channel, Some(at(1))).contains(r#""version":4"#));
         assert!(text(&channel, None).contains(r#""version":4"#));
         assert!(channel.shared(Format::Changes).blocks.len() <= SHARED_MAX);
@@ -444,7 +487,7 @@ mod tests {
         let (to, prepared) = channel.prepare(Format::LaunchDarkly).unwrap();
         assert_eq!(to, at(3));
         install(&channel, 4, "d");
-        channel.announce(at(4));
+        channel.announce(Weight::Heavy, at(4));
         let (to, first) = channel.block_since(Format::LaunchDarkly, None, true).unwrap();
         assert_eq!((to, first.as_ptr()), (at(3), prepared.as_ptr()), "nothing is rendered anew");
         let (to, then) = channel.block_since(Format::LaunchDarkly, Some(to), false).unwrap();
@@ -462,9 +505,9 @@ mod tests {
         let channel = channel();
         let n = ROWS * SEATS_TOGETHER;
         let mut seats: Vec<_> =
-            (0..SEATS_TOGETHER).map(|_| channel.sit([0; 32], u32::MAX)).collect();
+            (0..SEATS_TOGETHER).map(|_| channel.sit([0; 32], None, u32::MAX)).collect();
         assert_eq!(channel.seats(0).len(), SEATS_TOGETHER, "those of one connection together");
-        seats.extend((SEATS_TOGETHER..n).map(|_| channel.sit([0; 32], u32::MAX)));
+        seats.extend((SEATS_TOGETHER..n).map(|_| channel.sit([0; 32], None, u32::MAX)));
         assert!((0..ROWS).all(|row| channel.seats(row).len() == SEATS_TOGETHER));
         for seat in seats.iter().step_by(2).chain(seats.iter().skip(1).step_by(2)) {
             channel.leave(seat);
@@ -474,7 +517,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_is_wanted_once() {
-        let seat = channel().sit([0; 32], u32::MAX);
+        let seat = channel().sit([0; 32], None, u32::MAX);
         seat.wake(BEAT);
         seat.wake(END_DRAIN);
         assert!(seat.take_beat());

@@ -7,6 +7,7 @@ use crate::http::blocking::blocking;
 use crate::http::error::ApiError;
 use crate::http::stream::channel::Channel;
 use crate::http::stream::format::Format;
+use crate::http::stream::format::Weight;
 use crate::http::stream::hub::Streams;
 use crate::model::change::Position;
 use crate::snapshot::Environment;
@@ -31,7 +32,7 @@ impl Streams {
         if let Some(found) = channel.full_block(format) {
             return Ok(found);
         }
-        let _only = channel.preparing.lock().await;
+        let _only = channel.preparing(Weight::of(Some(format))).await;
         full_block(&channel, format).await
     }
 
@@ -55,7 +56,7 @@ impl Streams {
         if let Some(found) = channel.compressed(format, at) {
             return Ok((at, found));
         }
-        let _only = channel.preparing.lock().await;
+        let _only = channel.preparing(Weight::of(Some(format))).await;
         if let Some(found) = channel.compressed(format, at) {
             return Ok((at, found));
         }
@@ -78,9 +79,11 @@ impl Streams {
 
 /// Renders everything before it is announced where that is all that streams can be told: otherwise the first stream that wakes
 /// would do it, and whatever else its thread serves would wait.
-pub(super) async fn prepare_announcement(channel: &Arc<Channel>) {
-    for format in channel.told_all() {
-        let _only = channel.preparing.lock().await;
+///
+/// Streams of one weight are announced it when all formats of that weight are rendered, and never wait for the other.
+pub(super) async fn prepare_announcement(channel: &Arc<Channel>, weight: Weight) {
+    for format in channel.told_all(weight) {
+        let _only = channel.preparing(weight).await;
         // If it fails, the first stream that wakes tries again.
         let _ = full_block(channel, format).await;
     }

@@ -15,6 +15,8 @@ use bytes::Bytes;
 
 /// Formats there are.
 pub(super) const FORMATS: usize = 5;
+/// Weights there are.
+pub(super) const WEIGHTS: usize = 2;
 
 /// In which words what changed is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,35 @@ pub(crate) enum Format {
     DataSystem,
     /// The same events as the one body that answers a poll.
     DataSystemPoll,
+}
+
+/// How much it is to tell a stream everything; those that are told little are announced changes for themselves, and do not wait
+/// for what is rendered for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Weight {
+    /// Keys, or what one client makes of them.
+    Light,
+    /// All flags and segments as they are.
+    Heavy,
+}
+
+impl Weight {
+    /// All weights, in their places.
+    pub(super) const ALL: [Self; WEIGHTS] = [Self::Light, Self::Heavy];
+
+    /// That of streams of a format; `None` are streams whose events depend on their clients.
+    pub(super) fn of(format: Option<Format>) -> Self {
+        match format {
+            None | Some(Format::Changes) => Self::Light,
+            Some(_) => Self::Heavy,
+        }
+    }
+
+    /// Its place among all weights.
+    pub(super) fn index(self) -> usize {
+        usize::from(self as u8)
+    }
 }
 
 /// What was rendered.

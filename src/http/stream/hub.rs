@@ -17,6 +17,9 @@ use crate::http::stream::channel::END_TOKEN;
 use crate::http::stream::channel::ROWS;
 use crate::http::stream::channel::Seat;
 use crate::http::stream::document::prepare_announcement;
+use crate::http::stream::format::Format;
+use crate::http::stream::format::WEIGHTS;
+use crate::http::stream::format::Weight;
 use crate::http::stream::spread::Spread;
 use crate::http::stream::status::Status;
 use crate::model::change::EnvId;
@@ -72,10 +75,11 @@ pub struct Streams {
     channel_opened: Notify,
 }
 
-/// A channel and its environment's position, now and as it changes.
+/// A channel's streams of one weight, and its environment's position, now and as it changes.
 #[derive(Debug)]
 struct Watched {
     channel: Arc<Channel>,
+    weight: Weight,
     positions: watch::Receiver<Position>,
 }
 
@@ -123,8 +127,8 @@ impl Streams {
         // After a panic, whatever was watched before is not any more, and nobody was woken meanwhile.
         for channel in self.unwatch() {
             wake_all(&channel).await;
-            let positions = channel.environment.positions();
-            moves.push(Watched { channel, positions }.moved(Instant::now()));
+            let watched = Watched::of(&channel, &channel.environment.positions());
+            moves.extend(watched.map(|watched| watched.moved(Instant::now())));
         }
         self.close_revoked().await;
         loop {
@@ -140,7 +144,7 @@ impl Streams {
                 }
                 Some(moved) = moves.next() => {
                     let Some(watched) = moved else { continue };
-                    wake_all(&watched.channel).await;
+                    wake(&watched.channel, watched.weight).await;
                     moves.push(watched.moved(Instant::now() + EVENT_SPACING));
                 }
                 _ = beats.tick() => {
@@ -161,7 +165,7 @@ impl Streams {
         }
     }
 
-    /// Admits a stream and gives it a place.
+    /// Admits a stream and gives it a place; without a format, what it tells depends on its client.
     ///
     /// # Errors
     ///
@@ -170,6 +174,7 @@ impl Streams {
         &self,
         environment: &Arc<Environment>,
         holder: &Holder,
+        format: Option<Format>,
     ) -> Result<Place, ApiError> {
         self.admit(holder).map_err(|refusal| {
             self.metrics.streams_refused.count(refusal.name());
@@ -179,7 +184,7 @@ impl Streams {
         let channel = self.channel(environment);
         let old_after_secs =
             self.age_secs(Instant::now()).saturating_add(self.spread.pick(&AGE_SECS));
-        let seat = channel.sit(holder.token, old_after_secs);
+        let seat = channel.sit(holder.token, format, old_after_secs);
         // The token may have been revoked since it was looked up, and those who look for that may have passed already.
         let directory = self.snapshots.directory();
         let end = end_of(&directory, environment, &seat);
@@ -244,9 +249,9 @@ impl Streams {
         if let Some(old) = channels.insert(environment.id, Arc::clone(&channel)) {
             // Of another environment, which had the number before; nobody would find its streams any more.
             (0..ROWS).flat_map(|row| old.seats(row)).for_each(|seat| seat.wake(END_ENVIRONMENT));
-            old.gone.notify_one();
+            old.gone.cancel();
         }
-        lock(&self.unwatched).push(Watched { channel: Arc::clone(&channel), positions });
+        lock(&self.unwatched).extend(Watched::of(&channel, &positions));
         self.channel_opened.notify_one();
         channel
     }
@@ -287,23 +292,30 @@ impl Streams {
                 if channels.get(&environment.id).is_some_and(is_it) {
                     channels.remove(&environment.id);
                 }
-                channel.gone.notify_one();
+                channel.gone.cancel();
             }
         }
     }
 }
 
 impl Watched {
+    /// A channel's streams of each weight.
+    fn of(channel: &Arc<Channel>, positions: &watch::Receiver<Position>) -> [Self; WEIGHTS] {
+        let watched =
+            |weight| Self { channel: Arc::clone(channel), weight, positions: positions.clone() };
+        Weight::ALL.map(watched)
+    }
+
     /// Waits until there is something new, but not before `earliest`, and announces it; `None` when the environment is gone.
     async fn moved(mut self, earliest: Instant) -> Option<Self> {
         tokio::time::sleep_until(earliest).await;
-        let announced = self.channel.announced();
+        let announced = self.channel.announced(self.weight);
         let position = tokio::select! {
             position = self.positions.wait_for(|position| *position > announced) => *position.ok()?,
-            () = self.channel.gone.notified() => return None,
+            () = self.channel.gone.cancelled() => return None,
         };
-        prepare_announcement(&self.channel).await;
-        self.channel.announce(position);
+        prepare_announcement(&self.channel, self.weight).await;
+        self.channel.announce(self.weight, position);
         Some(self)
     }
 }
@@ -325,8 +337,15 @@ fn is_served(directory: &Directory, environment: &Arc<Environment>) -> bool {
 
 /// Wakes every stream of a channel, and lets others run in between.
 async fn wake_all(channel: &Channel) {
+    for weight in Weight::ALL {
+        wake(channel, weight).await;
+    }
+}
+
+/// Wakes every stream of a channel that has a weight, as [`wake_all`] does.
+async fn wake(channel: &Channel, weight: Weight) {
     for row in 0..ROWS {
-        for seat in channel.seats(row) {
+        for seat in channel.seats_of(row, weight) {
             seat.wake(0);
         }
         tokio::task::yield_now().await;
@@ -342,7 +361,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::http::stream::body::StreamBody;
-    use crate::http::stream::format::Format;
     use crate::http::stream::start::Start;
     use crate::model::key::EnvKey;
     use crate::model::key::ProjectKey;
@@ -351,24 +369,30 @@ mod tests {
     use crate::snapshot::Update;
     use http_body_util::BodyExt;
 
+    fn channel() -> Arc<Channel> {
+        let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
+        let status = Status::of(&Snapshots::default(), &environment);
+        Arc::new(Channel::new(Arc::new(environment), status))
+    }
+
+    fn install(channel: &Channel, to: Position) {
+        let is_relative = to.epoch == channel.environment.position().epoch;
+        let update = Update { to, is_relative, ..Update::default() };
+        assert!(channel.environment.install(&update).0);
+    }
+
     #[tokio::test]
     async fn everything_is_rendered_before_streams_wake_for_another_history() {
-        let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
-        let environment = Arc::new(environment);
-        let status = Status::of(&Snapshots::default(), &environment);
-        let channel = Arc::new(Channel::new(Arc::clone(&environment), status));
-        channel.note(Format::LaunchDarkly);
-        let positions = environment.positions();
-        let mut watched = Watched { channel: Arc::clone(&channel), positions };
+        let channel = channel();
         let (told, other) = (Format::LaunchDarkly, Format::DataSystem);
+        let seat = channel.sit([0; 32], Some(told), u32::MAX);
+        let [_, mut watched] = Watched::of(&channel, &channel.environment.positions());
         for (epoch, version, is_rendered) in [(1, 1, true), (1, 2, false), (2, 1, true)] {
-            let before = channel.announced();
+            let before = channel.announced(Weight::Heavy);
             let to = Position { epoch, version };
-            let is_relative = epoch == before.epoch;
-            let update = Update { to, is_relative, ..Update::default() };
-            assert!(environment.install(&update).0);
+            install(&channel, to);
             watched = watched.moved(Instant::now()).await.unwrap();
-            assert_eq!(channel.announced(), to);
+            assert_eq!(channel.announced(Weight::Heavy), to);
             let found = channel.full_block(told);
             assert_eq!(found.is_some(), is_rendered, "{to:?}");
             assert!(channel.full_block(other).is_none(), "nobody has a stream of it");
@@ -377,6 +401,38 @@ mod tests {
                 assert_eq!(sent.as_ptr(), rendered.as_ptr(), "{to:?}");
             }
         }
+        channel.leave(&seat);
+        install(&channel, Position { epoch: 3, version: 1 });
+        watched.moved(Instant::now()).await.unwrap();
+        assert!(channel.full_block(told).is_none(), "nobody has a stream of it any more");
+    }
+
+    #[tokio::test]
+    async fn a_change_after_a_failover_does_not_wait_for_what_is_rendered_for_others() {
+        let channel = channel();
+        for format in [Format::Changes, Format::LaunchDarkly] {
+            channel.sit([0; 32], Some(format), u32::MAX);
+        }
+        let before = channel.announced(Weight::Heavy);
+        let [mut light, heavy] = Watched::of(&channel, &channel.environment.positions());
+        let rendering = channel.preparing(Weight::Heavy).await;
+        let mut heavy = Box::pin(heavy.moved(Instant::now()));
+        for to in [(2, 1), (2, 2)].map(|(epoch, version)| Position { epoch, version }) {
+            install(&channel, to);
+            light = tokio::select! {
+                biased;
+                _ = &mut heavy => panic!("it is announced before it is rendered"),
+                moved = light.moved(Instant::now()) => moved.unwrap(),
+            };
+            assert_eq!(channel.announced(Weight::Light), to);
+            let sent = channel.block_since(Format::Changes, Some(before), false);
+            assert_eq!(sent.map(|(at, _)| at), Some(to));
+            assert_eq!(channel.announced(Weight::Heavy), before);
+        }
+        drop(rendering);
+        heavy.await.unwrap();
+        assert!(channel.full_block(Format::LaunchDarkly).is_some());
+        assert_ne!(channel.announced(Weight::Heavy), before);
     }
 
     #[tokio::test]
@@ -386,7 +442,7 @@ mod tests {
         let environment = Arc::new(environment);
         let holder = Holder { token: [0; 32], kind: TokenKind::Server, address: None };
         let channel = streams.channel(&environment);
-        let seat = channel.sit(holder.token, streams.spread.pick(&AGE_SECS));
+        let seat = channel.sit(holder.token, Some(Format::Changes), streams.spread.pick(&AGE_SECS));
         let place = Place { channel, seat };
         let start = Start::After(environment.position());
         let streams_of = Arc::clone(&streams);

@@ -10,6 +10,7 @@ use crate::http::serve::Ending;
 use crate::http::serve::Ends;
 use crate::http::stream::EVENT_STREAM;
 use crate::http::stream::admission::Holder;
+use crate::http::stream::format::Weight;
 use crate::http::stream::frame::HEARTBEAT;
 use crate::http::stream::hub::Place;
 use crate::http::stream::hub::Streams;
@@ -91,7 +92,7 @@ impl<S: Speech> Watch<S> {
         holder: Holder,
         speech: S,
     ) -> Result<Self, ApiError> {
-        let place = streams.open(environment, &holder)?;
+        let place = streams.open(environment, &holder, None)?;
         let streams = Arc::clone(streams);
         Ok(Self { streams, place, holder, cursor: None, speech })
     }
@@ -106,7 +107,7 @@ impl<S: Speech> Watch<S> {
         let environment = &self.place.channel.environment;
         let missed = match self.cursor {
             None => Missed::Unknown,
-            Some(cursor) if cursor < self.place.channel.announced() => {
+            Some(cursor) if cursor < self.place.channel.announced(Weight::Light) => {
                 environment.missed_since(cursor)
             }
             Some(_) => Missed::Nothing,
