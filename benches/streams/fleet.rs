@@ -25,8 +25,10 @@ use tokio::process::ChildStdout;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-/// Between two questions after how far clients are.
+/// Between two questions after how many streams were opened.
 const ASK_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two questions after who has heard of a version: each looks at every client, on the processors that are measured.
+const VERSION_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a process of clients is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -136,7 +138,7 @@ impl Fleet {
             if n_there == n_readers || Instant::now() > deadline {
                 return n_there;
             }
-            tokio::time::sleep(ASK_INTERVAL).await;
+            tokio::time::sleep(VERSION_INTERVAL).await;
         }
     }
 
