@@ -10,6 +10,7 @@ use crate::model::key::FlagKey;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use utoipa::ToSchema;
 
 /// The weights of a rollout sum to this: one unit is a thousandth of a percent.
@@ -138,15 +139,17 @@ pub struct Clause {
     pub negate: bool,
 }
 
-/// Gives each clause of a rule that has none an id, made from its place.
+/// Gives each clause of a rule that has none an id, made from its place, or from the next one whose id no other clause has.
 ///
-/// Instructions do this before they move or change clauses, so that an id that was shown once stays with its clause. Clauses that
-/// come later have random ids, so none is given twice.
+/// Instructions do this before they move or change clauses, so that an id that was shown once stays with its clause.
 pub fn name_clauses(clauses: &mut [Clause]) {
-    for (i, clause) in clauses.iter_mut().enumerate() {
-        if clause.id.is_empty() {
-            clause.id = format!("clause-{}", i + 1);
+    let mut taken: BTreeSet<String> = clauses.iter().map(|clause| clause.id.clone()).collect();
+    for (i, clause) in clauses.iter_mut().enumerate().filter(|(_, clause)| clause.id.is_empty()) {
+        let mut place = i + 1;
+        while !taken.insert(format!("clause-{place}")) {
+            place += 1;
         }
+        clause.id = format!("clause-{place}");
     }
 }
 

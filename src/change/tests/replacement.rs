@@ -141,8 +141,24 @@ fn what_no_instruction_does_is_told_in_words_only() {
     assert_eq!(encoded(&imported, &before), (Vec::new(), words));
 }
 
+#[test]
+fn a_clause_without_an_id_never_takes_that_of_another() {
+    let unnamed = |value| json!({"contextKind": "user", "attribute": "a", "op": "in", "values": [value], "negate": false});
+    let with = |clauses: &[Value]| segment(&json!({"rules": [{"id": "r", "clauses": clauses}]}));
+    let mut before = with(&[clause("clause-2", "A"), unnamed("B"), unnamed("C")]);
+    let after = with(&[clause("clause-2", "A"), clause("clause-4", "C")]);
+    let (instructions, _) = encoded(&before, &after);
+    let removed = json!({"kind": "removeClauses", "ruleId": "r", "clauseIds": ["clause-3"]});
+    assert_eq!(instructions, [removed]);
+    assert_eq!(sent(&before, &instructions).0, after);
+    before.name_clauses();
+    let named = [clause("clause-2", "A"), clause("clause-3", "B"), clause("clause-4", "C")];
+    assert_eq!(before, with(&named));
+}
+
 /// The same segment with its lists in the order of their keys.
 fn sorted(mut segment: Segment) -> Segment {
+    segment.name_clauses();
     settle_hashes(&mut segment, ServerSdk::None).unwrap();
     segment.included.sort();
     segment.excluded.sort();
@@ -163,10 +179,10 @@ fn some(of: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>>
 fn rule(id: &'static str) -> impl Strategy<Value = Value> {
     let clause = |id| {
         let clause =
-            move |value| json!({"id": id, "attribute": "a", "op": "in", "values": [value]});
-        select(vec![1, 2]).prop_map(clause)
+            move |(id, value)| json!({"id": id, "attribute": "a", "op": "in", "values": [value]});
+        (select(vec![id, ""]), select(vec![1, 2])).prop_map(clause)
     };
-    let clauses = [clause("c1"), clause("c2"), clause("c3")].prop_flat_map(|all| {
+    let clauses = [clause("c1"), clause("clause-1"), clause("clause-2")].prop_flat_map(|all| {
         let n_clauses = all.len();
         subsequence(all.to_vec(), 0..=n_clauses).prop_shuffle()
     });
