@@ -38,6 +38,20 @@ pub fn apply_to_segment(
     instructions: &[SegmentInstruction],
     new_id: &mut dyn FnMut() -> String,
 ) -> Result<(Segment, Vec<String>), Problems> {
+    let (new, changes, problems) = try_on_segment(segment, exists, instructions, new_id);
+    if changes.is_empty() || new == *segment {
+        return problems.into_result((segment.clone(), Vec::new()));
+    }
+    problems.into_result((new, changes))
+}
+
+/// Applies to a segment what can be applied of instructions; returns it with what was done, in words, and what is wrong with the rest.
+pub(crate) fn try_on_segment(
+    segment: &Segment,
+    exists: &dyn Fn(&str) -> bool,
+    instructions: &[SegmentInstruction],
+    new_id: &mut dyn FnMut() -> String,
+) -> (Segment, Vec<String>, Problems) {
     let mut change = SegmentChange {
         segment: segment.clone(),
         changes: Vec::new(),
@@ -50,11 +64,8 @@ pub fn apply_to_segment(
         change.path = format!("instructions[{i}]");
         change.step(instruction);
     }
-    let SegmentChange { segment: new, changes, problems, .. } = change;
-    if changes.is_empty() || new == *segment {
-        return problems.into_result((segment.clone(), Vec::new()));
-    }
-    problems.into_result((new, changes))
+    let SegmentChange { segment, changes, problems, .. } = change;
+    (segment, changes, problems)
 }
 
 /// A change while it is being applied.

@@ -4,10 +4,11 @@
 //! and their form as JSON in `segment_encode`.
 
 use crate::change::instruction::ClauseEdit;
-use crate::change::segment_apply::apply_to_segment;
+use crate::change::segment_apply::try_on_segment;
 use crate::change::segment_differences;
 use crate::change::segment_instruction::SegmentInstruction;
 use crate::change::segment_instruction::ShareSpec;
+use crate::model::limit::INSTRUCTIONS_MAX;
 use crate::model::rule::Clause;
 use crate::model::rule::USER_KIND;
 use crate::model::rule::is_default;
@@ -20,15 +21,18 @@ use std::collections::BTreeSet;
 /// Finds the instructions that make one state of a segment of another, and says in words what they do.
 ///
 /// Whatever has no instruction is only told in words: that a segment of LaunchDarkly's has its keys elsewhere, and the order of
-/// keys and clauses, which means nothing.
+/// keys and clauses, which means nothing. So is everything if no single change could do it, for a limit of instructions.
 pub fn replacement(before: &Segment, after: &Segment) -> (Vec<SegmentInstruction>, Vec<String>) {
     let mut instructions = labels(before, after);
     instructions.extend(keys(before, after));
     instructions.extend(rules(before, after));
     // The segments that are asked for were checked, and whatever is added has its id.
-    let applied = apply_to_segment(before, &|_| true, &instructions, &mut String::new);
+    let applied = try_on_segment(before, &|_| true, &instructions, &mut String::new);
+    let (applied, mut changes, problems) = applied;
     // What an older version has let in may be beyond the limits of instructions.
-    let (applied, mut changes) = applied.unwrap_or_else(|_| (before.clone(), Vec::new()));
+    if !problems.is_empty() || instructions.len() > INSTRUCTIONS_MAX {
+        instructions.clear();
+    }
     let rest = segment_differences(&plain(applied), &plain(after.clone()));
     changes.extend(rest.iter().map(|differs| format!("wrote `{}` anew", differs.path)));
     if changes.is_empty() && before != after {
@@ -118,6 +122,8 @@ fn rules(before: &Segment, after: &Segment) -> Vec<SegmentInstruction> {
             }
         }
     }
+    // What makes room for patterns comes first, so that there are never too many in between.
+    edits.sort_by_key(|edit| adds_patterns(edit, before));
     instructions.extend(edits);
     let is_new = |new: &&SegmentRule| before.rules.iter().all(|old| old.id != new.id);
     for new in after.rules.iter().filter(is_new) {
@@ -142,6 +148,22 @@ fn rules(before: &Segment, after: &Segment) -> Vec<SegmentInstruction> {
         instructions.push(SegmentInstruction::ReorderRules(wanted));
     }
     instructions
+}
+
+/// Whether there are more patterns after an edit of a rule that a segment has.
+fn adds_patterns(edit: &SegmentInstruction, segment: &Segment) -> bool {
+    let n_patterns = |clause: &Clause| if clause.op == "matches" { clause.values.len() } else { 0 };
+    let SegmentInstruction::EditClauses { rule_id, edit } = edit else { return false };
+    match edit {
+        ClauseEdit::Add(clauses) => clauses.iter().any(|clause| n_patterns(clause) > 0),
+        ClauseEdit::Update { clause_id, clause } => {
+            let rule = segment.rules.iter().find(|rule| rule.id == *rule_id).cloned();
+            let rule = rule.map(plain_rule).unwrap_or_default();
+            let old = rule.clauses.iter().find(|old| old.id == *clause_id);
+            n_patterns(clause) > old.map_or(0, n_patterns)
+        }
+        _ => false,
+    }
 }
 
 /// What makes one state of a rule of another; both are [`plain_rule`]s.

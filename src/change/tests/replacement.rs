@@ -9,6 +9,9 @@ use crate::change::settle_hashes;
 use crate::model::decode::object;
 use crate::model::environment::ServerSdk;
 use crate::model::key::SegmentKey;
+use crate::model::limit::INSTRUCTIONS_MAX;
+use crate::model::limit::PATTERNS_MAX;
+use crate::model::limit::RULES_MAX;
 use crate::model::problem::Problems;
 use crate::model::segment::Segment;
 use proptest::prelude::*;
@@ -154,6 +157,61 @@ fn a_clause_without_an_id_never_takes_that_of_another() {
     before.name_clauses();
     let named = [clause("clause-2", "A"), clause("clause-3", "B"), clause("clause-4", "C")];
     assert_eq!(before, with(&named));
+}
+
+/// A clause with so many patterns.
+fn patterns(id: &str, n: usize) -> Value {
+    let values: Vec<String> = (0..n).map(|i| format!("p{i}")).collect();
+    json!({"id": id, "attribute": "a", "op": "matches", "values": values})
+}
+
+/// A segment with a rule for each of these lists of clauses: `r0`, `r1`, ….
+fn ruled(clauses: &[Value]) -> Segment {
+    let rule = |(i, clauses)| json!({"id": format!("r{i}"), "clauses": clauses});
+    segment(&json!({"rules": clauses.iter().enumerate().map(rule).collect::<Vec<Value>>()}))
+}
+
+#[test]
+fn patterns_that_move_are_never_too_many_in_between() {
+    for (before, after) in [
+        (
+            [json!([patterns("a", 10), patterns("b", 10)]), json!([])],
+            [json!([patterns("a", 18), patterns("b", 2)]), json!([])],
+        ),
+        ([json!([]), json!([patterns("a", 15)])], [json!([patterns("b", 15)]), json!([])]),
+        (
+            [json!([patterns("a", 1)]), json!([patterns("b", 15)])],
+            [json!([patterns("a", 16)]), json!([patterns("b", 4)])],
+        ),
+    ] {
+        let (before, after) = (ruled(&before), ruled(&after));
+        let (instructions, words) = encoded(&before, &after);
+        assert_eq!(sent(&before, &instructions), (after, words));
+    }
+}
+
+#[test]
+fn what_no_single_change_could_do_is_told_in_words_only() {
+    let with = |text: &str| {
+        let clauses = ["c1", "c2"].map(|id| clause(id, text));
+        let mut all = ruled(&vec![json!(clauses); RULES_MAX]);
+        all.rules.iter_mut().for_each(|rule| text.clone_into(&mut rule.description));
+        all
+    };
+    let (instructions, words) = encoded(&with("x"), &with("y"));
+    let n_words = 3 * RULES_MAX;
+    assert!(n_words > INSTRUCTIONS_MAX);
+    assert_eq!((instructions.len(), words.len()), (0, n_words));
+    assert_eq!(words[0], "described rule r0 as `y`");
+
+    // An older version may have let more patterns in.
+    let mut before = ruled(&[json!([patterns("a", PATTERNS_MAX)]), json!([])]);
+    before.rules[1].clauses = before.rules[0].clauses.clone();
+    let mut after = before.clone();
+    "T".clone_into(&mut after.name);
+    after.rules[0].clauses[0].values.pop();
+    let words = ["renamed the segment to `T`", "changed the clause a of rule r0"];
+    assert_eq!(encoded(&before, &after), (Vec::new(), words.map(str::to_owned).to_vec()));
 }
 
 /// The same segment with its lists in the order of their keys.
