@@ -70,7 +70,7 @@ impl Control {
                 // The salt decides who is in a share; replacing a segment must not move anybody.
                 segment.salt.clone_from(&old.segment.salt);
             }
-            if let Some(old) = old.filter(|old| old.segment == segment) {
+            if let Some(old) = old.filter(|old| named(&old.segment) == named(&segment)) {
                 return Ok(old.clone());
             }
             let edges: BTreeMap<_, _> = others
@@ -156,6 +156,13 @@ impl Control {
         })
         .await
     }
+}
+
+/// A segment as it is shown: a clause that was written without an id, and comes back with the one that it was shown with, is the same.
+fn named(segment: &Segment) -> Segment {
+    let mut segment = segment.clone();
+    segment.name_clauses();
+    segment
 }
 
 /// How the audit log calls what is written, with which instructions the same could have been done, and in words.

@@ -723,6 +723,30 @@ async fn a_segment_that_is_replaced_is_recorded_as_one_that_is_changed_by_instru
 }
 
 #[tokio::test]
+async fn a_segment_that_is_put_back_as_it_was_got_stays_as_it_is() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        let admin = &server.admin;
+        let segments = format!("{ENVIRONMENT}/segments");
+        let clause = |value| json!({"attribute": "plan", "op": "in", "values": [value]});
+        let rule = json!({"clauses": [clause("gold"), clause("silver")], "weight": 1_000});
+        let new = json!({"key": "s", "included": ["u2", "u1"], "rules": [rule]});
+        admin.post(&segments, new).await.expect(201);
+        let path = format!("{segments}/s");
+        let found = admin.get(&path).await.expect(200);
+        assert_eq!(found["rules"][0]["clauses"][1]["id"], "clause-2");
+        let mut body = found.clone();
+        for field in ["salt", "version", "createdAt", "changedAt"] {
+            body.as_object_mut().unwrap().remove(field);
+        }
+        assert_eq!(admin.put(&path, body).await.expect(200), found);
+        assert_eq!(admin.get(&path).await.expect(200), found);
+        assert_eq!(entries(&server, "&action=segment.update").await, [Value::Null; 0]);
+    }
+}
+
+#[tokio::test]
 async fn the_last_use_of_a_token_is_noted() {
     let folder = Folder::new();
     let mut server = Server::start_on(folder.path(), None, &[]).await;
