@@ -23,6 +23,7 @@ use crate::model::key::ProjectKey;
 use crate::model::limit::KILLED_FLAGS_MAX;
 use crate::model::trigger::is_actor_name;
 use crate::store::KillRecord;
+use crate::store::StoreError;
 use crate::store::StoredFlag;
 use crate::store::Tx;
 use crate::store::within_timeout;
@@ -34,6 +35,8 @@ use std::collections::BTreeSet;
 const NAMES_MAX: usize = 1_000;
 /// Flags that are looked up one by one; for more, all are read at once.
 const LOOKUPS_MAX: usize = 20;
+/// Why a flag is not killed whose row is damaged.
+const NOT_READ: &str = "cannot be read: what the database has of it is damaged";
 
 /// Which flags are meant.
 #[derive(Debug, Default)]
@@ -68,6 +71,8 @@ pub struct KilledMany {
     pub killed: Vec<(FlagKey, Kill)>,
     /// Those that were killed already, with the first kill; by key.
     pub already: Vec<(FlagKey, Kill)>,
+    /// Those that were named and left alone, and why; by key.
+    pub left: Vec<(FlagKey, String)>,
 }
 
 /// An environment that is locked, with flags of it.
@@ -79,7 +84,7 @@ pub(super) struct Scene<'a> {
     version: i64,
     now: Timestamp,
     pub(super) flags: BTreeMap<FlagKey, StoredFlag>,
-    /// Flags that are there and cannot be read; known only if all were read.
+    /// Flags that are there and cannot be read, among those that were read.
     unreadable: BTreeSet<FlagKey>,
 }
 
@@ -87,11 +92,11 @@ impl Control {
     /// Kills flags, all or none: they serve their off variations to everyone, and remember how they were.
     ///
     /// Those that are killed already stay as they are, but a person takes over a trigger's kill, which is then not undone because
-    /// the alert is over.
+    /// the alert is over. One that is named and cannot be read is left alone, and the others are killed all the same.
     ///
     /// # Errors
     ///
-    /// There is no such flag; no flag has the tag.
+    /// There is no such flag; no flag has the tag; `unreadable` if none of those that are meant can be read.
     pub async fn kill_many(
         &self,
         author: &Author,
@@ -114,7 +119,9 @@ impl Control {
         selection: &Selection,
     ) -> Result<KilledMany, ControlError> {
         let mut scene = scene;
-        let keys = select(&scene.flags, selection)?;
+        let keys = select(&scene, selection)?;
+        let unreadable = selection.flags.iter().filter(|key| scene.unreadable.contains(*key));
+        let left: Vec<_> = unreadable.map(|key| (key.clone(), NOT_READ.to_owned())).collect();
         let (id, by) = (self.ids.next(), &author.actor.name);
         let (version, at) = (scene.version, scene.now);
         let (mut killed, mut already, mut words) = (Vec::new(), Vec::new(), Vec::new());
@@ -135,7 +142,7 @@ impl Control {
             words.push(word);
         }
         if killed.is_empty() {
-            return Ok(KilledMany { id: None, version: version - 1, at, killed, already });
+            return Ok(KilledMany { id: None, version: version - 1, at, killed, already, left });
         }
         let tags: Vec<String> = selection.tags.iter().cloned().collect();
         let keys: Vec<FlagKey> = killed.iter().map(|(key, _)| key.clone()).collect();
@@ -147,11 +154,12 @@ impl Control {
                 list_names(keys.iter(), NAMES_MAX)
             )];
         }
+        words.extend(told_alone(&left));
         let record = KillRecord { id: id.clone(), version, flags: keys.clone(), tags, at };
         scene.tx.insert_kill(scene.env, &record).await?;
         let instructions = Some(r#"[{"kind":"turnFlagOff"}]"#.to_owned());
         self.store_many(scene, author, &keys, ("flag.kill", instructions, words)).await?;
-        Ok(KilledMany { id: Some(id), version, at, killed, already })
+        Ok(KilledMany { id: Some(id), version, at, killed, already, left })
     }
 
     /// Locks an environment and reads the flags that are meant, or all that can be read.
@@ -166,18 +174,21 @@ impl Control {
         let Some((env, version)) = tx.bump_environment(project, env_key, now).await? else {
             return Err(ControlError::not_found("environment", env_key));
         };
+        // One that cannot be read must not keep the others from being killed.
         let (mut flags, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
         let n_keys = selection.flags.len();
         if n_keys == 0 || n_keys > LOOKUPS_MAX || !selection.tags.is_empty() {
-            // One that cannot be read must not keep the others from being killed.
             let (readable, others) = tx.readable_flags(project, env).await?;
             let named = |flag: StoredFlag| (flag.definition.key.clone(), flag);
             flags.extend(readable.into_iter().map(named));
             unreadable = others;
         } else {
             for key in &selection.flags {
-                let found = tx.flag(project, env, key).await?;
-                flags.extend(found.map(|flag| (key.clone(), flag)));
+                match tx.flag(project, env, key).await {
+                    Ok(found) => flags.extend(found.map(|flag| (key.clone(), flag))),
+                    Err(StoreError::Corrupt { .. }) => _ = unreadable.insert(key.clone()),
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(Scene { tx, project, env_key, env, version, now, flags, unreadable })
@@ -251,6 +262,21 @@ impl Scene<'_> {
         is_killed || self.has_unreadable(kill)
     }
 
+    /// Finds the flag of a trigger.
+    ///
+    /// # Errors
+    ///
+    /// There is no such flag; or it cannot be read, which is no fault of the caller's: alert managers try again.
+    pub(super) fn find(&self, key: &FlagKey) -> Result<&StoredFlag, ControlError> {
+        self.flags.get(key).ok_or_else(|| match self.unreadable.contains(key) {
+            true => {
+                let (key, cause) = (key.to_string(), NOT_READ.to_owned());
+                StoreError::Corrupt { table: "flag_config", key, cause }.into()
+            }
+            false => ControlError::not_found("flag", key),
+        })
+    }
+
     /// Whether a flag cannot be read that a kill has killed: only that kill knows that it is to be restored.
     fn has_unreadable(&self, kill: &KillRecord) -> bool {
         kill.flags.iter().any(|key| self.unreadable.contains(key))
@@ -262,21 +288,19 @@ fn takes_over(by: &str, kill: &Kill) -> bool {
     is_actor_name(&kill.by) && !is_actor_name(by)
 }
 
-/// The keys of the flags that are meant.
-fn select(
-    flags: &BTreeMap<FlagKey, StoredFlag>,
-    selection: &Selection,
-) -> Result<BTreeSet<FlagKey>, ControlError> {
+/// The keys of the flags that are meant and can be read.
+fn select(scene: &Scene<'_>, selection: &Selection) -> Result<BTreeSet<FlagKey>, ControlError> {
+    let Scene { flags, unreadable, .. } = scene;
     let unknown: Vec<&str> = selection
         .flags
         .iter()
-        .filter(|key| !flags.contains_key(*key))
+        .filter(|key| !flags.contains_key(*key) && !unreadable.contains(*key))
         .map(FlagKey::as_str)
         .collect();
     if !unknown.is_empty() {
         return Err(ControlError::not_found("flag", &unknown.join("`, `")));
     }
-    let mut keys = selection.flags.clone();
+    let mut keys: BTreeSet<FlagKey> = selection.flags.difference(unreadable).cloned().collect();
     for tag in &selection.tags {
         let tagged = flags.iter().filter(|(_, flag)| flag.definition.tags.contains(tag));
         let mut tagged = tagged.map(|(key, _)| key.clone()).peekable();
@@ -284,6 +308,11 @@ fn select(
             return Err(ControlError::not_found("flag with the tag", tag));
         }
         keys.extend(tagged);
+    }
+    if keys.is_empty() {
+        let names = list_names(selection.flags.iter(), NAMES_MAX);
+        let detail = format!("nothing was killed: {names} {NOT_READ}");
+        return Err(ControlError::conflict("unreadable", detail));
     }
     if keys.len() > KILLED_FLAGS_MAX {
         let detail = format!(
@@ -293,6 +322,11 @@ fn select(
         return Err(ControlError::too_many(detail));
     }
     Ok(keys)
+}
+
+/// Which flags were left alone, in words.
+fn told_alone(left: &[(FlagKey, String)]) -> impl Iterator<Item = String> {
+    left.iter().take(NAMES_MAX).map(|(key, reason)| format!("left `{key}` alone: it {reason}"))
 }
 
 fn by_tags(tags: &[String]) -> String {

@@ -184,8 +184,7 @@ impl Control {
                 return Err(missing());
             }
             let name = actor_name(&trigger.name, &trigger.id);
-            let found =
-                scene.flags.get(flag).ok_or_else(|| ControlError::not_found("flag", flag))?;
+            let found = scene.find(flag)?;
             let kill = found.killed.as_ref().filter(|_| !found.config.on);
             let done = to_do(&trigger, alert, kill.map(|kill| kill.by == name));
             let actor = Actor { id: trigger.id.clone(), name, holder: None };

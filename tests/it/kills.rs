@@ -277,6 +277,51 @@ async fn a_kill_stays_open_for_a_flag_whose_row_is_damaged() {
 }
 
 #[tokio::test]
+async fn a_flag_that_is_named_and_damaged_keeps_no_other_from_being_killed_or_restored() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = tagged(&server, 2).await;
+        let admin = &server.admin;
+        let triggers = "/api/v1/projects/shop/environments/production/flags/f1/triggers";
+        let trigger = json!({"name": "t", "action": "kill"});
+        let trigger = admin.post(triggers, trigger).await.expect(201)["url"].clone();
+        admin.post("/kill?flag=f1&flag=other", json!({})).await.expect(200);
+        let damage = "update flag_config set body = 'x' || body where flag_key = 'f1'";
+        server.run_sql(damage).await;
+        let names = |listed: &Value| -> Vec<Value> {
+            listed.as_array().unwrap().iter().map(|each| each["flag"].clone()).collect()
+        };
+        for selection in [
+            json!({"flags": ["f1", "other"]}),
+            json!({"flags": ["f1", "other"], "tags": ["experimental"]}),
+        ] {
+            for (path, value) in [("/restore", true), ("/kill", false)] {
+                let done = admin.post(path, selection.clone()).await.expect(200);
+                assert!(names(&done["flags"]).contains(&json!("other")), "{path}: {done}");
+                assert_eq!(names(&done["leftAlone"]), ["f1"], "{path}: {done}");
+                let reason = done["leftAlone"][0]["reason"].as_str().unwrap();
+                assert!(reason.contains("cannot be read"), "{path}: {done}");
+                assert_eq!(client.value("other", json!({})).await, value);
+                let entry = admin.get(AUDIT).await.expect(200)["items"][0]["changes"].clone();
+                assert!(entry.to_string().contains("left `f1` alone"), "{entry}");
+            }
+        }
+        // Whoever sent the alert is to send it again.
+        admin.post(trigger.as_str().unwrap(), json!({})).await.expect(500);
+        for (path, code) in [("/kill", "unreadable"), ("/restore", "not_killed")] {
+            for path in [format!("{path}/f1"), format!("{path}?flag=f1")] {
+                let refused = admin.post(&path, json!({})).await.expect(409);
+                assert_eq!(refused["code"], code, "{path}");
+                let detail = refused["detail"].as_str().unwrap();
+                assert!(detail.contains("cannot be read"), "{path}: {detail}");
+            }
+            let unknown = json!({"flags": ["f1", "none"], "tags": ["experimental"]});
+            admin.post(path, unknown).await.expect(404);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_name_that_means_nothing_kills_nothing() {
     let server = Server::start(Backend::Sqlite).await;
     let client = tagged(&server, 2).await;

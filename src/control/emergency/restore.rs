@@ -3,6 +3,7 @@
 use super::NAMES_MAX;
 use super::Scene;
 use super::Selection;
+use super::told_alone;
 use crate::change::list_names;
 use crate::control::Author;
 use crate::control::Control;
@@ -128,8 +129,7 @@ impl Control {
                 list_names(keys.iter(), NAMES_MAX)
             )],
         };
-        let alone = left.iter().take(NAMES_MAX);
-        words.extend(alone.map(|(key, reason)| format!("left `{key}` alone: it {reason}")));
+        words.extend(told_alone(&left));
         let is_on = restored.iter().all(|(_, on)| *on);
         let instructions = is_on.then(|| r#"[{"kind":"turnFlagOn"}]"#.to_owned());
         self.store_many(scene, author, &keys, ("flag.restore", instructions, words)).await?;
@@ -165,10 +165,12 @@ fn fates(
     let flags = &scene.flags;
     let mut fates = Fates::new();
     for key in &selection.flags {
-        if !flags.contains_key(key) {
-            return Err(ControlError::not_found("flag", key));
-        }
-        fates.insert(key.clone(), Ok(()));
+        let fate = match flags.contains_key(key) {
+            true => Ok(()),
+            false if scene.unreadable.contains(key) => Err(UNREADABLE.to_owned()),
+            false => return Err(ControlError::not_found("flag", key)),
+        };
+        fates.insert(key.clone(), fate);
     }
     for kill in kills {
         for key in &kill.flags {

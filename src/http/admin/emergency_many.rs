@@ -58,6 +58,8 @@ pub(crate) struct KilledManyBody {
     flags: Vec<KilledFlag>,
     /// Those that were killed already, by key.
     already_killed: Vec<FlagKey>,
+    /// Those that were named and left alone because they cannot be read, by key.
+    left_alone: Vec<LeftFlag>,
 }
 
 /// One of many flags that were killed.
@@ -109,7 +111,7 @@ struct Wanted {
 /// Kills flags by key and by tag, all at once: everyone gets their off variations until they are restored or turned on.
 ///
 /// One version of the environment, one entry in the audit log. Flags that are killed already stay as they are. If a key or a tag
-/// names nothing, nothing is killed.
+/// names nothing, nothing is killed. A flag that is named and cannot be read is left alone and named, and the others are killed.
 #[utoipa::path(post, path = "/kill", tag = "emergencies",
     params(("tag" = Option<Vec<String>>, Query, description = "Flags that have this tag; may be repeated."),
         ("flag" = Option<Vec<String>>, Query, description = "The flag with this key; may be repeated."),
@@ -129,6 +131,7 @@ pub(crate) async fn kill_flags(
     let control = &state.control;
     let killed = control.kill_many(&author, &project, &environment, &wanted.selection).await?;
     let one = |(flag, kill): (_, Kill)| KilledFlag { flag, was: WasBody { on: kill.was_on } };
+    let left = |(flag, reason)| LeftFlag { flag, reason };
     let touched = Touched { project: project.clone(), environment: environment.clone() };
     let body = KilledManyBody {
         kill: killed.id,
@@ -138,6 +141,7 @@ pub(crate) async fn kill_flags(
         killed_at: killed.at,
         flags: killed.killed.into_iter().map(one).collect(),
         already_killed: killed.already.into_iter().map(|(flag, _)| flag).collect(),
+        left_alone: killed.left.into_iter().map(left).collect(),
     };
     Ok((Extension(touched), Json(body)))
 }
