@@ -116,7 +116,7 @@ pub struct PartChanged {
 }
 
 /// A flag or segment that depends on another, or that another depends on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dependency {
     /// A flag.
     Flag(EnvKey, FlagKey),
@@ -172,13 +172,16 @@ impl Part {
     fn action(&self) -> &'static str {
         match self {
             Self::Config { .. } => "flag.change",
-            Self::Definition { instructions, .. } => {
-                let last = instructions.last();
-                let is_deleted = matches!(last, Some(DefinitionInstruction::Delete));
-                if is_deleted { "flag.delete" } else { "flag.update" }
-            }
+            Self::Definition { .. } if self.is_deletion() => "flag.delete",
+            Self::Definition { .. } => "flag.update",
             Self::Segment { .. } => "segment.update",
         }
+    }
+
+    /// Whether a flag is deleted.
+    pub(super) fn is_deletion(&self) -> bool {
+        let Self::Definition { instructions, .. } = self else { return false };
+        matches!(instructions.last(), Some(DefinitionInstruction::Delete))
     }
 }
 
@@ -265,11 +268,9 @@ impl Control {
         if !failures.is_empty() {
             if let Some(rehearsal) = &author.provenance.rehearsal {
                 for (i, _) in failures.iter().filter(|(_, failure)| failure.is_in_use()) {
-                    let mut told = PartChanged::default();
                     if let Some(part) = set.parts.get(*i) {
-                        world.tell_dependencies(part, &mut told).await?;
+                        rehearsal.tell(Vec::new(), world.blocking(part).await?);
                     }
-                    rehearsal.tell(Vec::new(), told.dependants);
                 }
             }
             return Err(failed(failures)?);

@@ -42,11 +42,13 @@ impl Rehearsal {
         told.changes.extend_from_slice(changes);
     }
 
-    /// Tells what would differ, and what depends on it.
+    /// Tells what would differ, and what depends on it; what depends on several things is told once.
     pub(super) fn tell(&self, differences: Vec<Difference>, dependants: Vec<Dependency>) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         told.differences.extend(differences);
         told.dependants.extend(dependants);
+        told.dependants.sort_unstable();
+        told.dependants.dedup();
     }
 }
 

@@ -301,6 +301,37 @@ async fn what_keeps_a_thing_from_being_deleted_is_named_and_listed_by_a_dry_run(
 }
 
 #[tokio::test]
+async fn what_keeps_flags_from_being_archived_is_listed_once_and_without_what_is_archived() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        let admin = &server.admin;
+        for key in ["f", "g", "a", "old"] {
+            server.flag(key).await;
+        }
+        let needs = |key: &str| json!({"kind": "addPrerequisite", "key": key, "variation": "on"});
+        for key in ["a", "old"] {
+            admin.change(key, json!([needs("f"), needs("g")])).await.expect(200);
+        }
+        let all = |kind: &str| json!({"instructions": [{"kind": kind, "ignoreUsage": true}]});
+        let flag = |key: &str| format!("{PROJECT}/flags/{key}");
+        admin.patch(&flag("old"), all("archiveFlag")).await.expect(200);
+
+        let archived = |key: &str| json!({"flag": key, "instructions": [{"kind": "archiveFlag"}]});
+        let both = json!({"changes": [archived("f"), archived("g")]});
+        let path = format!("{PROJECT}/changes?dryRun=true");
+        let dry = admin.post(&path, both).await.expect(422);
+        let on = |key: &str| json!({"environment": "production", "flag": key});
+        assert_eq!((&dry["code"], &dry["dependants"]), (&json!("in_use"), &json!([on("a")])));
+        let path = format!("{}?dryRun=true", flag("f"));
+        assert_eq!(
+            admin.delete(&path).await.expect(409)["dependants"],
+            json!([on("a"), on("old")])
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_proper_dry_run_of_a_trigger_is_refused_and_no_other_flag_is_told() {
     let server = Server::start(Backend::Sqlite).await;
     server.with_environment().await;

@@ -139,6 +139,31 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Says what keeps a flag or segment from going: an archived flag keeps another from being deleted, and not from being archived.
+    pub(in crate::control) async fn blocking(
+        &mut self,
+        part: &Part,
+    ) -> Result<Vec<Dependency>, ControlError> {
+        let mut told = PartChanged::default();
+        self.tell_dependencies(part, &mut told).await?;
+        let mut blocking = Vec::with_capacity(told.dependants.len());
+        for dependant in told.dependants {
+            if part.is_deletion() || !self.is_archived(&dependant).await? {
+                blocking.push(dependant);
+            }
+        }
+        Ok(blocking)
+    }
+
+    async fn is_archived(&mut self, dependency: &Dependency) -> Result<bool, ControlError> {
+        let Dependency::Flag(_, key) = dependency else { return Ok(false) };
+        match self.definition(key).await {
+            Ok(definition) => Ok(definition.is_some_and(|it| it.archived)),
+            Err(PartError::Control(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
     async fn flags_asking_for_flag(
         &mut self,
         indexes: Vec<usize>,
