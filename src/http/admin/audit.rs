@@ -69,7 +69,7 @@ pub(crate) struct AuditBody {
     /// Why, in the words of the one who did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     comment: Option<String>,
-    /// The instructions as they were sent; of a segment that was replaced as a whole, those that would have done the same.
+    /// The instructions as they were sent; of a segment that was replaced as a whole, those that would have done the same, if one change could.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Object>>)]
     instructions: Option<Box<RawValue>>,
