@@ -10,6 +10,7 @@ use crate::control::Dependency;
 use crate::http::admin::impact::DependencyBody;
 use crate::model::problem::Problem;
 use crate::model::problem::Problems;
+use crate::store::OTHER_INSTALLATION;
 use crate::store::StoreError;
 use axum::http::HeaderValue;
 use axum::http::StatusCode;
@@ -287,9 +288,15 @@ impl From<StoreError> for ApiError {
                 Self::unavailable("store_unavailable", detail)
             }
             StoreError::Regressed(lost) => {
-                let detail = format!(
-                    "the database lacks what was served ({lost}); restore it, or accept it with `vexil accept-history`"
-                );
+                let detail = if lost == OTHER_INSTALLATION {
+                    format!(
+                        "{lost}; lead this replica back to its own, or start it without what it has kept in its data directory"
+                    )
+                } else {
+                    format!(
+                        "the database lacks what was served ({lost}); restore it, or accept it with `vexil accept-history`"
+                    )
+                };
                 Self::new(StatusCode::CONFLICT, "history_regressed", detail)
             }
             other => {

@@ -240,8 +240,7 @@ impl Follower {
     ///
     /// Looking takes a question for each environment, so it is not done at each poll.
     async fn all_that_is_lost(&self, directory: &Directory, known: Lost) -> Lost {
-        let told = self.snapshots.regression().filter(|told| !told.missing.is_empty());
-        if let Some(told) = told {
+        if let Some(told) = self.snapshots.regression().filter(|told| told.includes(&known)) {
             return told;
         }
         let look = async {

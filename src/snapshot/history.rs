@@ -8,6 +8,7 @@ use crate::model::change::Position;
 use crate::snapshot::Directory;
 use crate::snapshot::Environment;
 use crate::store::DIRECTORY;
+use crate::store::OTHER_INSTALLATION;
 use crate::store::Positions;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -40,7 +41,7 @@ pub struct Lost {
 }
 
 /// An environment that was served and is not in the store's history.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// Its number; [`DIRECTORY`] stands for projects, environments and tokens.
     pub id: EnvId,
@@ -56,12 +57,20 @@ impl Lost {
     /// All that is served, which is in no database of another installation.
     pub(super) fn all(directory: &Directory, found: Found) -> Self {
         let why = match found {
-            Found::Other => "the database is of another installation",
+            Found::Other => OTHER_INSTALLATION,
             _ => "the database is empty",
         };
         let loaded = directory.environments().iter().filter(|each| each.is_loaded());
         let missing = loaded.map(|each| Missing::new(each, each.position(), None)).collect();
         Self { why: Some(why), missing }
+    }
+}
+
+impl Lost {
+    /// Whether it is the same loss, of which more is known here.
+    pub(super) fn includes(&self, known: &Self) -> bool {
+        let is_known = !known.missing.is_empty() && self.why == known.why;
+        is_known && known.missing.iter().all(|each| self.missing.contains(each))
     }
 }
 

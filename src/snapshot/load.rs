@@ -217,8 +217,11 @@ impl Loader {
         served: Position,
         stamp: &str,
     ) -> Result<Option<Update>, StoreError> {
+        let installation = self.installation();
         let mut tx = self.store.look().await?;
-        let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
+        let Some((epoch, at)) = tx.position(environment.id, installation.as_deref()).await? else {
+            return Ok(None);
+        };
         let to = Position { epoch, version: at.version };
         if to <= served {
             return Ok(None);
@@ -276,8 +279,11 @@ impl Loader {
 
     /// Reads all of an environment from the store.
     async fn read_whole(&self, environment: &Environment) -> Result<Option<Update>, StoreError> {
+        let installation = self.installation();
         let mut tx = self.store.read_to_follow().await?;
-        let Some((epoch, at)) = tx.position(environment.id).await? else { return Ok(None) };
+        let Some((epoch, at)) = tx.position(environment.id, installation.as_deref()).await? else {
+            return Ok(None);
+        };
         let to = Position { epoch, version: at.version };
         self.metrics.loads.count(LoadSource::Store);
         read_since(&mut tx, environment, to, at.stamp, 0).await.map(Some)

@@ -73,7 +73,7 @@ const SQLITE_CLUSTER: &str =
 const ENVIRONMENTS: &str = "select e.id, e.version, coalesce(l.audit_id, '') from environment e
     left join change_log l on l.environment_id = e.id and l.version = e.version";
 const ENVIRONMENT: &str =
-    "select c.epoch, e.version, coalesce(l.audit_id, '') from cluster c cross join environment e
+    "select c.epoch, e.version, coalesce(l.audit_id, ''), c.cache_key from cluster c cross join environment e
     left join change_log l on l.environment_id = e.id and l.version = e.version
     where c.id = 1 and e.id = $1";
 const STAMP: &str = "select audit_id from change_log where environment_id = $1 and version = $2";
@@ -106,11 +106,12 @@ const CACHE_KEY: &str = "select cache_key from cluster where id = 1";
 const SET_CACHE_KEY: &str = "update cluster set cache_key = $1 where id = 1 and cache_key is null";
 
 /// Why nothing is done where another installation is.
-const OTHER: &str = "the database is of another installation";
+pub const OTHER_INSTALLATION: &str = "the database is of another installation";
 
 /// Bytes of a short name, written as hexadecimal digits.
 const SHORT_NAME_BYTES: usize = 8;
 
+type EnvironmentRow = (i64, i64, String, Option<Vec<u8>>);
 type ClusterRow =
     (i64, i64, String, bool, Option<String>, i64, Option<jiff_sqlx::Timestamp>, Option<Vec<u8>>);
 
@@ -157,7 +158,7 @@ pub(super) async fn check(
         return Err(StoreError::Regressed(detail));
     }
     if followed.is_other(cache_key.as_deref()) {
-        return Err(StoreError::Regressed(OTHER.to_owned()));
+        return Err(StoreError::Regressed(OTHER_INSTALLATION.to_owned()));
     }
     if !is_continued {
         let detail =
@@ -168,13 +169,13 @@ pub(super) async fn check(
 }
 
 /// Checks that the database is of the installation that is followed.
-async fn check_installation(
+pub(super) async fn check_installation(
     tx: &mut Transaction<'static, Postgres>,
     followed: &Followed,
 ) -> Result<(), StoreError> {
     let (cache_key,) = sql!(CACHE_KEY => (Option<Vec<u8>>,)).fetch_one(&mut **tx).await?;
     match followed.is_other(cache_key.as_deref()) {
-        true => Err(StoreError::Regressed(OTHER.to_owned())),
+        true => Err(StoreError::Regressed(OTHER_INSTALLATION.to_owned())),
         false => Ok(()),
     }
 }
@@ -198,10 +199,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Regressed`] if it was.
-    pub fn check_followed(&self) -> Result<(), StoreError> {
+    pub(super) fn check_followed(&self) -> Result<(), StoreError> {
         match self {
             Self::Postgres { followed, .. } if followed.is_away.load(Ordering::Relaxed) => {
-                Err(StoreError::Regressed(OTHER.to_owned()))
+                Err(StoreError::Regressed(OTHER_INSTALLATION.to_owned()))
             }
             _ => Ok(()),
         }
@@ -241,7 +242,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin_unchecked().await?;
         let now = tx.positions().await?;
-        if now.identity != looked_at.identity || now.installation != looked_at.installation {
+        // A new database has been given its name since.
+        let is_named = looked_at.installation.is_some();
+        let is_other = is_named && now.installation != looked_at.installation;
+        if is_other || now.identity != looked_at.identity {
             return Ok(());
         }
         let epoch = looked_at.epoch;
@@ -263,6 +267,17 @@ impl Store {
             check_installation(tx, followed).await?;
         }
         Ok(tx)
+    }
+
+    /// Begins a transaction in which an operator accepts what is missing; a database that was made anew has another name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if no connection can be had, [`StoreError::Regressed`] if the database is another
+    /// installation's, whose losses are for its own operators to accept.
+    pub async fn begin_accepting(&self) -> Result<Tx, StoreError> {
+        self.check_followed()?;
+        self.begin_unchecked().await
     }
 
     /// Reads the key of which the one is made that authenticates what replicas leave in Redis; the first who asks sets it to
@@ -324,21 +339,25 @@ impl Tx {
         })
     }
 
-    /// Reads the epoch and where an environment stands; `None` if there is none.
+    /// Reads the epoch and where an environment of this installation stands; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Those of the database; [`StoreError::Unavailable`] if it is another installation's, which has its own numbers.
     pub async fn position(
         &mut self,
         env: EnvId,
+        installation: Option<&str>,
     ) -> Result<Option<(i64, EnvironmentPosition)>, StoreError> {
         let row = on_tx!(self, c => {
-            sql!(ENVIRONMENT => (i64, i64, String)).bind(env).fetch_optional(c).await
+            sql!(ENVIRONMENT => EnvironmentRow).bind(env).fetch_optional(c).await
         })?;
-        let read =
-            |(epoch, version, stamp)| (epoch, EnvironmentPosition { id: env, version, stamp });
-        Ok(row.map(read))
+        let Some((epoch, version, stamp, cache_key)) = row else { return Ok(None) };
+        let found = cache_key.as_deref().map(installation_of);
+        if installation.is_some() && found.as_deref() != installation {
+            return Err(StoreError::Unavailable(OTHER_INSTALLATION.to_owned()));
+        }
+        Ok(Some((epoch, EnvironmentPosition { id: env, version, stamp })))
     }
 
     /// Reads the stamp of a version of an environment; `None` if it has no such version.

@@ -68,6 +68,7 @@ pub use hint::Doorbell;
 pub use hint::Hint;
 pub use history::EnvironmentPosition;
 pub use history::Followed;
+pub use history::OTHER_INSTALLATION;
 pub use history::Positions;
 pub use history::installation_of;
 pub use history::short_name;

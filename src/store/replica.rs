@@ -5,6 +5,7 @@ use crate::model::change::Position;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::Tx;
+use crate::store::history::check_installation;
 use crate::store::sql;
 use std::collections::BTreeMap;
 
@@ -51,9 +52,9 @@ impl Store {
     ///
     /// Those of the database; [`StoreError::Regressed`] if it is another installation's.
     pub async fn beat(&self, replica: &ReplicaRecord) -> Result<(), StoreError> {
-        let Self::Postgres { following, .. } = self else { return Ok(()) };
-        self.check_followed()?;
+        let Self::Postgres { following, followed, .. } = self else { return Ok(()) };
         let mut tx = following.begin_with(BEGIN_BEAT).await?;
+        check_installation(&mut tx, followed).await?;
         let positions: BTreeMap<EnvId, (i64, i64)> =
             replica.positions.iter().map(|(env, at)| (*env, (at.epoch, at.version))).collect();
         // OK because numbers have a JSON form.

@@ -290,6 +290,36 @@ async fn a_database_that_is_lost_and_made_anew_under_a_running_replica_counts_as
     assert_eq!(client.value("f", json!({})).await, true);
     let refused = server.admin.post("/api/v1/projects", json!({"key": "new"})).await.expect(409);
     assert_eq!(refused["code"], "history_regressed");
+    let accept = ("/api/v1/history/accept", json!({"comment": "lost"}));
+    server.admin.post(accept.0, accept.1).await.expect(200);
+    client.evaluates_with("f", 401).await;
+    server.with_environment().await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_lost_while_a_replica_served_from_disk_can_be_accepted() {
+    let [own, fresh] = [Postgres::start().await, Postgres::start().await];
+    let folder = Folder::new();
+    let proxy = Proxy::start(own.port()).await;
+    let url = own.url_through(proxy.port);
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    kept(folder.path(), r#"\"on\":true"#).await;
+    kept(folder.path(), "\"tokens\":[[").await;
+    server.kill().await;
+    proxy.set(Fault::Reset);
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    assert_eq!(server.admin.get("/readyz").await.expect(200)["source"], "disk");
+    proxy.lead_to(fresh.port());
+    proxy.set(Fault::Pass);
+    server.admin.becomes("historyRegressed", true).await;
+    let client = server.admin.with_token(&client.token);
+    assert_eq!(client.value("f", json!({})).await, true);
+    let accept = ("/api/v1/history/accept", json!({"comment": "lost"}));
+    server.admin.post(accept.0, accept.1).await.expect(200);
+    client.evaluates_with("f", 401).await;
+    server.with_environment().await;
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub(crate) struct AcceptedBody {
 #[utoipa::path(post, path = "/api/v1/history/accept", tag = "emergencies",
     request_body = Option<super::emergency::EmergencyBody>,
     responses((status = 200, description = "It is accepted.", body = AcceptedBody),
-        (status = 409, description = "The database lacks nothing.", body = crate::http::error::ProblemBody)))]
+        (status = 409, description = "The database lacks nothing, or is another installation's.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn accept_history(
     State(state): State<AdminState>,
     caller: Authorized<ManageInstallation>,

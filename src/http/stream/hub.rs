@@ -203,9 +203,10 @@ impl Streams {
         }
         let admitted = self.admission.admit(holder, std::time::Instant::now());
         let Some(limit) = admitted.err().and_then(Refusal::limit) else { return admitted };
-        let mode = if self.limits_are_shadow { "shadow" } else { "enforced" };
+        let shadow = self.limits_are_shadow.then(|| self.admission.admit_in_shadow(holder));
+        let mode = if matches!(shadow, Some(Ok(()))) { "shadow" } else { "enforced" };
         self.metrics.limited.get_or_create(&LimitLabels { limit, mode }).inc();
-        if self.limits_are_shadow { self.admission.admit_in_shadow(holder) } else { admitted }
+        shadow.unwrap_or(admitted)
     }
 
     /// Takes back what a stream was given.
