@@ -99,12 +99,21 @@ async fn a_folder_that_vanishes_or_cannot_be_written_costs_what_is_kept_and_noth
     server.flag_on("f").await;
     kept(folder.path(), r#"\"on\":true"#).await;
     let snapshot = folder.path().join("snapshot");
-    std::fs::remove_dir_all(&snapshot).unwrap();
+    // The process may just be writing into it, or making it anew.
+    eventually("the folder vanishes", || {
+        let is_removed = std::fs::remove_dir_all(&snapshot).is_ok();
+        async move { is_removed }
+    })
+    .await;
     server.admin.post("/kill/f", json!({})).await.expect(200);
     kept(folder.path(), r#"\"on\":false"#).await;
     // Not even who may do everything can write into a file as if it were a folder.
-    std::fs::remove_dir_all(&snapshot).unwrap();
-    std::fs::write(&snapshot, "in the way").unwrap();
+    eventually("something is in the way", || {
+        let _ = std::fs::remove_dir_all(&snapshot);
+        let is_in_the_way = std::fs::write(&snapshot, "in the way").is_ok();
+        async move { is_in_the_way }
+    })
+    .await;
     server.admin.post("/restore/f", json!({})).await.expect(200);
     eventually("it is counted", || async {
         server.metric("vexil_snapshot_errors_total").await > 0
