@@ -55,7 +55,7 @@ const LIMIT_CLIENT_ADDRESS_RPS: u32 = 100;
 const LIMIT_SERVER_TOKEN_RPS: u32 = 0;
 /// Administrators' requests per second with one token, if nothing else is configured: more than the database makes changes, so
 /// that pipelines never meet it, and a fifth of what the replica answers, so that one that runs away leaves room for others.
-const LIMIT_ADMIN_TOKEN_RPS: u32 = 2_000;
+const LIMIT_ADMIN_TOKEN_RPS: u32 = 5_000;
 /// Seconds over which clients are sent elsewhere; with the 5 that requests may still take, the process ends within 30.
 const DEFAULT_DRAIN_SECS: u32 = 25;
 /// The longest time to drain, in seconds.
@@ -121,7 +121,7 @@ pub struct Settings {
     /// Requests per second with one server token, 0 for any number [default: 0]
     #[arg(long, env = "VEXIL_LIMIT_SERVER_TOKEN_RPS", value_name = "N")]
     pub limit_server_token_rps: Option<u32>,
-    /// Administrators' requests per second with one token, 0 for any number [default: 2000]
+    /// Administrators' requests per second with one token, 0 for any number [default: 5000]
     #[arg(long, env = "VEXIL_LIMIT_ADMIN_TOKEN_RPS", value_name = "N")]
     pub limit_admin_token_rps: Option<u32>,
     /// Limits that only count what is over them: replica, client-address, server-token, admin-token, trigger, streams, body, headers, context, all
