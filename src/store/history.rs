@@ -146,8 +146,8 @@ pub fn installation_of(cache_key: &[u8]) -> String {
 ///
 /// # Errors
 ///
-/// [`StoreError::Regressed`] if it is another installation's or replicas have seen what is missing here; [`StoreError::Unavailable`] if the server is another one
-/// than before, until a replica has looked whether anything is missing.
+/// [`StoreError::Regressed`] if it is another installation's or replicas have seen what is missing here;
+/// [`StoreError::Unavailable`] if the server is another one than before, until a replica has looked whether anything is missing.
 pub(super) async fn check(
     tx: &mut Transaction<'static, Postgres>,
     followed: &Followed,

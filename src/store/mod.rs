@@ -173,8 +173,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if no connection can be had, [`StoreError::Regressed`] if replicas have seen what is missing
-    /// in the database.
+    /// [`StoreError::Unavailable`] if no connection can be had, [`StoreError::Regressed`] if the database is another
+    /// installation's, or replicas have seen what is missing in it.
     pub async fn write(&self) -> Result<Tx, StoreError> {
         let mut tx = self.begin_unchecked().await?;
         if let (Tx::Postgres(tx), Self::Postgres { followed, .. }) = (&mut tx, self) {
