@@ -262,17 +262,20 @@ impl Control {
                     results.push(result);
                 }
                 Err(PartError::Control(error)) => return Err(error),
-                Err(failure) => failures.push((i, failure)),
+                Err(failure) => {
+                    // Now, before those after it change what is in the way.
+                    if let Part::Definition { flag, .. } = part
+                        && failure.is_in_use()
+                        && let Some(rehearsal) = &author.provenance.rehearsal
+                    {
+                        let blocking = world.blocking(flag, part.is_deletion()).await?;
+                        rehearsal.tell(Vec::new(), blocking);
+                    }
+                    failures.push((i, failure));
+                }
             }
         }
         if !failures.is_empty() {
-            if let Some(rehearsal) = &author.provenance.rehearsal {
-                for (i, _) in failures.iter().filter(|(_, failure)| failure.is_in_use()) {
-                    if let Some(part) = set.parts.get(*i) {
-                        rehearsal.tell(Vec::new(), world.blocking(part).await?);
-                    }
-                }
-            }
             return Err(failed(failures)?);
         }
         let versions = world.count_up().await?;

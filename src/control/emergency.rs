@@ -37,6 +37,9 @@ const NAMES_MAX: usize = 1_000;
 const LOOKUPS_MAX: usize = 20;
 /// Why a flag is not killed whose row is damaged.
 const NOT_READ: &str = "cannot be read: what the database has of it is damaged";
+/// The same, if nobody can know whether it is meant.
+const TAGS_NOT_READ: &str =
+    "cannot be read, and may have the tag: what the database has of it is damaged";
 
 /// Which flags are meant.
 #[derive(Debug, Default)]
@@ -71,7 +74,7 @@ pub struct KilledMany {
     pub killed: Vec<(FlagKey, Kill)>,
     /// Those that were killed already, with the first kill; by key.
     pub already: Vec<(FlagKey, Kill)>,
-    /// Those that were named and left alone, and why; by key.
+    /// Those that are meant, or may be, and were left alone, and why; by key.
     pub left: Vec<(FlagKey, String)>,
 }
 
@@ -84,15 +87,15 @@ pub(super) struct Scene<'a> {
     version: i64,
     now: Timestamp,
     pub(super) flags: BTreeMap<FlagKey, StoredFlag>,
-    /// Flags that are there and cannot be read, among those that were read.
-    unreadable: BTreeSet<FlagKey>,
+    /// Flags that are there and cannot be read, among those that were read, with their tags, as far as those are known.
+    unreadable: BTreeMap<FlagKey, Option<Vec<String>>>,
 }
 
 impl Control {
     /// Kills flags, all or none: they serve their off variations to everyone, and remember how they were.
     ///
     /// Those that are killed already stay as they are, but a person takes over a trigger's kill, which is then not undone because
-    /// the alert is over. One that is named and cannot be read is left alone, and the others are killed all the same.
+    /// the alert is over. One that cannot be read is left alone, and the others are killed all the same.
     ///
     /// # Errors
     ///
@@ -119,9 +122,7 @@ impl Control {
         selection: &Selection,
     ) -> Result<KilledMany, ControlError> {
         let mut scene = scene;
-        let keys = select(&scene, selection)?;
-        let unreadable = selection.flags.iter().filter(|key| scene.unreadable.contains(*key));
-        let left: Vec<_> = unreadable.map(|key| (key.clone(), NOT_READ.to_owned())).collect();
+        let (keys, left) = select(&scene, selection)?;
         let (id, by) = (self.ids.next(), &author.actor.name);
         let (version, at) = (scene.version, scene.now);
         let (mut killed, mut already, mut words) = (Vec::new(), Vec::new(), Vec::new());
@@ -175,7 +176,7 @@ impl Control {
             return Err(ControlError::not_found("environment", env_key));
         };
         // One that cannot be read must not keep the others from being killed.
-        let (mut flags, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
+        let (mut flags, mut unreadable) = (BTreeMap::new(), BTreeMap::new());
         let n_keys = selection.flags.len();
         if n_keys == 0 || n_keys > LOOKUPS_MAX || !selection.tags.is_empty() {
             let (readable, others) = tx.readable_flags(project, env).await?;
@@ -186,7 +187,7 @@ impl Control {
             for key in &selection.flags {
                 match tx.flag(project, env, key).await {
                     Ok(found) => flags.extend(found.map(|flag| (key.clone(), flag))),
-                    Err(StoreError::Corrupt { .. }) => _ = unreadable.insert(key.clone()),
+                    Err(StoreError::Corrupt { .. }) => _ = unreadable.insert(key.clone(), None),
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -268,7 +269,7 @@ impl Scene<'_> {
     ///
     /// There is no such flag; or it cannot be read, which is no fault of the caller's: alert managers try again.
     pub(super) fn find(&self, key: &FlagKey) -> Result<&StoredFlag, ControlError> {
-        self.flags.get(key).ok_or_else(|| match self.unreadable.contains(key) {
+        self.flags.get(key).ok_or_else(|| match self.unreadable.contains_key(key) {
             true => {
                 let (key, cause) = (key.to_string(), NOT_READ.to_owned());
                 StoreError::Corrupt { table: "flag_config", key, cause }.into()
@@ -279,7 +280,7 @@ impl Scene<'_> {
 
     /// Whether a flag cannot be read that a kill has killed: only that kill knows that it is to be restored.
     fn has_unreadable(&self, kill: &KillRecord) -> bool {
-        kill.flags.iter().any(|key| self.unreadable.contains(key))
+        kill.flags.iter().any(|key| self.unreadable.contains_key(key))
     }
 }
 
@@ -288,29 +289,39 @@ fn takes_over(by: &str, kill: &Kill) -> bool {
     is_actor_name(&kill.by) && !is_actor_name(by)
 }
 
-/// The keys of the flags that are meant and can be read.
-fn select(scene: &Scene<'_>, selection: &Selection) -> Result<BTreeSet<FlagKey>, ControlError> {
+/// Flags that are left alone, and why; by key.
+type Left = Vec<(FlagKey, String)>;
+
+/// The keys of the flags that are meant and can be read, and those that cannot.
+fn select(
+    scene: &Scene<'_>,
+    selection: &Selection,
+) -> Result<(BTreeSet<FlagKey>, Left), ControlError> {
     let Scene { flags, unreadable, .. } = scene;
     let unknown: Vec<&str> = selection
         .flags
         .iter()
-        .filter(|key| !flags.contains_key(*key) && !unreadable.contains(*key))
+        .filter(|key| !flags.contains_key(*key) && !unreadable.contains_key(*key))
         .map(FlagKey::as_str)
         .collect();
     if !unknown.is_empty() {
         return Err(ControlError::not_found("flag", &unknown.join("`, `")));
     }
-    let mut keys: BTreeSet<FlagKey> = selection.flags.difference(unreadable).cloned().collect();
+    let may_have =
+        |own: &Option<Vec<String>>, tag: &String| own.as_ref().is_none_or(|own| own.contains(tag));
     for tag in &selection.tags {
-        let tagged = flags.iter().filter(|(_, flag)| flag.definition.tags.contains(tag));
-        let mut tagged = tagged.map(|(key, _)| key.clone()).peekable();
-        if tagged.peek().is_none() {
+        let mut tagged = flags.values().filter(|flag| flag.definition.tags.contains(tag));
+        if tagged.next().is_none() && !unreadable.values().any(|own| may_have(own, tag)) {
             return Err(ControlError::not_found("flag with the tag", tag));
         }
-        keys.extend(tagged);
     }
+    let is_meant = |(key, flag): &(&FlagKey, &StoredFlag)| {
+        selection.flags.contains(*key) || selection.has(&flag.definition.tags)
+    };
+    let keys: BTreeSet<_> = flags.iter().filter(is_meant).map(|(key, _)| key.clone()).collect();
+    let left = left_unread(scene, selection, NOT_READ, TAGS_NOT_READ);
     if keys.is_empty() {
-        let names = list_names(selection.flags.iter(), NAMES_MAX);
+        let names = list_names(left.iter().map(|(key, _)| key), NAMES_MAX);
         let detail = format!("nothing was killed: {names} {NOT_READ}");
         return Err(ControlError::conflict("unreadable", detail));
     }
@@ -321,7 +332,21 @@ fn select(scene: &Scene<'_>, selection: &Selection) -> Result<BTreeSet<FlagKey>,
         );
         return Err(ControlError::too_many(detail));
     }
-    Ok(keys)
+    Ok((keys, left))
+}
+
+/// The flags that are meant, or may be, and cannot be read.
+fn left_unread(scene: &Scene<'_>, selection: &Selection, meant: &str, maybe: &str) -> Left {
+    let reason = |(key, tags): (&FlagKey, &Option<Vec<String>>)| {
+        let reason = match tags {
+            _ if selection.flags.contains(key) => meant,
+            Some(tags) if selection.has(tags) => meant,
+            None if !selection.tags.is_empty() => maybe,
+            _ => return None,
+        };
+        Some((key.clone(), reason.to_owned()))
+    };
+    scene.unreadable.iter().filter_map(reason).collect()
 }
 
 /// Which flags were left alone, in words.

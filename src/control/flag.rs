@@ -82,9 +82,21 @@ impl Control {
                 let config = FlagConfig::initial(definition, initial_salt(project, &env.key));
                 tx.put_config(env.id, key, &config, None, env.version, now).await?;
             }
-            let changes = vec![format!("created the flag `{key}`")];
-            self.complete(tx, author, "flag.create", project, key, None, changes, &touched, now)
-                .await
+            let deed = Deed {
+                action: "flag.create",
+                subject: key.as_str(),
+                project: Some(project),
+                env: None,
+                version: None,
+                instructions: None,
+                changes: vec![format!("created the flag `{key}`")],
+            };
+            let audit_id = self.record(&mut tx, author, deed, now).await?;
+            for env in &touched {
+                tx.log_change(env.id, env.version, &[key.as_str()], &[], &audit_id, now).await?;
+            }
+            let positions = touched.iter().map(|env| (env.id, env.version)).collect();
+            self.finish(author, tx, Served::Environments(positions)).await
         })
         .await
     }
@@ -155,38 +167,6 @@ impl Control {
             }
         }
         Ok(touched)
-    }
-
-    /// Records a change of a definition in the audit log and in the log of every environment, and finishes.
-    #[expect(clippy::too_many_arguments, reason = "three callers that differ in every one")]
-    async fn complete(
-        &self,
-        mut tx: Tx,
-        author: &Author,
-        action: &'static str,
-        project: &ProjectKey,
-        key: &FlagKey,
-        instructions: Option<String>,
-        changes: Vec<String>,
-        touched: &[Touched],
-        now: Timestamp,
-    ) -> Result<(), ControlError> {
-        let subject = key.as_str();
-        let deed = Deed {
-            action,
-            subject,
-            project: Some(project),
-            env: None,
-            version: None,
-            instructions,
-            changes,
-        };
-        let audit_id = self.record(&mut tx, author, deed, now).await?;
-        for env in touched {
-            tx.log_change(env.id, env.version, &[subject], &[], &audit_id, now).await?;
-        }
-        let positions = touched.iter().map(|env| (env.id, env.version)).collect();
-        self.finish(author, tx, Served::Environments(positions)).await
     }
 }
 

@@ -24,6 +24,7 @@ use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::model::rule::FlagConfig;
+use crate::store::Damaged;
 use crate::store::FlagVersion;
 use crate::store::StoreError;
 use crate::store::Tx;
@@ -157,8 +158,11 @@ async fn revert_in(
             flags.insert(prerequisite.key.clone(), definition);
         }
     }
-    let prerequisites =
-        if flags.is_empty() { BTreeMap::new() } else { tx.prerequisites(*env).await? };
+    let prerequisites = if flags.is_empty() {
+        BTreeMap::new()
+    } else {
+        tx.prerequisites(*env, Damaged::Refused).await?
+    };
     let mut segments = BTreeSet::new();
     let asked = earlier.rules.iter().flat_map(|rule| &rule.clauses);
     let asked: Vec<SegmentKey> = segments_of(asked).collect();

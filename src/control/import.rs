@@ -24,6 +24,7 @@ use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::model::rule::FlagConfig;
 use crate::model::segment::Segment;
+use crate::store::Damaged;
 use crate::store::EnvironmentRecord;
 use crate::store::Tx;
 use crate::store::within_timeout;
@@ -277,7 +278,7 @@ async fn used_elsewhere(
 ) -> Result<BTreeSet<FlagKey>, ControlError> {
     let mut used = BTreeSet::new();
     for other in others.iter().filter(|_| !redefined.is_empty()) {
-        let needed = tx.prerequisites(other.id).await?.into_values().flatten();
+        let needed = tx.prerequisites(other.id, Damaged::Refused).await?.into_values().flatten();
         used.extend(needed.filter(|key| redefined.contains(key)));
         let mut flags = Vec::new();
         if redefined.len() <= LOOKUPS_MAX {

@@ -9,6 +9,7 @@ use crate::control::change_set::Dependency;
 use crate::model::change::EnvId;
 use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
+use crate::store::Damaged;
 use crate::store::Tx;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -52,13 +53,13 @@ impl Rehearsal {
     }
 }
 
-/// The flags of an environment that have one of these as a prerequisite.
+/// The flags of an environment that have one of these as a prerequisite, as far as they can be read.
 pub(super) async fn dependants_of_flags(
     tx: &mut Tx,
     (env, env_key): (EnvId, &EnvKey),
     keys: &BTreeSet<FlagKey>,
 ) -> Result<Vec<Dependency>, ControlError> {
-    let edges = tx.prerequisites(env).await?.into_iter();
+    let edges = tx.prerequisites(env, Damaged::LeftOut).await?.into_iter();
     let asking = edges.filter(|(_, others)| others.iter().any(|other| keys.contains(other)));
     Ok(asking.map(|(key, _)| Dependency::Flag(env_key.clone(), key)).collect())
 }

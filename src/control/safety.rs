@@ -13,7 +13,6 @@ use crate::model::problem::Problems;
 use crate::model::token::Role;
 use crate::store::EnvironmentRecord;
 use crate::store::Tx;
-use serde_json::Value;
 
 /// Actions that are about the environment itself, and not about what is in it.
 const NOT_ABOUT_FLAGS: &[&str] = &[
@@ -24,8 +23,6 @@ const NOT_ABOUT_FLAGS: &[&str] = &[
     "token.rotate",
     "token.revoke",
 ];
-/// The instruction that is never held up.
-const TURN_OFF: &str = "turnFlagOff";
 
 /// Checks that a change may be made as it is asked for.
 ///
@@ -42,7 +39,8 @@ pub(super) async fn check(
         let is_definition = deed.action.starts_with("flag.");
         return if is_definition { check_definition(tx, author, project).await } else { Ok(()) };
     };
-    if NOT_ABOUT_FLAGS.contains(&deed.action) || is_emergency(deed) {
+    let is_emergency = deed.action.ends_with(".kill") || deed.action.ends_with(".restore");
+    if is_emergency || NOT_ABOUT_FLAGS.contains(&deed.action) {
         return Ok(());
     }
     let needs_version = deed.action.starts_with("flag");
@@ -108,33 +106,4 @@ fn comment_required(env: &EnvKey) -> ControlError {
         "the environment `{env}` requires a comment for every change: the field `comment`, or the header `Vexil-Comment`"
     );
     Problems::one("comment", "comment_required", detail).into()
-}
-
-fn is_emergency(deed: &Deed<'_>) -> bool {
-    if deed.action.ends_with(".kill") || deed.action.ends_with(".restore") {
-        return true;
-    }
-    let instructions = deed.instructions.as_deref().unwrap_or_default();
-    deed.action.starts_with("flag") && only_turns_off(instructions)
-}
-
-/// Whether a list of instructions does nothing but turn flags off.
-fn only_turns_off(instructions: &str) -> bool {
-    let Ok(Value::Array(instructions)) = serde_json::from_str(instructions) else { return false };
-    let turns_off = |each: &Value| each.get("kind").and_then(Value::as_str) == Some(TURN_OFF);
-    !instructions.is_empty() && instructions.iter().all(turns_off)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::only_turns_off;
-
-    #[test]
-    fn only_lists_that_do_nothing_else_are_emergencies() {
-        assert!(only_turns_off(r#"[{"kind":"turnFlagOff"}]"#));
-        assert!(only_turns_off(r#"[{"kind":"turnFlagOff"},{"kind":"turnFlagOff"}]"#));
-        for other in ["", "[]", "{}", r#"[{"kind":"turnFlagOff"},{"kind":"turnFlagOn"}]"#] {
-            assert!(!only_turns_off(other), "{other}");
-        }
-    }
 }

@@ -20,6 +20,7 @@ use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::model::limit::SEGMENTS_MAX;
 use crate::model::segment::Segment;
+use crate::store::Damaged;
 use crate::store::StoredSegment;
 use crate::store::Tx;
 use crate::store::within_timeout;
@@ -81,7 +82,9 @@ impl Control {
             if let Some(rehearsal) = &author.provenance.rehearsal {
                 let differences = old.map(|old| segment_differences(&old.segment, &segment));
                 let place = (env, env_key);
-                let dependants = dependants_of_segment(&mut tx, place, &others, &key).await?;
+                let damaged = Damaged::LeftOut;
+                let dependants =
+                    dependants_of_segment(&mut tx, place, &others, &key, damaged).await?;
                 rehearsal.tell(differences.unwrap_or_default(), dependants);
             }
             tx.put_segment(env, &segment, version, now).await?;
@@ -131,7 +134,8 @@ impl Control {
             ControlError::check_version(("segment", key), found.version, if_version)?;
             tx.delete_segment(env, key, version, now).await?;
             let others = tx.segments(env).await?;
-            let dependants = dependants_of_segment(&mut tx, (env, env_key), &others, key).await?;
+            let (place, damaged) = ((env, env_key), Damaged::Refused);
+            let dependants = dependants_of_segment(&mut tx, place, &others, key, damaged).await?;
             if !dependants.is_empty() {
                 let detail =
                     format!("{} ask(s) for `{key}`; change that first", names(&dependants));
@@ -213,9 +217,10 @@ async fn dependants_of_segment(
     (env, env_key): (EnvId, &EnvKey),
     segments: &[StoredSegment],
     key: &SegmentKey,
+    damaged: Damaged,
 ) -> Result<Vec<Dependency>, ControlError> {
     let mut dependants = Vec::new();
-    for (flag, config) in tx.configs_asking_for_segments(env).await? {
+    for (flag, config) in tx.configs_asking_for_segments(env, damaged).await? {
         let clauses = config.rules.iter().flat_map(|rule| &rule.clauses);
         if segments_of(clauses).any(|asked| asked == *key) {
             dependants.push(Dependency::Flag(env_key.clone(), flag));

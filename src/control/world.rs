@@ -33,6 +33,7 @@ use crate::model::key::FlagKey;
 use crate::model::key::ProjectKey;
 use crate::model::key::SegmentKey;
 use crate::model::problem::Problems;
+use crate::store::Damaged;
 use crate::store::StoreError;
 use crate::store::StoredFlag;
 use crate::store::StoredSegment;
@@ -132,8 +133,8 @@ struct Locked {
     version: i64,
     flags: BTreeMap<FlagKey, Pair<StoredFlag>>,
     segments: Option<BTreeMap<SegmentKey, Pair<StoredSegment>>>,
-    /// Each flag that has prerequisites, with them.
-    edges: Option<BTreeMap<FlagKey, Vec<FlagKey>>>,
+    /// Each flag that has prerequisites, with them; and whether any was left out.
+    edges: Option<(BTreeMap<FlagKey, Vec<FlagKey>>, Damaged)>,
 }
 
 /// Everything that a change touches.
@@ -265,20 +266,23 @@ impl<'a> World<'a> {
     async fn edges(
         &mut self,
         index: usize,
-    ) -> Result<&mut BTreeMap<FlagKey, Vec<FlagKey>>, PartError> {
+        damaged: Damaged,
+    ) -> Result<&BTreeMap<FlagKey, Vec<FlagKey>>, PartError> {
         let Self { tx, environments, .. } = self;
         let environment = environments.get_mut(index);
         let environment = environment.ok_or_else(|| PartError::not_found("environment", &index))?;
-        let mut edges = match environment.edges.take() {
-            Some(edges) => edges,
-            None => tx.prerequisites(environment.id).await?,
-        };
+        let known = environment.edges.take();
+        let (mut edges, damaged) =
+            match known.filter(|(_, known)| [damaged, Damaged::Refused].contains(known)) {
+                Some(known) => known,
+                None => (tx.prerequisites(environment.id, damaged).await?, damaged),
+            };
         for (key, pair) in &environment.flags {
             let own = pair.now.config.prerequisites.iter().map(|each| each.key.clone());
             edges.insert(key.clone(), own.collect());
         }
         edges.retain(|_, others| !others.is_empty());
-        Ok(environment.edges.insert(edges))
+        Ok(&environment.edges.insert((edges, damaged)).0)
     }
 
     async fn change_config(
@@ -300,7 +304,7 @@ impl<'a> World<'a> {
         }
         let prerequisites = match wanted.flags.is_empty() {
             true => BTreeMap::new(),
-            false => self.edges(index).await?.clone(),
+            false => self.edges(index, Damaged::Refused).await?.clone(),
         };
         let mut segments = BTreeSet::new();
         for key in wanted.segments {

@@ -15,7 +15,6 @@ use crate::store::sql;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 
 /// A flag in one environment.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +67,25 @@ impl ChangedFlag {
     }
 }
 
+/// What becomes of rows that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damaged {
+    /// They are an error: what is decided must not miss one.
+    Refused,
+    /// They are left out of what is only told.
+    LeftOut,
+}
+
+impl Damaged {
+    fn read(self, key: &str, body: &str) -> Result<Option<FlagConfig>, StoreError> {
+        match (read_body("flag_config", key, body), self) {
+            (Ok(config), _) => Ok(Some(config)),
+            (Err(_), Self::LeftOut) => Ok(None),
+            (Err(error), Self::Refused) => Err(error),
+        }
+    }
+}
+
 #[derive(sqlx::FromRow)]
 struct FlagRow {
     flag_key: String,
@@ -80,7 +98,7 @@ struct FlagRow {
 }
 
 impl FlagRow {
-    fn read(self) -> Result<StoredFlag, StoreError> {
+    fn read(&self) -> Result<StoredFlag, StoreError> {
         let key = &self.flag_key;
         let killed = self.killed.as_deref().map(|body| read_body("flag_config", key, body));
         Ok(StoredFlag {
@@ -283,12 +301,12 @@ impl Tx {
             sql!(FLAGS => FlagRow).bind(project.as_str()).bind(env).fetch_all(c).await
         })?;
         let mut flags: Vec<StoredFlag> =
-            rows.into_iter().map(FlagRow::read).collect::<Result<_, _>>()?;
+            rows.iter().map(FlagRow::read).collect::<Result<_, _>>()?;
         flags.sort_by(|left, right| left.definition.key.cmp(&right.definition.key));
         Ok(flags)
     }
 
-    /// Reads the flags of an environment that can be read, and which cannot.
+    /// Reads the flags of an environment that can be read; and which cannot, with their tags, if those can be read.
     ///
     /// # Errors
     ///
@@ -297,16 +315,20 @@ impl Tx {
         &mut self,
         project: &ProjectKey,
         env: EnvId,
-    ) -> Result<(Vec<StoredFlag>, BTreeSet<FlagKey>), StoreError> {
+    ) -> Result<(Vec<StoredFlag>, BTreeMap<FlagKey, Option<Vec<String>>>), StoreError> {
         let rows = on_tx!(self, c => {
             sql!(FLAGS => FlagRow).bind(project.as_str()).bind(env).fetch_all(c).await
         })?;
-        let (mut flags, mut unreadable) = (Vec::with_capacity(rows.len()), BTreeSet::new());
+        let (mut flags, mut unreadable) = (Vec::with_capacity(rows.len()), BTreeMap::new());
         for row in rows {
-            let key = FlagKey::stored(&row.flag_key);
             match row.read() {
                 Ok(flag) => flags.push(flag),
-                Err(_) => _ = unreadable.insert(key),
+                Err(_) => {
+                    let definition =
+                        read_body::<FlagDefinition>("flag", &row.flag_key, &row.definition);
+                    let tags = definition.ok().map(|definition| definition.tags);
+                    unreadable.insert(FlagKey::stored(&row.flag_key), tags);
+                }
             }
         }
         Ok((flags, unreadable))
@@ -331,7 +353,7 @@ impl Tx {
                 .fetch_optional(c)
                 .await
         })?;
-        row.map(FlagRow::read).transpose()
+        row.as_ref().map(FlagRow::read).transpose()
     }
 
     /// Reads the flags that changed after `version`, deleted ones included; from 0, all flags.
@@ -421,17 +443,18 @@ impl Tx {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if one cannot be read.
+    /// [`StoreError::Corrupt`] if one cannot be read and must not be left out.
     pub async fn prerequisites(
         &mut self,
         env: EnvId,
+        damaged: Damaged,
     ) -> Result<BTreeMap<FlagKey, Vec<FlagKey>>, StoreError> {
         let rows = on_tx!(self, c => {
             sql!(WITH_PREREQUISITES => (String, String)).bind(env).fetch_all(c).await
         })?;
         let mut edges = BTreeMap::new();
         for (key, body) in rows {
-            let config: FlagConfig = read_body("flag_config", &key, &body)?;
+            let Some(config) = damaged.read(&key, &body)? else { continue };
             let others = config.prerequisites.into_iter().map(|each| each.key).collect();
             edges.insert(FlagKey::stored(&key), others);
         }
@@ -442,18 +465,19 @@ impl Tx {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if one cannot be read.
+    /// [`StoreError::Corrupt`] if one cannot be read and must not be left out.
     pub async fn configs_asking_for_segments(
         &mut self,
         env: EnvId,
+        damaged: Damaged,
     ) -> Result<Vec<(FlagKey, FlagConfig)>, StoreError> {
         let rows = on_tx!(self, c => {
             sql!(ASKING_FOR_SEGMENTS => (String, String)).bind(env).fetch_all(c).await
         })?;
         let read = |(key, body): (String, String)| {
-            let config = read_body("flag_config", &key, &body)?;
-            Ok((FlagKey::stored(&key), config))
+            let config = damaged.read(&key, &body).transpose()?;
+            Some(config.map(|config| (FlagKey::stored(&key), config)))
         };
-        rows.into_iter().map(read).collect()
+        rows.into_iter().filter_map(read).collect()
     }
 }

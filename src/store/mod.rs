@@ -59,6 +59,7 @@ pub use event::UNIT_BYTES;
 pub use event::Unit;
 pub use event::UsageKey;
 pub use flag::ChangedFlag;
+pub use flag::Damaged;
 pub use flag::FlagText;
 pub use flag::StoredFlag;
 pub use flag_version::EarlierConfig;

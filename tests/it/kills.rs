@@ -23,7 +23,7 @@ const AUDIT: &str = "/api/v1/projects/shop/environments/production/audit?limit=1
 const CHANGES_AT_ONCE: usize = 50;
 
 /// Flags with the tag `experimental` that are on: `f0`, `f1`, ….
-async fn tagged(server: &Server, n: usize) -> Client {
+pub(crate) async fn tagged(server: &Server, n: usize) -> Client {
     let client = server.with_environment().await;
     for i in 0..n {
         let body = json!({"key": format!("f{i}"), "kind": "boolean", "tags": ["experimental"]});
@@ -238,87 +238,6 @@ async fn a_kill_by_tag_is_over_when_each_of_its_flags_was_restored() {
         (restored["flags"].as_array().unwrap().len(), &restored["leftAlone"]),
         (2, &json!([]))
     );
-}
-
-#[tokio::test]
-async fn a_kill_stays_open_for_a_flag_whose_row_is_damaged() {
-    for backend in [Backend::Sqlite, Backend::Postgres] {
-        let server = Server::start(backend).await;
-        let client = tagged(&server, 3).await;
-        let admin = &server.admin;
-        let kill = |kill: Value| format!("/restore?kill={}", kill["kill"].as_str().unwrap());
-        for (by_tag, key) in [(false, "f1"), (true, "f2")] {
-            let killed = admin.post("/kill?tag=experimental", json!({})).await.expect(200);
-            let restore = match by_tag {
-                true => "/restore?tag=experimental".to_owned(),
-                false => kill(killed),
-            };
-            let damage = |damaged: &str| {
-                format!("update flag_config set body = {damaged} where flag_key = '{key}'")
-            };
-            server.run_sql(&damage("'x' || body")).await;
-            let restored = admin.post(&restore, json!({})).await.expect(200);
-            assert_eq!(restored["flags"].as_array().unwrap().len(), 2);
-            let left = &restored["leftAlone"];
-            assert_eq!(left[0]["flag"], *key);
-            let told = |text: &Value| text.as_str().unwrap().contains("the kill stays open");
-            assert!(told(&left[0]["reason"]), "{left}");
-            let nothing = admin.post(&restore, json!({})).await.expect(409);
-            assert_eq!(nothing["code"], "not_killed");
-            assert!(told(&nothing["detail"]), "{nothing}");
-
-            server.run_sql(&damage("substr(body, 2)")).await;
-            let rest = admin.post(&restore, json!({})).await.expect(200);
-            assert_eq!(rest["flags"], json!([{"flag": key, "on": true}]));
-            assert_eq!(client.value(key, json!({})).await, true);
-            assert_eq!(admin.post(&restore, json!({})).await.expect(409)["code"], "not_killed");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_flag_that_is_named_and_damaged_keeps_no_other_from_being_killed_or_restored() {
-    for backend in [Backend::Sqlite, Backend::Postgres] {
-        let server = Server::start(backend).await;
-        let client = tagged(&server, 2).await;
-        let admin = &server.admin;
-        let triggers = "/api/v1/projects/shop/environments/production/flags/f1/triggers";
-        let trigger = json!({"name": "t", "action": "kill"});
-        let trigger = admin.post(triggers, trigger).await.expect(201)["url"].clone();
-        admin.post("/kill?flag=f1&flag=other", json!({})).await.expect(200);
-        let damage = "update flag_config set body = 'x' || body where flag_key = 'f1'";
-        server.run_sql(damage).await;
-        let names = |listed: &Value| -> Vec<Value> {
-            listed.as_array().unwrap().iter().map(|each| each["flag"].clone()).collect()
-        };
-        for selection in [
-            json!({"flags": ["f1", "other"]}),
-            json!({"flags": ["f1", "other"], "tags": ["experimental"]}),
-        ] {
-            for (path, value) in [("/restore", true), ("/kill", false)] {
-                let done = admin.post(path, selection.clone()).await.expect(200);
-                assert!(names(&done["flags"]).contains(&json!("other")), "{path}: {done}");
-                assert_eq!(names(&done["leftAlone"]), ["f1"], "{path}: {done}");
-                let reason = done["leftAlone"][0]["reason"].as_str().unwrap();
-                assert!(reason.contains("cannot be read"), "{path}: {done}");
-                assert_eq!(client.value("other", json!({})).await, value);
-                let entry = admin.get(AUDIT).await.expect(200)["items"][0]["changes"].clone();
-                assert!(entry.to_string().contains("left `f1` alone"), "{entry}");
-            }
-        }
-        // Whoever sent the alert is to send it again.
-        admin.post(trigger.as_str().unwrap(), json!({})).await.expect(500);
-        for (path, code) in [("/kill", "unreadable"), ("/restore", "not_killed")] {
-            for path in [format!("{path}/f1"), format!("{path}?flag=f1")] {
-                let refused = admin.post(&path, json!({})).await.expect(409);
-                assert_eq!(refused["code"], code, "{path}");
-                let detail = refused["detail"].as_str().unwrap();
-                assert!(detail.contains("cannot be read"), "{path}: {detail}");
-            }
-            let unknown = json!({"flags": ["f1", "none"], "tags": ["experimental"]});
-            admin.post(path, unknown).await.expect(404);
-        }
-    }
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ mod client_side;
 mod code;
 mod command_line;
 mod crawl;
+mod damaged;
 mod demonstration;
 mod documents;
 mod drain;

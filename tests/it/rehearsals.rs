@@ -323,6 +323,16 @@ async fn what_keeps_flags_from_being_archived_is_listed_once_and_without_what_is
         let dry = admin.post(&path, both).await.expect(422);
         let on = |key: &str| json!({"environment": "production", "flag": key});
         assert_eq!((&dry["code"], &dry["dependants"]), (&json!("in_use"), &json!([on("a")])));
+        // What comes after it in the list does not hide what is in its way.
+        let freed = json!({"kind": "removePrerequisite", "key": "f"});
+        let freed = json!({"environment": "production", "flag": "a", "instructions": [freed]});
+        let in_order = json!({"changes": [archived("f"), freed]});
+        let refused =
+            admin.post(&format!("{PROJECT}/changes?dryRun=true"), in_order).await.expect(422);
+        assert_eq!(
+            (&refused["code"], &refused["dependants"]),
+            (&json!("in_use"), &json!([on("a")]))
+        );
         let path = format!("{}?dryRun=true", flag("f"));
         assert_eq!(
             admin.delete(&path).await.expect(409)["dependants"],

@@ -3,6 +3,7 @@
 use super::NAMES_MAX;
 use super::Scene;
 use super::Selection;
+use super::left_unread;
 use super::told_alone;
 use crate::change::list_names;
 use crate::control::Author;
@@ -27,8 +28,11 @@ pub struct RestoredMany {
     pub left: Vec<(FlagKey, String)>,
 }
 
-/// Why a flag is left alone whose row is damaged.
+/// Why a flag of a kill is left alone whose row is damaged.
 const UNREADABLE: &str = "cannot be read; the kill stays open, so restore it again when it can be";
+/// The same, if nobody can know whether it is killed.
+const KILL_NOT_READ: &str =
+    "cannot be read, and may be killed; if it is, restore it by its key when it can be read";
 
 /// What becomes of each flag: it is restored, or left alone for a reason.
 type Fates = BTreeMap<FlagKey, Result<(), String>>;
@@ -39,7 +43,8 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// There is no such flag; `not_killed` if nothing of that is killed.
+    /// There is no such flag; `not_killed` if nothing of that is killed, `unreadable` if nobody knows as long as something of it
+    /// cannot be read.
     pub async fn restore_many(
         &self,
         author: &Author,
@@ -59,7 +64,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// `not_killed` if there is no such kill, or it was undone already.
+    /// `not_killed` if there is no such kill, or it was undone already; `unreadable` as above.
     pub async fn restore_kill(
         &self,
         author: &Author,
@@ -143,17 +148,17 @@ fn not_killed(scene: &Scene<'_>, selection: &Selection, fates: &Fates) -> Contro
         Some(key) if fates.len() == 1 => format!("`{key}` is not killed"),
         _ => "nothing of that is killed".to_owned(),
     };
-    let is_unreadable = |key: &&FlagKey| scene.unreadable.contains(*key);
+    let is_unreadable = |key: &&FlagKey| scene.unreadable.contains_key(*key);
     let unreadable: Vec<&FlagKey> = fates.keys().filter(is_unreadable).collect();
-    let rest = match unreadable.is_empty() {
-        true => String::new(),
-        false => format!(
-            "; left alone: {}, which {UNREADABLE}",
-            list_names(unreadable.iter(), NAMES_MAX)
-        ),
-    };
-    let detail = format!("{what}, so there is nothing to restore{rest}");
-    ControlError::conflict("not_killed", detail)
+    if unreadable.is_empty() {
+        let detail = format!("{what}, so there is nothing to restore");
+        return ControlError::conflict("not_killed", detail);
+    }
+    let names = list_names(unreadable.iter(), NAMES_MAX);
+    let detail = format!(
+        "nothing was restored: {names} cannot be read, and nothing else of that is killed; ask again when it can be read"
+    );
+    ControlError::conflict("unreadable", detail)
 }
 
 /// What becomes of each flag that is named, that a kill has killed, or that is killed and has a tag.
@@ -165,22 +170,24 @@ fn fates(
     let flags = &scene.flags;
     let mut fates = Fates::new();
     for key in &selection.flags {
-        let fate = match flags.contains_key(key) {
-            true => Ok(()),
-            false if scene.unreadable.contains(key) => Err(UNREADABLE.to_owned()),
-            false => return Err(ControlError::not_found("flag", key)),
-        };
-        fates.insert(key.clone(), fate);
+        if flags.contains_key(key) {
+            fates.insert(key.clone(), Ok(()));
+        } else if !scene.unreadable.contains_key(key) {
+            return Err(ControlError::not_found("flag", key));
+        }
     }
     for kill in kills {
         for key in &kill.flags {
             // The newest kill of a flag counts.
             fates.entry(key.clone()).or_insert_with(|| match flags.get(key) {
                 Some(flag) => unchanged(flag, &kill.id),
-                None if scene.unreadable.contains(key) => Err(UNREADABLE.to_owned()),
+                None if scene.unreadable.contains_key(key) => Err(UNREADABLE.to_owned()),
                 None => Err("was deleted since".to_owned()),
             });
         }
+    }
+    for (key, reason) in left_unread(scene, selection, KILL_NOT_READ, KILL_NOT_READ) {
+        fates.entry(key).or_insert(Err(reason));
     }
     for (key, flag) in flags.iter().filter(|(_, flag)| selection.has(&flag.definition.tags)) {
         if let Some(kill) = &flag.killed {

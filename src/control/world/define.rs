@@ -13,6 +13,7 @@ use crate::control::change_set::PartChanged;
 use crate::control::flag_history::renumber_versions;
 use crate::control::recent_use;
 use crate::model::key::FlagKey;
+use crate::store::Damaged;
 
 impl World<'_> {
     pub(super) async fn define(
@@ -79,7 +80,7 @@ impl World<'_> {
                 let place = format!("{place} in `{env}`");
                 uses.variations.entry(variation).or_insert(place);
             }
-            for dependant in self.dependants_in(index, key).await? {
+            for dependant in self.dependants_in(index, key, Damaged::Refused).await? {
                 let name = format!("`{dependant}` in `{env}`");
                 let is_archived = self.definition(&dependant).await?.is_some_and(|it| it.archived);
                 let other = self.flag(index, &dependant).await?;
@@ -103,8 +104,9 @@ impl World<'_> {
         &mut self,
         index: usize,
         key: &FlagKey,
+        damaged: Damaged,
     ) -> Result<Vec<FlagKey>, PartError> {
-        let edges = self.edges(index).await?;
+        let edges = self.edges(index, damaged).await?;
         let asking = edges.iter().filter(|(_, others)| others.contains(key));
         let asking: Vec<FlagKey> = asking.map(|(dependant, _)| dependant.clone()).collect();
         let is_there = |dependant: &FlagKey| {
@@ -121,7 +123,7 @@ impl World<'_> {
     ) -> Result<(), PartError> {
         for index in 0..self.environments.len() {
             renumbering.apply(&mut self.flag(index, key).await?.config);
-            for dependant in self.dependants_in(index, key).await? {
+            for dependant in self.dependants_in(index, key, Damaged::Refused).await? {
                 let other = self.flag(index, &dependant).await?;
                 renumbering.apply_to_dependant(key, &mut other.config);
             }

@@ -16,6 +16,7 @@ use crate::model::key::EnvKey;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
 use crate::model::segment::Segment;
+use crate::store::Damaged;
 use crate::store::StoredFlag;
 use crate::store::Tx;
 use jiff::Timestamp;
@@ -100,7 +101,7 @@ impl World<'_> {
         self.definitions.get(&flag.definition.key).is_some_and(super::Pair::is_changed)
     }
 
-    /// Says what depends on the thing that was changed, and what it depends on.
+    /// Says what depends on the thing that was changed, as far as that can be read, and what it depends on.
     pub(in crate::control) async fn tell_dependencies(
         &mut self,
         part: &Part,
@@ -139,29 +140,23 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Says what keeps a flag or segment from going: an archived flag keeps another from being deleted, and not from being archived.
+    /// Says which flags keep a flag from going: an archived one keeps it from being deleted, and not from being archived.
     pub(in crate::control) async fn blocking(
         &mut self,
-        part: &Part,
+        flag: &FlagKey,
+        is_deletion: bool,
     ) -> Result<Vec<Dependency>, ControlError> {
-        let mut told = PartChanged::default();
-        self.tell_dependencies(part, &mut told).await?;
-        let mut blocking = Vec::with_capacity(told.dependants.len());
-        for dependant in told.dependants {
-            if part.is_deletion() || !self.is_archived(&dependant).await? {
-                blocking.push(dependant);
+        let mut blocking = Vec::new();
+        for index in 0..self.environments.len() {
+            let env = self.environment(index)?.key.clone();
+            for key in self.dependants_in(index, flag, Damaged::LeftOut).await? {
+                let definition = self.definition(&key).await?;
+                if is_deletion || definition.is_none_or(|it| !it.archived) {
+                    blocking.push(Dependency::Flag(env.clone(), key));
+                }
             }
         }
         Ok(blocking)
-    }
-
-    async fn is_archived(&mut self, dependency: &Dependency) -> Result<bool, ControlError> {
-        let Dependency::Flag(_, key) = dependency else { return Ok(false) };
-        match self.definition(key).await {
-            Ok(definition) => Ok(definition.is_some_and(|it| it.archived)),
-            Err(PartError::Control(error)) => Err(error),
-            Err(_) => Ok(false),
-        }
     }
 
     async fn flags_asking_for_flag(
@@ -172,7 +167,7 @@ impl World<'_> {
         let mut dependants = Vec::new();
         for index in indexes {
             let env = self.environment(index)?.key.clone();
-            let keys = self.dependants_in(index, flag).await?.into_iter();
+            let keys = self.dependants_in(index, flag, Damaged::LeftOut).await?.into_iter();
             dependants.extend(keys.map(|key| Dependency::Flag(env.clone(), key)));
         }
         Ok(dependants)
@@ -186,7 +181,7 @@ impl World<'_> {
         let index = self.index_of(env)?;
         let id = self.environment(index)?.id;
         let mut dependants = Vec::new();
-        let stored = self.tx.configs_asking_for_segments(id).await?;
+        let stored = self.tx.configs_asking_for_segments(id, Damaged::LeftOut).await?;
         let environment = self.environment(index)?;
         for (key, config) in stored {
             let now = environment.flags.get(&key).map(|pair| &pair.now.config);

@@ -56,7 +56,7 @@ const UNDECIDED: &[StatusCode] = &[
     StatusCode::PRECONDITION_REQUIRED,
 ];
 /// The same, where the status does not tell.
-const UNDECIDED_CODES: &[&str] = &["idempotency_in_progress", "comment_required"];
+const UNDECIDED_CODES: &[&str] = &["idempotency_in_progress", "comment_required", "unreadable"];
 
 /// An answer as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
