@@ -54,7 +54,7 @@ const LIMIT_CLIENT_ADDRESS_RPS: u32 = 100;
 /// Requests per second with one server token, if nothing else is configured: no limit.
 const LIMIT_SERVER_TOKEN_RPS: u32 = 0;
 /// Administrators' requests per second with one token, if nothing else is configured: more than the database makes changes, so
-/// that pipelines never meet it, and a fifth of what the replica answers, so that one that runs away leaves room for others.
+/// that pipelines never meet it, and half of what the replica answers, so that one that runs away leaves room for others.
 const LIMIT_ADMIN_TOKEN_RPS: u32 = 5_000;
 /// Seconds over which clients are sent elsewhere; with the 5 that requests may still take, the process ends within 30.
 const DEFAULT_DRAIN_SECS: u32 = 25;

@@ -18,7 +18,7 @@ use crate::snapshot::history::Found;
 use crate::snapshot::history::Lost;
 use crate::snapshot::history::compare;
 use crate::snapshot::history::highest_epoch;
-use crate::snapshot::history::lost_entirely;
+use crate::snapshot::history::is_new;
 use crate::snapshot::keep::read_kept;
 use crate::snapshot::refresh::Loading;
 use crate::snapshot::refresh::directory_of;
@@ -187,10 +187,11 @@ impl Follower {
         }
         let mut positions = within_timeout(self.read_positions()).await?;
         let is_serving = self.kept_or_served().position > Position::default();
+        self.assume_kept(&positions);
         let found = within_timeout(Box::pin(self.loader.prepare(&positions, is_serving))).await?;
-        self.store.note_other(found == Found::Other);
+        self.store.note_made_anew(self.loader.made_anew());
         let directory = match found {
-            Found::Own => self.own_directory(&positions),
+            Found::Own => Ok(self.own_directory()),
             Found::Other | Found::New => Err(Lost::all(&self.kept_or_served(), found)),
             Found::Accepted => Ok(self.serve_nothing(loading)),
         };
@@ -212,36 +213,50 @@ impl Follower {
             true => Err(lost.clone().into()),
             false => self.load_and_follow(&directory, &positions, loading).await,
         };
-        if lost.why.is_none() && matches!(result, Err(StoreError::Regressed(_))) {
-            lost = self.all_that_is_lost(&directory, lost).await;
+        if lost.why.is_none()
+            && let Err(StoreError::Regressed(detail)) = &result
+        {
+            lost = self.all_that_is_lost(&directory, lost, detail).await?;
             if !lost.missing.is_empty() {
                 result = Err(lost.clone().into());
             }
         }
+        let mut marked = Ok(());
+        if let Err(StoreError::Regressed(detail)) = &result
+            && positions.regression.is_none()
+            && found != Found::Other
+        {
+            // So that no replica that has not seen it changes anything; those of another installation go on.
+            let seen = highest_epoch(&self.kept_or_served());
+            marked = within_timeout(self.store.mark_regression(detail, &positions, seen)).await;
+        }
         let regression = match &result {
-            Err(StoreError::Regressed(detail)) => {
-                if positions.regression.is_none() && found != Found::Other {
-                    // So that no replica that has not seen it changes anything; those of another installation go on.
-                    let seen = highest_epoch(&self.kept_or_served());
-                    let mark = self.store.mark_regression(detail, &positions, seen);
-                    within_timeout(mark).await?;
-                }
-                Some(lost)
-            }
+            Err(StoreError::Regressed(_)) => Some(lost),
             // Another replica misses something.
             _ => positions.regression.map(|_| Lost::default()),
         };
         self.metrics.history_regressed.set(i64::from(regression.is_some()));
         self.snapshots.status.set_regression(regression);
-        result
+        // It is told also where it cannot be marked.
+        marked.and(result)
     }
 
     /// All that is lost, if something is known to be; what was told already, or what is found by looking once more.
     ///
     /// Looking takes a question for each environment, so it is not done at each poll.
-    async fn all_that_is_lost(&self, directory: &Directory, known: Lost) -> Lost {
-        if let Some(told) = self.snapshots.regression().filter(|told| told.includes(&known)) {
-            return told;
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if nothing is missing any more.
+    async fn all_that_is_lost(
+        &self,
+        directory: &Directory,
+        known: Lost,
+        detail: &str,
+    ) -> Result<Lost, StoreError> {
+        let told = self.snapshots.regression();
+        if let Some(told) = told.filter(|told| told.includes(&known, detail)) {
+            return Ok(told);
         }
         let look = async {
             // What was installed since the first look would be missing in what that found.
@@ -249,9 +264,25 @@ impl Follower {
             compare(&self.store, directory, &positions, true).await
         };
         match within_timeout(look).await {
-            Ok(all) if !all.missing.is_empty() => all,
+            Ok(all) if all.missing.is_empty() => {
+                let detail = "what was lost was there when it was looked for once more";
+                Err(StoreError::Unavailable(detail.to_owned()))
+            }
+            Ok(all) => Ok(all),
             // That something is lost is to be marked whatever fails.
-            _ => known,
+            Err(_) => Ok(known),
+        }
+    }
+
+    /// Follows the installation of which something was kept, if its database was lost and made anew: it may come back. If the
+    /// database has something, it is another installation's, and what was kept is not used.
+    fn assume_kept(&self, positions: &Positions) {
+        if let Some(kept) = &*self.kept()
+            && positions.installation.as_ref() != Some(&kept.installation)
+            && kept.directory.environments().iter().any(|each| each.is_loaded())
+            && is_new(positions)
+        {
+            self.loader.assume(&kept.installation);
         }
     }
 
@@ -264,26 +295,15 @@ impl Follower {
         }
     }
 
-    /// What is served, or was kept to be served; what another installation kept is neither. What is missing, if the database is
-    /// another one that has nothing: a volume that was lost and made anew looks so.
-    fn own_directory(&self, positions: &Positions) -> Result<Arc<Directory>, Lost> {
-        let served = self.snapshots.directory();
-        let kept = self.kept().clone();
-        let Some(kept) = kept else { return Ok(served) };
-        if self.loader.installation().as_ref() == Some(&kept.installation) {
-            return Ok(self.kept_or_served());
+    /// What is served, or was kept to be served; what another installation kept is neither.
+    fn own_directory(&self) -> Arc<Directory> {
+        let mut kept = self.kept();
+        let own = self.loader.installation();
+        if kept.take_if(|kept| own.as_ref() != Some(&kept.installation)).is_some() {
+            warn!("the files of an earlier run are of another installation; they are not used");
         }
-        if let Some(lost) = lost_entirely(&kept.directory, positions) {
-            return Err(lost);
-        }
-        warn!("the files of an earlier run are of another installation; they are not used");
-        self.kept().take();
-        if !Arc::ptr_eq(&served, &kept.directory) {
-            return Ok(served);
-        }
-        // They were served because the store did not answer.
-        self.snapshots.directory.store(Arc::default());
-        Ok(self.snapshots.directory())
+        drop(kept);
+        self.kept_or_served()
     }
 
     /// Forgets everything of an installation in the place of which another one was accepted: nothing of it is there.

@@ -18,6 +18,9 @@ use std::fmt;
 /// Of how many environments it is told that they are lost; of more, only how many there are.
 pub const LOST_TOLD_MAX: usize = 20;
 
+/// Why nothing can be said of a database.
+pub(super) const TWO_AT_ONCE: &str = "the address of the database leads to two databases at once";
+
 /// Which installation the database is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
@@ -67,10 +70,13 @@ impl Lost {
 }
 
 impl Lost {
-    /// Whether it is the same loss, of which more is known here.
-    pub(super) fn includes(&self, known: &Self) -> bool {
-        let is_known = !known.missing.is_empty() && self.why == known.why;
-        is_known && known.missing.iter().all(|each| self.missing.contains(each))
+    /// Whether it is the same loss, of which more is known here; where it was met while reading an environment, only what is
+    /// missing there was told, as text.
+    pub(super) fn includes(&self, known: &Self, told: &str) -> bool {
+        match known.missing.is_empty() {
+            true => self.missing.iter().any(|each| each.to_string() == told),
+            false => known.missing.iter().all(|each| self.missing.contains(each)),
+        }
     }
 }
 
@@ -143,6 +149,10 @@ pub(super) async fn compare(
         return Ok(Lost { why: None, missing });
     }
     let mut tx = store.look().await?;
+    let now = tx.positions().await?;
+    if now.installation != positions.installation || now.identity != positions.identity {
+        return Err(StoreError::Unavailable(TWO_AT_ONCE.to_owned()));
+    }
     for environment in directory.environments() {
         let (served, stamp) = environment.served();
         let is_known = served.version > 0 && served.epoch >= positions.accepted_epoch;
@@ -159,12 +169,9 @@ pub(super) async fn compare(
     Ok(Lost { why: None, missing })
 }
 
-/// What is missing in a database that is another one and has no environment; `None` if nothing is, or an operator accepted that
-/// it is.
-pub(super) fn lost_entirely(directory: &Directory, positions: &Positions) -> Option<Lost> {
-    let is_empty = positions.environments.is_empty() && positions.accepted_epoch == 0;
-    let lost = Lost::all(directory, Found::New);
-    (is_empty && !lost.missing.is_empty()).then_some(lost)
+/// Whether a database has no environment, and nobody has accepted it in the place of one that had.
+pub(super) fn is_new(positions: &Positions) -> bool {
+    positions.environments.is_empty() && positions.accepted_epoch == 0
 }
 
 /// The highest epoch of anything that is served.

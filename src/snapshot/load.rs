@@ -12,6 +12,8 @@ use crate::snapshot::Update;
 use crate::snapshot::history::Found;
 use crate::snapshot::history::Lost;
 use crate::snapshot::history::Missing;
+use crate::snapshot::history::TWO_AT_ONCE;
+use crate::snapshot::history::is_new;
 use crate::snapshot::image::seal;
 use crate::store::CACHE_TTL;
 use crate::store::Cache;
@@ -81,7 +83,7 @@ struct Other {
     name: String,
     /// Its epoch when it was found; in a later one an operator may have accepted it.
     epoch: i64,
-    /// Whether it had no environment then.
+    /// Whether it had no environment then, and nobody had accepted anything there.
     is_new: bool,
 }
 
@@ -116,6 +118,13 @@ impl Loader {
         self.own().as_ref()?.shared.clone()
     }
 
+    /// The name of a new database that was found in the place of the one that is followed.
+    pub(super) fn made_anew(&self) -> Option<String> {
+        let own = self.own();
+        let other = own.as_ref()?.other.as_ref().filter(|other| other.is_new);
+        other.map(|other| other.name.clone())
+    }
+
     /// The name of the installation, once the store was reached.
     pub(super) fn installation(&self) -> Option<String> {
         self.own().as_ref().map(|own| own.name.clone())
@@ -146,13 +155,12 @@ impl Loader {
         let secret = self.store.cache_key(&self.ids.key()).await?;
         let name = installation_of(&secret);
         if positions.installation.as_ref().is_some_and(|looked_at| *looked_at != name) {
-            let detail = "the address of the database leads to two installations at once";
-            return Err(StoreError::Unavailable(detail.to_owned()));
+            return Err(StoreError::Unavailable(TWO_AT_ONCE.to_owned()));
         }
         let mut own = self.own();
         let is_accepted = match own.as_mut().filter(|own| is_serving && own.name != name) {
             Some(own) => {
-                let (epoch, is_new) = (positions.epoch, positions.environments.is_empty());
+                let (epoch, is_new) = (positions.epoch, is_new(positions));
                 let other = own.other.take().filter(|other| other.name == name);
                 let other = other.unwrap_or(Other { name: name.clone(), epoch, is_new });
                 let other = own.other.insert(other);

@@ -16,8 +16,6 @@ use jiff::Timestamp;
 use sqlx::Postgres;
 use sqlx::Transaction;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 
 /// Where the database stands at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,14 +118,19 @@ type ClusterRow =
 pub struct Followed {
     /// Its name, once it is known.
     name: ArcSwapOption<String>,
-    /// Whether the database was another one's when it was looked at last.
-    is_away: AtomicBool,
+    /// The name of a new database in its place, which is read for whoever is to accept that.
+    made_anew: ArcSwapOption<String>,
 }
 
 impl Followed {
     fn is_other(&self, cache_key: Option<&[u8]>) -> bool {
         let name = self.name.load();
         name.as_ref().is_some_and(|name| cache_key.map(installation_of).as_ref() != Some(&**name))
+    }
+
+    fn is_made_anew(&self, cache_key: Option<&[u8]>) -> bool {
+        let name = self.made_anew.load();
+        name.as_ref().is_some_and(|name| cache_key.map(installation_of).as_ref() == Some(&**name))
     }
 }
 
@@ -180,6 +183,22 @@ pub(super) async fn check_installation(
     }
 }
 
+/// Checks that the database is of the installation that is followed, or a new one in its place.
+pub(super) async fn check_readable(
+    tx: &mut Transaction<'static, Postgres>,
+    followed: &Followed,
+) -> Result<(), StoreError> {
+    if followed.name.load().is_none() {
+        return Ok(());
+    }
+    let (cache_key,) = sql!(CACHE_KEY => (Option<Vec<u8>>,)).fetch_one(&mut **tx).await?;
+    let key = cache_key.as_deref();
+    match followed.is_other(key) && !followed.is_made_anew(key) {
+        true => Err(StoreError::Regressed(OTHER_INSTALLATION.to_owned())),
+        false => Ok(()),
+    }
+}
+
 /// Notes the server under which the first epoch begins.
 pub(super) async fn begin(tx: &mut Transaction<'static, Postgres>) -> Result<(), StoreError> {
     sql!(POSTGRES_FIRST).execute(&mut **tx).await?;
@@ -187,31 +206,17 @@ pub(super) async fn begin(tx: &mut Transaction<'static, Postgres>) -> Result<(),
 }
 
 impl Store {
-    /// Follows an installation from now on: nothing is changed in the database of another one.
+    /// Follows an installation from now on: nothing is read or changed in the database of another one.
     pub fn follow(&self, name: &str) {
         if let Self::Postgres { followed, .. } = self {
             followed.name.store(Some(Arc::new(name.to_owned())));
         }
     }
 
-    /// Checks that the database was not another installation's when it was looked at last.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Regressed`] if it was.
-    pub(super) fn check_followed(&self) -> Result<(), StoreError> {
-        match self {
-            Self::Postgres { followed, .. } if followed.is_away.load(Ordering::Relaxed) => {
-                Err(StoreError::Regressed(OTHER_INSTALLATION.to_owned()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Notes whether the database is another installation's, which is neither read nor written for anybody then.
-    pub fn note_other(&self, is_other: bool) {
+    /// Notes the name of a new database in the place of the one that is followed, which can be read then; `None` if there is none.
+    pub fn note_made_anew(&self, name: Option<String>) {
         if let Self::Postgres { followed, .. } = self {
-            followed.is_away.store(is_other, Ordering::Relaxed);
+            followed.made_anew.store(name.map(Arc::new));
         }
     }
 
@@ -276,8 +281,11 @@ impl Store {
     /// [`StoreError::Unavailable`] if no connection can be had, [`StoreError::Regressed`] if the database is another
     /// installation's, whose losses are for its own operators to accept.
     pub async fn begin_accepting(&self) -> Result<Tx, StoreError> {
-        self.check_followed()?;
-        self.begin_unchecked().await
+        let mut tx = self.begin_unchecked().await?;
+        if let (Tx::Postgres(tx), Self::Postgres { followed, .. }) = (&mut tx, self) {
+            check_readable(tx, followed).await?;
+        }
+        Ok(tx)
     }
 
     /// Reads the key of which the one is made that authenticates what replicas leave in Redis; the first who asks sets it to

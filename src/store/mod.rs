@@ -191,10 +191,11 @@ impl Store {
     /// [`StoreError::Unavailable`] if no connection can be had, [`StoreError::Regressed`] if the database is another
     /// installation's.
     pub async fn read(&self) -> Result<Tx, StoreError> {
-        self.check_followed()?;
         Ok(match self {
-            Self::Postgres { pool, .. } => {
-                Tx::Postgres(pool.begin_with(dialect::POSTGRES_READ).await?)
+            Self::Postgres { pool, followed, .. } => {
+                let mut tx = pool.begin_with(dialect::POSTGRES_READ).await?;
+                history::check_readable(&mut tx, followed).await?;
+                Tx::Postgres(tx)
             }
             Self::Sqlite { pool, .. } => Tx::Sqlite(pool.begin_with(dialect::SQLITE_READ).await?),
         })

@@ -323,6 +323,56 @@ async fn a_database_that_was_lost_while_a_replica_served_from_disk_can_be_accept
     server.with_environment().await;
 }
 
+/// Leads whoever goes through a proxy to another database, and ends what leads to the former one.
+async fn lead(proxy: &Proxy, from: &Postgres, to: &Postgres) {
+    proxy.lead_to(to.port());
+    let others =
+        "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()
+        and backend_type = 'client backend'";
+    run_sql(&from.url, others).await;
+}
+
+#[tokio::test]
+async fn the_own_database_may_come_back_after_a_start_on_an_empty_one() {
+    let [own, fresh] = [Postgres::start().await, Postgres::start().await];
+    let folder = Folder::new();
+    let proxy = Proxy::start(own.port()).await;
+    let url = own.url_through(proxy.port);
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    let client = server.with_environment().await;
+    server.flag_on("f").await;
+    kept(folder.path(), r#"\"on\":true"#).await;
+    kept(folder.path(), "\"tokens\":[[").await;
+    server.kill().await;
+    lead(&proxy, &own, &fresh).await;
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    let client = server.admin.with_token(&client.token);
+    server.admin.becomes("historyRegressed", true).await;
+    assert_eq!(client.value("f", json!({})).await, true);
+    let asked = server.admin.get("/api/v1/projects").await.expect(200);
+    assert_eq!(asked["items"], json!([]), "whoever is to accept it may look");
+
+    lead(&proxy, &fresh, &own).await;
+    server.admin.becomes("historyRegressed", json!(null)).await;
+    server.admin.kills_again("f").await;
+    assert_eq!(client.value("f", json!({})).await, false);
+
+    // Others have accepted it meanwhile: not this replica's loss, and nothing to be marked once more.
+    let accepted =
+        "update cluster set epoch = epoch + 1, accepted_epoch = epoch + 1, regression = null";
+    run_sql(&fresh.url, accepted).await;
+    lead(&proxy, &own, &fresh).await;
+    server.admin.becomes("historyRegressed", true).await;
+    let refused = server.admin.post("/restore/f", json!({})).await.expect(409);
+    assert!(refused["detail"].as_str().unwrap().contains("another installation"), "{refused}");
+    let unmarked = "select 1 / count(*) from cluster where regression is null";
+    run_sql(&fresh.url, unmarked).await;
+    server.kill().await;
+    // Whoever starts there follows it.
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    server.admin.with_token(&client.token).evaluates_with("f", 401).await;
+}
+
 #[tokio::test]
 async fn another_installation_in_the_place_of_the_database_counts_as_a_loss() {
     let [own, other] = [Postgres::start().await, Postgres::start().await];
@@ -344,23 +394,17 @@ async fn another_installation_in_the_place_of_the_database_counts_as_a_loss() {
     stranger.flag("f").await;
     stranger.kill().await;
 
-    let leads_to = async |postgres: &Postgres, from: &Postgres| {
-        proxy.lead_to(postgres.port());
-        let others =
-            "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()
-            and backend_type = 'client backend'";
-        run_sql(&from.url, others).await;
-    };
     // As connections end one by one, some lead here and some there.
     proxy.lead_to(other.port());
     for _ in 0..20 {
         let oldest = "select pg_terminate_backend(pid) from pg_stat_activity
             where pid <> pg_backend_pid() and backend_type = 'client backend' order by pid limit 1";
         run_sql(&own.url, oldest).await;
-        server.admin.get("/api/v1/audit?limit=1").await;
+        let read = server.admin.get("/api/v1/projects/shop/flags").await;
+        assert!(!read.text.contains("\"f0\""), "nothing is read there: {}", read.text);
         assert_eq!(client.value("f", json!({})).await, true, "it is not gone");
     }
-    leads_to(&other, &own).await;
+    lead(&proxy, &own, &other).await;
     server.admin.becomes("historyRegressed", true).await;
     assert_eq!(client.value("f", json!({})).await, true, "it is not gone");
     // Divides by zero if it was marked.
@@ -373,15 +417,17 @@ async fn another_installation_in_the_place_of_the_database_counts_as_a_loss() {
     assert_eq!(refused["code"], "history_regressed");
     assert!(refused["detail"].as_str().unwrap().contains("another installation"), "{refused}");
 
-    leads_to(&own, &other).await;
+    lead(&proxy, &other, &own).await;
     server.admin.becomes("historyRegressed", json!(null)).await;
     server.admin.kills_again("f").await;
     server.admin.post("/restore/f", json!({})).await.expect(200);
+    server.flag("last").await;
+    kept(folder.path(), r#"\"key\":\"last\""#).await;
 
     // What the other one has accepted says nothing about this replica.
     let accepted = "update cluster set epoch = 7, accepted_epoch = 7";
     run_sql(&other.url, accepted).await;
-    leads_to(&other, &own).await;
+    lead(&proxy, &own, &other).await;
     server.admin.becomes("historyRegressed", true).await;
     let accept = ("/api/v1/history/accept", json!({"comment": "moved"}));
     let refused = server.admin.post(accept.0, accept.1).await.expect(409);
