@@ -31,6 +31,7 @@ mod segment;
 mod segment_apply;
 mod segment_encode;
 mod segment_instruction;
+mod segment_lists;
 mod segment_replace;
 
 pub use apply::Applied;

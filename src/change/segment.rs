@@ -4,6 +4,8 @@ use crate::change::cycle;
 use crate::change::instruction::check_segments;
 use crate::change::instruction::segments_of;
 use crate::change::read;
+use crate::change::segment_lists::add_list;
+use crate::change::segment_lists::too_many_keys;
 use crate::model::decode::Fields;
 use crate::model::decode::object;
 use crate::model::environment::ServerSdk;
@@ -89,7 +91,9 @@ fn same_key(fields: &mut Fields<'_>, key: &SegmentKey) -> Option<SegmentKey> {
     Some(key.clone())
 }
 
+/// Lists of the same kind are read as one, as those of a flag are.
 fn context_lists(fields: &mut Fields<'_>, name: &'static str) -> Vec<SegmentTarget> {
+    let mut lists = Vec::new();
     fields.list(name, CONTEXT_KINDS_MAX, |item, path, problems| {
         object(item, path, problems, |fields| {
             let context_kind = read::context_kind(fields, "contextKind");
@@ -99,9 +103,12 @@ fn context_lists(fields: &mut Fields<'_>, name: &'static str) -> Vec<SegmentTarg
                 fields.refuse("contextKind", "invalid_kind", detail);
             }
             let values = fields.texts("values", SEGMENT_KEYS_MAX, CONTEXT_KEY_CHARS_MAX);
-            SegmentTarget { context_kind, values }
+            if add_list(&mut lists, SegmentTarget { context_kind, values }) > SEGMENT_KEYS_MAX {
+                fields.refuse("values", "too_many", too_many_keys());
+            }
         })
-    })
+    });
+    lists
 }
 
 fn read_rules(

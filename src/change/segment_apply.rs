@@ -10,6 +10,9 @@ use crate::change::instruction::segments_of;
 use crate::change::read::too_many_patterns;
 use crate::change::segment_instruction::SegmentInstruction;
 use crate::change::segment_instruction::ShareSpec;
+use crate::change::segment_lists::add_keys;
+use crate::change::segment_lists::merge_lists;
+use crate::change::segment_lists::too_many_keys;
 use crate::model::flag::sorted_tags;
 use crate::model::key::SegmentKey;
 use crate::model::limit::CONTEXT_KINDS_MAX;
@@ -197,6 +200,7 @@ impl SegmentChange<'_> {
             true => (included, included_contexts),
             false => (excluded, excluded_contexts),
         };
+        merge_lists(users, others);
         if context_kind == USER_KIND {
             return Some(users);
         }
@@ -219,10 +223,7 @@ impl SegmentChange<'_> {
         };
         let n_before = keys.len();
         if is_added {
-            let mut known: BTreeSet<&str> = keys.iter().map(String::as_str).collect();
-            let fresh = values.iter().filter(|value| known.insert(value.as_str()));
-            let fresh: Vec<String> = fresh.cloned().collect();
-            keys.extend(fresh);
+            add_keys(keys, values);
         } else {
             let removed: BTreeSet<&str> = values.iter().map(String::as_str).collect();
             keys.retain(|key| !removed.contains(key.as_str()));
@@ -230,8 +231,7 @@ impl SegmentChange<'_> {
         let n_after = keys.len();
         self.drop_empty_lists();
         if n_after > SEGMENT_KEYS_MAX && n_after > n_before {
-            let detail = format!("a list can have at most {SEGMENT_KEYS_MAX} keys of one kind");
-            return self.refuse("values", "too_many", detail);
+            return self.refuse("values", "too_many", too_many_keys());
         }
         let list = name_of_list(is_included);
         match n_after.checked_sub(n_before) {

@@ -1,9 +1,12 @@
 //! Segments: reading them, and checking what they ask for.
 
+use crate::change::apply_to_segment;
 use crate::change::check_segment_references;
 use crate::change::decode_segment;
+use crate::change::decode_segment_instructions;
 use crate::change::segments_of;
 use crate::change::tests::listed;
+use crate::model::decode::object;
 use crate::model::key::SegmentKey;
 use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
 use crate::model::limit::DEPENDENCY_DEPTH_MAX;
@@ -157,6 +160,54 @@ fn the_lists_of_a_segment_are_bounded() {
     assert_problems(&json!({"key": "s", "includedContexts": lists}), &expected);
     let rules = vec![json!({}); RULES_MAX + 1];
     assert_problems(&json!({"key": "s", "rules": rules}), &[("rules", "too_many")]);
+}
+
+#[test]
+fn lists_of_the_same_kind_are_read_as_one() {
+    let list = |kind: &str, keys: &[&str]| json!({"contextKind": kind, "values": keys});
+    let lists = [list("org", &["a"]), list("device", &["d"]), list("org", &["b", "a"])];
+    let merged = json!([list("org", &["a", "b"]), list("device", &["d"])]);
+    for name in ["includedContexts", "excludedContexts"] {
+        let found = decode(&json!({"key": "s", name: lists})).unwrap();
+        assert_eq!(serde_json::to_value(&found).unwrap()[name], merged);
+    }
+    let keys: Vec<String> = (0..SEGMENT_KEYS_MAX).map(|i| format!("o{i}")).collect();
+    let full = json!({"contextKind": "org", "values": keys});
+    let body = |more: Value| json!({"key": "s", "includedContexts": [full, more]});
+    assert!(decode(&body(list("org", &["o7"]))).is_ok());
+    assert!(decode(&body(list("device", &["o"]))).is_ok());
+    assert_problems(&body(list("org", &["o"])), &[("includedContexts[1].values", "too_many")]);
+}
+
+#[test]
+fn an_edit_of_keys_reaches_every_list_of_their_kind() {
+    // As an older version, an import or a file may have left them.
+    let lists = json!([{"contextKind": "org", "values": ["a"]}, {"contextKind": "", "values": ["u2"]},
+        {"contextKind": "org", "values": ["b", "a"]}, {"contextKind": "user", "values": ["u3"]}]);
+    let stored = json!({"key": "s", "name": "s", "included": ["u1"], "includedContexts": lists});
+    let stored: Segment = serde_json::from_value(stored).unwrap();
+    for (kind, of, values, users, orgs) in [
+        ("removeIncludedTargets", "org", &["b"][..], &["u1", "u2", "u3"][..], &["a"][..]),
+        ("removeIncludedTargets", "user", &["u3"], &["u1", "u2"], &["a", "b"]),
+        ("addIncludedTargets", "org", &["b", "c"], &["u1", "u2", "u3"], &["a", "b", "c"]),
+        ("clearIncludedTargets", "org", &[], &["u1", "u2", "u3"], &[]),
+        ("clearIncludedTargets", "user", &[], &[], &["a", "b"]),
+    ] {
+        let mut instruction = json!({"kind": kind, "contextKind": of});
+        if !values.is_empty() {
+            instruction["values"] = json!(values);
+        }
+        let mut problems = Problems::default();
+        let body = json!({"instructions": [instruction]});
+        let read = object(body, "", &mut problems, decode_segment_instructions).unwrap();
+        assert!(problems.is_empty(), "{problems}");
+        let new_id = &mut || unreachable!();
+        let (new, changes) = apply_to_segment(&stored, &|_| true, &read, new_id).unwrap();
+        let of_org = new.included_contexts.first().map_or(&[][..], |list| &list.values[..]);
+        assert_eq!(new.included, users, "{kind} {of}");
+        assert_eq!(of_org, orgs, "{kind} {of}");
+        assert!(new.included_contexts.len() <= 1 && changes.len() == 1, "{kind} {of}");
+    }
 }
 
 #[test]
