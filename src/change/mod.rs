@@ -94,7 +94,6 @@ pub use segment::decode_segment;
 pub use segment::settle_hashes;
 pub use segment_apply::apply_to_segment;
 pub use segment_apply::asked_for;
-pub use segment_encode::encode_segment_instruction;
 pub use segment_instruction::SEGMENT_INSTRUCTION_KINDS;
 pub use segment_instruction::SegmentInstruction;
 pub use segment_instruction::decode_segment_instructions;

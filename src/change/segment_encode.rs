@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_json::json;
 
 /// Writes an instruction as JSON.
-pub fn encode_segment_instruction(instruction: &SegmentInstruction) -> Value {
+pub(super) fn encode_segment_instruction(instruction: &SegmentInstruction) -> Value {
     match instruction {
         SegmentInstruction::UpdateName(name) => json!({"kind": "updateName", "value": name}),
         SegmentInstruction::UpdateDescription(description) => {

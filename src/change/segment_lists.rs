@@ -54,6 +54,11 @@ pub(super) fn too_many_keys() -> String {
     format!("a list can have at most {SEGMENT_KEYS_MAX} keys of one kind")
 }
 
+/// The kind of the contexts in a list; none named means `user`.
+pub(super) fn kind_of(list: &SegmentTarget) -> &str {
+    if list.context_kind.is_empty() { USER_KIND } else { &list.context_kind }
+}
+
 fn is_of_users(list: &SegmentTarget) -> bool {
-    list.context_kind.is_empty() || list.context_kind == USER_KIND
+    kind_of(list) == USER_KIND
 }

@@ -6,39 +6,57 @@
 use crate::change::instruction::ClauseEdit;
 use crate::change::segment_apply::try_on_segment;
 use crate::change::segment_differences;
+use crate::change::segment_encode::encode_segment_instruction;
 use crate::change::segment_instruction::SegmentInstruction;
 use crate::change::segment_instruction::ShareSpec;
+use crate::change::segment_instruction::decode_segment_instructions;
+use crate::change::segment_lists::kind_of;
+use crate::change::segment_lists::merge_lists;
+use crate::model::decode::object;
 use crate::model::limit::INSTRUCTIONS_MAX;
+use crate::model::problem::Problems;
 use crate::model::rule::Clause;
 use crate::model::rule::USER_KIND;
 use crate::model::rule::is_default;
 use crate::model::rule::name_clauses;
 use crate::model::segment::Segment;
 use crate::model::segment::SegmentRule;
+use serde_json::Value;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-/// Finds the instructions that make one state of a segment of another, and says in words what they do.
+/// Finds the instructions that make one state of a segment of another, as they are sent, and says in words what they do.
 ///
 /// Whatever has no instruction is only told in words: that a segment of LaunchDarkly's has its keys elsewhere, and the order of
-/// keys and clauses, which means nothing. So is everything if no single change could do it, for a limit of instructions.
-pub fn replacement(before: &Segment, after: &Segment) -> (Vec<SegmentInstruction>, Vec<String>) {
+/// keys and clauses, which means nothing. So is everything if no single change could do it, for the limits of instructions, or
+/// if the instructions alone would not.
+pub fn replacement(before: &Segment, after: &Segment) -> (Vec<Value>, Vec<String>) {
     let mut instructions = labels(before, after);
     instructions.extend(keys(before, after));
     instructions.extend(rules(before, after));
     // The segments that are asked for were checked, and whatever is added has its id.
     let applied = try_on_segment(before, &|_| true, &instructions, &mut String::new);
     let (applied, mut changes, problems) = applied;
-    // What an older version has let in may be beyond the limits of instructions.
-    if !problems.is_empty() || instructions.len() > INSTRUCTIONS_MAX {
-        instructions.clear();
-    }
     let rest = segment_differences(&plain(applied), &plain(after.clone()));
     changes.extend(rest.iter().map(|differs| format!("wrote `{}` anew", differs.path)));
     if changes.is_empty() && before != after {
         changes.push("put keys or clauses into another order".to_owned());
     }
-    (instructions, changes)
+    let can_do_it = problems.is_empty() && rest.is_empty();
+    if !can_do_it || instructions.len() > INSTRUCTIONS_MAX {
+        return (Vec::new(), changes);
+    }
+    let encoded: Vec<Value> = instructions.iter().map(encode_segment_instruction).collect();
+    // What an older version or an import has let in may be beyond the limits of instructions.
+    (if can_be_sent(&encoded) { encoded } else { Vec::new() }, changes)
+}
+
+fn can_be_sent(instructions: &[Value]) -> bool {
+    let mut problems = Problems::default();
+    let body = json!({"instructions": instructions});
+    object(body, "", &mut problems, decode_segment_instructions);
+    problems.is_empty()
 }
 
 fn labels(before: &Segment, after: &Segment) -> Vec<SegmentInstruction> {
@@ -101,7 +119,7 @@ fn lists(segment: &Segment, is_included: bool) -> BTreeMap<&str, BTreeSet<&str>>
         true => (&segment.included, &segment.included_contexts),
         false => (&segment.excluded, &segment.excluded_contexts),
     };
-    let others = others.iter().map(|list| (list.context_kind.as_str(), &list.values));
+    let others = others.iter().map(|list| (kind_of(list), &list.values));
     let mut lists: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (kind, keys) in others.chain([(USER_KIND, users)]).filter(|(_, keys)| !keys.is_empty()) {
         lists.entry(kind).or_default().extend(keys.iter().map(String::as_str));
@@ -210,6 +228,8 @@ fn rule_edits(old: &SegmentRule, new: &SegmentRule) -> Vec<SegmentInstruction> {
 
 /// A segment in the form in which what means the same is the same.
 fn plain(mut segment: Segment) -> Segment {
+    merge_lists(&mut segment.included, &mut segment.included_contexts);
+    merge_lists(&mut segment.excluded, &mut segment.excluded_contexts);
     for keys in [&mut segment.included, &mut segment.excluded] {
         keys.sort_unstable();
         keys.dedup();

@@ -2,7 +2,6 @@
 
 use crate::change::asked_for;
 use crate::change::check_segment_references;
-use crate::change::encode_segment_instruction;
 use crate::change::list_names;
 use crate::change::replacement;
 use crate::change::segment_differences;
@@ -180,7 +179,6 @@ fn described(
     };
     let (instructions, mut changes) = replacement(&old.segment, new);
     changes.insert(0, format!("replaced the segment `{key}`"));
-    let instructions: Vec<Value> = instructions.iter().map(encode_segment_instruction).collect();
     let raw = (!instructions.is_empty()).then(|| Value::from(instructions).to_string());
     ("segment.update", raw, changes)
 }
