@@ -169,7 +169,7 @@ fn read_flag(value: Value, path: &str, problems: &mut Problems) -> Option<Desire
 fn filled(mut value: Value, name: &str) -> Value {
     if let Some(fields) = value.as_object_mut() {
         for (i, rule) in readable::items(fields, name) {
-            if !rule.contains_key("id") {
+            if rule.get("id").is_none_or(|id| id == "") {
                 rule.shift_insert(0, "id".to_owned(), Value::String(format!("rule-{}", i + 1)));
             }
         }

@@ -32,6 +32,7 @@ mod segment_apply;
 mod segment_encode;
 mod segment_instruction;
 mod segment_lists;
+mod segment_plain;
 mod segment_replace;
 
 pub use apply::Applied;
@@ -97,6 +98,7 @@ pub use segment_apply::asked_for;
 pub use segment_instruction::SEGMENT_INSTRUCTION_KINDS;
 pub use segment_instruction::SegmentInstruction;
 pub use segment_instruction::decode_segment_instructions;
+pub use segment_plain::full_segment;
 pub use segment_replace::replacement;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::change::segment_instruction::ShareSpec;
 use crate::change::segment_lists::add_keys;
 use crate::change::segment_lists::merge_lists;
 use crate::change::segment_lists::too_many_keys;
+use crate::change::segment_plain::full_rule;
 use crate::model::flag::sorted_tags;
 use crate::model::key::SegmentKey;
 use crate::model::limit::CONTEXT_KINDS_MAX;
@@ -132,7 +133,7 @@ impl SegmentChange<'_> {
             SegmentInstruction::UpdateRuleShare { rule_id, share } => {
                 let Some(rule) = self.rule(rule_id) else { return };
                 let new = with_share(rule.clone(), share);
-                if *rule != new {
+                if full_rule(rule.clone()) != full_rule(new.clone()) {
                     *rule = new;
                     self.say(format!("changed the share of rule {rule_id}"));
                 }

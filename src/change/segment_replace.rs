@@ -11,14 +11,14 @@ use crate::change::segment_instruction::SegmentInstruction;
 use crate::change::segment_instruction::ShareSpec;
 use crate::change::segment_instruction::decode_segment_instructions;
 use crate::change::segment_lists::kind_of;
-use crate::change::segment_lists::merge_lists;
+use crate::change::segment_plain::full_rule;
+use crate::change::segment_plain::full_segment;
+use crate::change::segment_plain::plain;
 use crate::model::decode::object;
 use crate::model::limit::INSTRUCTIONS_MAX;
 use crate::model::problem::Problems;
 use crate::model::rule::Clause;
 use crate::model::rule::USER_KIND;
-use crate::model::rule::is_default;
-use crate::model::rule::name_clauses;
 use crate::model::segment::Segment;
 use crate::model::segment::SegmentRule;
 use serde_json::Value;
@@ -40,7 +40,7 @@ pub fn replacement(before: &Segment, after: &Segment) -> (Vec<Value>, Vec<String
     let (applied, mut changes, problems) = applied;
     let rest = segment_differences(&plain(applied), &plain(after.clone()));
     changes.extend(rest.iter().map(|differs| format!("wrote `{}` anew", differs.path)));
-    if changes.is_empty() && before != after {
+    if changes.is_empty() && full_segment(before.clone()) != full_segment(after.clone()) {
         changes.push("put keys or clauses into another order".to_owned());
     }
     let can_do_it = problems.is_empty() && rest.is_empty();
@@ -135,7 +135,7 @@ fn rules(before: &Segment, after: &Segment) -> Vec<SegmentInstruction> {
         match after.rules.iter().find(|new| new.id == old.id) {
             None => instructions.push(SegmentInstruction::RemoveRule(old.id.clone())),
             Some(new) => {
-                edits.extend(rule_edits(&plain_rule(old.clone()), &plain_rule(new.clone())));
+                edits.extend(rule_edits(&full_rule(old.clone()), &full_rule(new.clone())));
                 order.push(old.id.clone());
             }
         }
@@ -176,7 +176,7 @@ fn adds_patterns(edit: &SegmentInstruction, segment: &Segment) -> bool {
         ClauseEdit::Add(clauses) => clauses.iter().any(|clause| n_patterns(clause) > 0),
         ClauseEdit::Update { clause_id, clause } => {
             let rule = segment.rules.iter().find(|rule| rule.id == *rule_id).cloned();
-            let rule = rule.map(plain_rule).unwrap_or_default();
+            let rule = rule.map(full_rule).unwrap_or_default();
             let old = rule.clauses.iter().find(|old| old.id == *clause_id);
             n_patterns(clause) > old.map_or(0, n_patterns)
         }
@@ -184,7 +184,7 @@ fn adds_patterns(edit: &SegmentInstruction, segment: &Segment) -> bool {
     }
 }
 
-/// What makes one state of a rule of another; both are [`plain_rule`]s.
+/// What makes one state of a rule of another; both are [`full_rule`]s.
 fn rule_edits(old: &SegmentRule, new: &SegmentRule) -> Vec<SegmentInstruction> {
     let rule_id = new.id.clone();
     let mut instructions = Vec::new();
@@ -224,37 +224,4 @@ fn rule_edits(old: &SegmentRule, new: &SegmentRule) -> Vec<SegmentInstruction> {
     let edit = |edit| SegmentInstruction::EditClauses { rule_id: rule_id.clone(), edit };
     instructions.extend(edits.into_iter().map(edit));
     instructions
-}
-
-/// A segment in the form in which what means the same is the same.
-fn plain(mut segment: Segment) -> Segment {
-    merge_lists(&mut segment.included, &mut segment.included_contexts);
-    merge_lists(&mut segment.excluded, &mut segment.excluded_contexts);
-    for keys in [&mut segment.included, &mut segment.excluded] {
-        keys.sort_unstable();
-        keys.dedup();
-    }
-    for lists in [&mut segment.included_contexts, &mut segment.excluded_contexts] {
-        lists.retain(|list| !list.values.is_empty());
-        lists.sort_by(|a, b| a.context_kind.cmp(&b.context_kind));
-        for list in lists {
-            list.values.sort_unstable();
-            list.values.dedup();
-        }
-    }
-    segment.rules = segment.rules.into_iter().map(plain_rule).collect();
-    for rule in &mut segment.rules {
-        rule.clauses.sort_by(|a, b| a.id.cmp(&b.id));
-    }
-    segment
-}
-
-/// A rule with all that is understood where nothing is said.
-fn plain_rule(mut rule: SegmentRule) -> SegmentRule {
-    name_clauses(&mut rule.clauses);
-    if rule.rollout_context_kind.is_empty() {
-        USER_KIND.clone_into(&mut rule.rollout_context_kind);
-    }
-    rule.hash = rule.hash.filter(|hash| rule.weight_milli_pct.is_some() && !is_default(hash));
-    rule
 }

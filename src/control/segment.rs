@@ -2,6 +2,7 @@
 
 use crate::change::asked_for;
 use crate::change::check_segment_references;
+use crate::change::full_segment;
 use crate::change::list_names;
 use crate::change::replacement;
 use crate::change::segment_differences;
@@ -70,7 +71,9 @@ impl Control {
                 // The salt decides who is in a share; replacing a segment must not move anybody.
                 segment.salt.clone_from(&old.segment.salt);
             }
-            if let Some(old) = old.filter(|old| named(&old.segment) == named(&segment)) {
+            // Also if it was written in another form than that in which it comes back.
+            let form = |segment: &Segment| full_segment(segment.clone());
+            if let Some(old) = old.filter(|old| form(&old.segment) == form(&segment)) {
                 return Ok(old.clone());
             }
             let edges: BTreeMap<_, _> = others
@@ -159,13 +162,6 @@ impl Control {
         })
         .await
     }
-}
-
-/// A segment as it is shown: a clause that was written without an id, and comes back with the one that it was shown with, is the same.
-fn named(segment: &Segment) -> Segment {
-    let mut segment = segment.clone();
-    segment.name_clauses();
-    segment
 }
 
 /// How the audit log calls what is written, with which instructions the same could have been done, and in words.

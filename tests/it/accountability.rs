@@ -747,6 +747,49 @@ async fn a_segment_that_is_put_back_as_it_was_got_stays_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_segment_that_was_imported_or_applied_stays_as_it_is_when_it_is_put_back() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        server.with_environment().await;
+        let admin = &server.admin;
+        let environments = "/api/v1/projects/shop/environments";
+        let imported = json!({"key": "imported", "serverSdk": "launchdarkly"});
+        admin.post(environments, imported).await.expect(201);
+        let clause = json!({"attribute": "plan", "op": "in", "values": ["gold"]});
+        let share = json!({"weight": 1_000, "bucketBy": "key", "clauses": [clause]});
+        let org = |key: &str| json!({"contextKind": "org", "values": [key]});
+        let fields = |rules: Value| {
+            json!({"key": "s", "salt": "x", "included": ["u", "u"],
+                "includedContexts": [org("a"), org("b")], "rules": rules})
+        };
+        let file = json!({"segments": {"s": fields(json!([share, {"clauses": [clause]}]))}});
+        let import = format!("{environments}/imported/import/launchdarkly");
+        admin.post(&import, file).await.expect(200);
+        let mut unnamed = share.clone();
+        unnamed["id"] = json!("");
+        let mut applied = fields(json!([unnamed, {"clauses": [clause]}]));
+        applied.as_object_mut().unwrap().remove("key");
+        let state = json!({"format": "vexil/1", "segments": {"production": {"s": applied}}});
+        admin.post("/api/v1/projects/shop/apply", json!({"state": state})).await.expect(200);
+        for env in ["imported", "production"] {
+            let path = format!("{environments}/{env}/segments/s");
+            let found = admin.get(&path).await.expect(200);
+            let mut body = found.clone();
+            for field in ["salt", "version", "createdAt", "changedAt"] {
+                body.as_object_mut().unwrap().remove(field);
+            }
+            assert_eq!(admin.put(&path, body).await.expect(200), found, "{env}");
+            let share = json!({"kind": "updateRuleRolloutAndContextKind", "weight": 1_000,
+                "ruleId": found["rules"][0]["id"], "bucketBy": "key", "rolloutContextKind": "user"});
+            let same = json!({"instructions": [share]});
+            assert_eq!(admin.patch(&path, same).await.expect(200)["changes"], json!([]), "{env}");
+            assert_eq!(admin.get(&path).await.expect(200), found);
+            assert_eq!(entries(&server, "&action=segment.update").await, [Value::Null; 0]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_last_use_of_a_token_is_noted() {
     let folder = Folder::new();
     let mut server = Server::start_on(folder.path(), None, &[]).await;

@@ -186,6 +186,28 @@ fn a_clause_without_an_id_never_takes_that_of_another() {
     assert_eq!(before, with(&named));
 }
 
+#[test]
+fn a_name_that_reads_as_a_path_once_a_kind_is_said_is_told_apart() {
+    // Old data, in which a name is a name.
+    let stored = json!({"key": "s", "name": "s", "salt": "salt", "rules": [{"id": "r",
+        "weight": 10, "bucketBy": "/a", "clauses": [
+            {"attribute": "/a", "op": "in", "values": [1]},
+            {"attribute": "a", "op": "in", "values": [1]},
+            {"attribute": "", "op": "segmentMatch", "values": ["/a"]}]}]});
+    let before: Segment = serde_json::from_value(stored).unwrap();
+    let mut shown = before.clone();
+    shown.name_clauses();
+    let after = segment(&json!({"name": "s", "rules": shown.rules}));
+    let (instructions, words) = replacement(&before, &after);
+    let told = ["changed the share of rule r", "changed the clause clause-1 of rule r"];
+    assert_eq!(words, told);
+    let (applied, _) = sent(&before, &instructions);
+    assert_eq!(
+        (&applied.rules[0].rollout_context_kind, &applied.rules[0].clauses[0]),
+        (&after.rules[0].rollout_context_kind, &after.rules[0].clauses[0])
+    );
+}
+
 /// A clause with so many patterns.
 fn patterns(id: &str, n: usize) -> Value {
     let values: Vec<String> = (0..n).map(|i| format!("p{i}")).collect();
