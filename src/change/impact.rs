@@ -3,6 +3,7 @@
 //! Who moves is in `rebalance`. Only what is certain is warned of.
 
 use crate::change::apply::targets_by_kind;
+use crate::change::segment_plain::full_segment;
 use crate::model::flag::FlagDefinition;
 use crate::model::key::FlagKey;
 use crate::model::key::SegmentKey;
@@ -56,10 +57,11 @@ pub fn definition_differences(before: &FlagDefinition, after: &FlagDefinition) -
     compare(&parts(before), &parts(after))
 }
 
-/// Everything that differs between two states of a segment.
+/// Everything that differs between two states of a segment; how they are written down makes no difference.
 pub fn segment_differences(before: &Segment, after: &Segment) -> Vec<Difference> {
     let parts = |segment: &Segment| {
-        let mut parts = fields_of(segment);
+        let segment = full_segment(segment.clone());
+        let mut parts = fields_of(&segment);
         parts.remove("rules");
         for rule in &segment.rules {
             parts.insert(format!("rules.{}", rule.id), to_value(rule));

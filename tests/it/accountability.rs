@@ -778,13 +778,18 @@ async fn a_segment_that_was_imported_or_applied_stays_as_it_is_when_it_is_put_ba
             for field in ["salt", "version", "createdAt", "changedAt"] {
                 body.as_object_mut().unwrap().remove(field);
             }
-            assert_eq!(admin.put(&path, body).await.expect(200), found, "{env}");
+            assert_eq!(admin.put(&path, body.clone()).await.expect(200), found, "{env}");
             let share = json!({"kind": "updateRuleRolloutAndContextKind", "weight": 1_000,
                 "ruleId": found["rules"][0]["id"], "bucketBy": "key", "rolloutContextKind": "user"});
             let same = json!({"instructions": [share]});
             assert_eq!(admin.patch(&path, same).await.expect(200)["changes"], json!([]), "{env}");
             assert_eq!(admin.get(&path).await.expect(200), found);
             assert_eq!(entries(&server, "&action=segment.update").await, [Value::Null; 0]);
+            // The dry run of another name tells nothing else.
+            body["name"] = json!("S");
+            let dry = admin.put(&format!("{path}?dryRun=true"), body).await.expect(200);
+            let paths = dry["diff"].as_array().unwrap().iter().map(|each| &each["path"]);
+            assert_eq!(paths.collect::<Vec<_>>(), ["name"], "{dry}");
         }
     }
 }
