@@ -35,16 +35,22 @@ pub fn replacement(before: &Segment, after: &Segment) -> (Vec<Value>, Vec<String
     let mut instructions = labels(before, after);
     instructions.extend(keys(before, after));
     instructions.extend(rules(before, after));
+    let n_more = instructions.len().saturating_sub(INSTRUCTIONS_MAX);
+    // What cannot be sent is not tried either: each step looks at all clauses.
+    instructions.truncate(INSTRUCTIONS_MAX);
     // The segments that are asked for were checked, and whatever is added has its id.
     let applied = try_on_segment(before, &|_| true, &instructions, &mut String::new);
     let (applied, mut changes, problems) = applied;
+    if n_more > 0 {
+        changes.push(format!("and {n_more} more"));
+        return (Vec::new(), changes);
+    }
     let rest = segment_differences(&plain(applied), &plain(after.clone()));
     changes.extend(rest.iter().map(|differs| format!("wrote `{}` anew", differs.path)));
     if changes.is_empty() && full_segment(before.clone()) != full_segment(after.clone()) {
         changes.push("put keys or clauses into another order".to_owned());
     }
-    let can_do_it = problems.is_empty() && rest.is_empty();
-    if !can_do_it || instructions.len() > INSTRUCTIONS_MAX {
+    if !problems.is_empty() || !rest.is_empty() {
         return (Vec::new(), changes);
     }
     let encoded: Vec<Value> = instructions.iter().map(encode_segment_instruction).collect();
@@ -130,19 +136,17 @@ fn lists(segment: &Segment, is_included: bool) -> BTreeMap<&str, BTreeSet<&str>>
 fn rules(before: &Segment, after: &Segment) -> Vec<SegmentInstruction> {
     let mut instructions = Vec::new();
     let mut order = Vec::new();
-    let mut edits = Vec::new();
+    let mut edits = Edits::default();
     for old in &before.rules {
         match after.rules.iter().find(|new| new.id == old.id) {
             None => instructions.push(SegmentInstruction::RemoveRule(old.id.clone())),
             Some(new) => {
-                edits.extend(rule_edits(&full_rule(old.clone()), &full_rule(new.clone())));
+                edits.of_rule(&full_rule(old.clone()), &full_rule(new.clone()));
                 order.push(old.id.clone());
             }
         }
     }
-    // What makes room for patterns comes first, so that there are never too many in between.
-    edits.sort_by_key(|edit| adds_patterns(edit, before));
-    instructions.extend(edits);
+    instructions.extend(edits.freeing.into_iter().chain(edits.adding));
     let is_new = |new: &&SegmentRule| before.rules.iter().all(|old| old.id != new.id);
     for new in after.rules.iter().filter(is_new) {
         order.push(new.id.clone());
@@ -168,60 +172,61 @@ fn rules(before: &Segment, after: &Segment) -> Vec<SegmentInstruction> {
     instructions
 }
 
-/// Whether there are more patterns after an edit of a rule that a segment has.
-fn adds_patterns(edit: &SegmentInstruction, segment: &Segment) -> bool {
-    let n_patterns = |clause: &Clause| if clause.op == "matches" { clause.values.len() } else { 0 };
-    let SegmentInstruction::EditClauses { rule_id, edit } = edit else { return false };
-    match edit {
-        ClauseEdit::Add(clauses) => clauses.iter().any(|clause| n_patterns(clause) > 0),
-        ClauseEdit::Update { clause_id, clause } => {
-            let rule = segment.rules.iter().find(|rule| rule.id == *rule_id).cloned();
-            let rule = rule.map(full_rule).unwrap_or_default();
-            let old = rule.clauses.iter().find(|old| old.id == *clause_id);
-            n_patterns(clause) > old.map_or(0, n_patterns)
+/// The edits of rules that stay, in an order in which there are never too many patterns in between.
+#[derive(Default)]
+struct Edits {
+    /// What needs no room for patterns, and may make it.
+    freeing: Vec<SegmentInstruction>,
+    /// What needs more of it.
+    adding: Vec<SegmentInstruction>,
+}
+
+impl Edits {
+    /// Adds what makes one state of a rule of another; both are [full](full_rule).
+    fn of_rule(&mut self, old: &SegmentRule, new: &SegmentRule) {
+        let rule_id = new.id.clone();
+        if old.description != new.description {
+            let description = new.description.clone();
+            let rule_id = rule_id.clone();
+            self.freeing.push(SegmentInstruction::UpdateRuleDescription { rule_id, description });
         }
-        _ => false,
+        let share_of = |rule: &SegmentRule| ShareSpec {
+            weight_milli_pct: rule.weight_milli_pct,
+            bucket_by: Some(rule.bucket_by.clone()),
+            context_kind: Some(rule.rollout_context_kind.clone()),
+            hash: rule.weight_milli_pct.map(|_| rule.hash.unwrap_or_default()),
+        };
+        if share_of(old) != share_of(new) {
+            let (rule_id, share) = (rule_id.clone(), share_of(new));
+            self.freeing.push(SegmentInstruction::UpdateRuleShare { rule_id, share });
+        }
+        let edit = |edit| SegmentInstruction::EditClauses { rule_id: rule_id.clone(), edit };
+        let is_gone = |old: &&Clause| new.clauses.iter().all(|it| it.id != old.id);
+        let gone = old.clauses.iter().filter(is_gone);
+        let gone: Vec<String> = gone.map(|clause| clause.id.clone()).collect();
+        if !gone.is_empty() {
+            self.freeing.push(edit(ClauseEdit::Remove(gone)));
+        }
+        let mut added = Vec::new();
+        for clause in new.clauses.iter().cloned() {
+            let Some(old) = old.clauses.iter().find(|old| old.id == clause.id) else {
+                added.push(clause);
+                continue;
+            };
+            if *old != clause {
+                let needs_room = n_patterns(&clause) > n_patterns(old);
+                let edits = if needs_room { &mut self.adding } else { &mut self.freeing };
+                edits.push(edit(ClauseEdit::Update { clause_id: clause.id.clone(), clause }));
+            }
+        }
+        if !added.is_empty() {
+            let needs_room = added.iter().any(|clause| n_patterns(clause) > 0);
+            let edits = if needs_room { &mut self.adding } else { &mut self.freeing };
+            edits.push(edit(ClauseEdit::Add(added)));
+        }
     }
 }
 
-/// What makes one state of a rule of another; both are [`full_rule`]s.
-fn rule_edits(old: &SegmentRule, new: &SegmentRule) -> Vec<SegmentInstruction> {
-    let rule_id = new.id.clone();
-    let mut instructions = Vec::new();
-    if old.description != new.description {
-        let description = new.description.clone();
-        let rule_id = rule_id.clone();
-        instructions.push(SegmentInstruction::UpdateRuleDescription { rule_id, description });
-    }
-    let share_of = |rule: &SegmentRule| ShareSpec {
-        weight_milli_pct: rule.weight_milli_pct,
-        bucket_by: Some(rule.bucket_by.clone()),
-        context_kind: Some(rule.rollout_context_kind.clone()),
-        hash: rule.weight_milli_pct.map(|_| rule.hash.unwrap_or_default()),
-    };
-    if share_of(old) != share_of(new) {
-        let (rule_id, share) = (rule_id.clone(), share_of(new));
-        instructions.push(SegmentInstruction::UpdateRuleShare { rule_id, share });
-    }
-    let is_gone = |old: &&Clause| new.clauses.iter().all(|it| it.id != old.id);
-    let gone = old.clauses.iter().filter(is_gone);
-    let gone: Vec<String> = gone.map(|clause| clause.id.clone()).collect();
-    let mut edits = Vec::new();
-    if !gone.is_empty() {
-        edits.push(ClauseEdit::Remove(gone));
-    }
-    let mut added = Vec::new();
-    for clause in new.clauses.iter().cloned() {
-        match old.clauses.iter().find(|old| old.id == clause.id) {
-            Some(old) if *old == clause => {}
-            Some(_) => edits.push(ClauseEdit::Update { clause_id: clause.id.clone(), clause }),
-            None => added.push(clause),
-        }
-    }
-    if !added.is_empty() {
-        edits.push(ClauseEdit::Add(added));
-    }
-    let edit = |edit| SegmentInstruction::EditClauses { rule_id: rule_id.clone(), edit };
-    instructions.extend(edits.into_iter().map(edit));
-    instructions
+fn n_patterns(clause: &Clause) -> usize {
+    if clause.op == "matches" { clause.values.len() } else { 0 }
 }
