@@ -150,16 +150,21 @@ fn read_rule(fields: &mut Fields<'_>, new_rule_id: &mut dyn FnMut() -> String) -
 pub fn settle_hashes(segment: &mut Segment, server_sdk: ServerSdk) -> Result<(), Problems> {
     let mut problems = Problems::default();
     for (i, rule) in segment.rules.iter_mut().enumerate() {
-        if rule.hash.is_some_and(|hash| !server_sdk.admits(hash)) {
+        if !settle_hash(rule, server_sdk) {
             let path = format!("rules[{i}].hash");
             problems.add(path, "hash_not_served", read::hash_not_served());
         }
-        // A rule for everyone hashes nobody; the usual hash is not written.
-        let wanted = rule.hash.unwrap_or(server_sdk.default_hash());
-        let is_told = rule.weight_milli_pct.is_some() && !is_default(&wanted);
-        rule.hash = is_told.then_some(wanted);
     }
     problems.into_result(())
+}
+
+/// Gives a rule's share the hash that its environment must have; returns whether the environment can have it.
+pub(super) fn settle_hash(rule: &mut SegmentRule, server_sdk: ServerSdk) -> bool {
+    let wanted = rule.hash.unwrap_or(server_sdk.default_hash());
+    // A rule for everyone hashes nobody; the usual hash is not written.
+    let is_told = rule.weight_milli_pct.is_some() && !is_default(&wanted);
+    rule.hash = is_told.then_some(wanted);
+    server_sdk.admits(wanted)
 }
 
 /// Checks that the segments which `segment` asks for exist, and that none asks for itself in a circle.

@@ -7,13 +7,16 @@ use crate::change::apply::edit_clauses;
 use crate::change::instruction::ClauseEdit;
 use crate::change::instruction::check_segments;
 use crate::change::instruction::segments_of;
+use crate::change::read::hash_not_served;
 use crate::change::read::too_many_patterns;
+use crate::change::segment::settle_hash;
 use crate::change::segment_instruction::SegmentInstruction;
 use crate::change::segment_instruction::ShareSpec;
 use crate::change::segment_lists::add_keys;
 use crate::change::segment_lists::merge_lists;
 use crate::change::segment_lists::too_many_keys;
 use crate::change::segment_plain::full_rule;
+use crate::model::environment::ServerSdk;
 use crate::model::flag::sorted_tags;
 use crate::model::key::SegmentKey;
 use crate::model::limit::CONTEXT_KINDS_MAX;
@@ -31,7 +34,8 @@ use std::collections::BTreeSet;
 
 /// Applies instructions to a segment, in order and all or nothing; returns it with what was done, in words.
 ///
-/// `exists` tells which segments the environment has; `new_id` makes the ids of rules and clauses that are added.
+/// `exists` tells which segments the environment has, `server_sdk` which SDKs evaluate it by themselves; `new_id` makes the ids
+/// of rules and clauses that are added.
 ///
 /// # Errors
 ///
@@ -39,10 +43,12 @@ use std::collections::BTreeSet;
 pub fn apply_to_segment(
     segment: &Segment,
     exists: &dyn Fn(&str) -> bool,
+    server_sdk: ServerSdk,
     instructions: &[SegmentInstruction],
     new_id: &mut dyn FnMut() -> String,
 ) -> Result<(Segment, Vec<String>), Problems> {
-    let (new, changes, problems) = try_on_segment(segment, exists, instructions, new_id);
+    let (new, changes, problems) =
+        try_on_segment(segment, exists, server_sdk, instructions, new_id);
     if changes.is_empty() || new == *segment {
         return problems.into_result((segment.clone(), Vec::new()));
     }
@@ -53,6 +59,7 @@ pub fn apply_to_segment(
 pub(crate) fn try_on_segment(
     segment: &Segment,
     exists: &dyn Fn(&str) -> bool,
+    server_sdk: ServerSdk,
     instructions: &[SegmentInstruction],
     new_id: &mut dyn FnMut() -> String,
 ) -> (Segment, Vec<String>, Problems) {
@@ -62,6 +69,7 @@ pub(crate) fn try_on_segment(
         problems: Problems::default(),
         path: String::new(),
         exists,
+        server_sdk,
         new_id,
     };
     for (i, instruction) in instructions.iter().enumerate() {
@@ -79,6 +87,7 @@ struct SegmentChange<'a> {
     problems: Problems,
     path: String,
     exists: &'a dyn Fn(&str) -> bool,
+    server_sdk: ServerSdk,
     new_id: &'a mut dyn FnMut() -> String,
 }
 
@@ -131,17 +140,38 @@ impl SegmentChange<'_> {
                 }
             }
             SegmentInstruction::UpdateRuleShare { rule_id, share } => {
-                let Some(rule) = self.rule(rule_id) else { return };
-                let new = with_share(rule.clone(), share);
-                if full_rule(rule.clone()) != full_rule(new.clone()) {
-                    *rule = new;
-                    self.say(format!("changed the share of rule {rule_id}"));
-                }
+                self.share(rule_id, share);
             }
             SegmentInstruction::EditClauses { rule_id, edit } => {
                 self.edit_rule(rule_id, edit);
             }
         }
+    }
+
+    fn share(&mut self, rule_id: &str, share: &ShareSpec) {
+        let Some(old) = self.rule(rule_id).cloned() else { return };
+        let new = self.with_share(old.clone(), share);
+        if full_rule(old) != full_rule(new.clone())
+            && let Some(rule) = self.rule(rule_id)
+        {
+            *rule = new;
+            self.say(format!("changed the share of rule {rule_id}"));
+        }
+    }
+
+    /// The rule with another share; what is not said stays.
+    fn with_share(&mut self, rule: SegmentRule, share: &ShareSpec) -> SegmentRule {
+        let mut new = SegmentRule {
+            weight_milli_pct: share.weight_milli_pct,
+            bucket_by: share.bucket_by.clone().unwrap_or(rule.bucket_by),
+            rollout_context_kind: share.context_kind.clone().unwrap_or(rule.rollout_context_kind),
+            hash: share.hash.or(rule.hash),
+            ..rule
+        };
+        if !settle_hash(&mut new, self.server_sdk) {
+            self.refuse("hash", "hash_not_served", hash_not_served());
+        }
+        new
     }
 
     fn clear_keys(&mut self, is_included: bool, context_kind: &str) {
@@ -280,7 +310,8 @@ impl SegmentChange<'_> {
             rollout_context_kind: USER_KIND.to_owned(),
             ..SegmentRule::default()
         };
-        self.segment.rules.insert(position, with_share(rule, share));
+        let rule = self.with_share(rule, share);
+        self.segment.rules.insert(position, rule);
         self.check_patterns();
         self.say(format!("added a rule at position {}", position + 1));
     }
@@ -321,17 +352,6 @@ impl SegmentChange<'_> {
         if matching.map(|clause| clause.values.len()).sum::<usize>() > PATTERNS_MAX {
             self.problems.add(self.path.clone(), "too_many", too_many_patterns());
         }
-    }
-}
-
-/// The rule with another share; what is not said stays.
-fn with_share(rule: SegmentRule, share: &ShareSpec) -> SegmentRule {
-    SegmentRule {
-        weight_milli_pct: share.weight_milli_pct,
-        bucket_by: share.bucket_by.clone().unwrap_or(rule.bucket_by),
-        rollout_context_kind: share.context_kind.clone().unwrap_or(rule.rollout_context_kind),
-        hash: share.hash.or(rule.hash),
-        ..rule
     }
 }
 

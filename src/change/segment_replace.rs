@@ -15,6 +15,7 @@ use crate::change::segment_plain::full_rule;
 use crate::change::segment_plain::full_segment;
 use crate::change::segment_plain::plain;
 use crate::model::decode::object;
+use crate::model::environment::ServerSdk;
 use crate::model::limit::INSTRUCTIONS_MAX;
 use crate::model::problem::Problems;
 use crate::model::rule::Clause;
@@ -38,8 +39,9 @@ pub fn replacement(before: &Segment, after: &Segment) -> (Vec<Value>, Vec<String
     let n_more = instructions.len().saturating_sub(INSTRUCTIONS_MAX);
     // What cannot be sent is not tried either: each step looks at all clauses.
     instructions.truncate(INSTRUCTIONS_MAX);
-    // The segments that are asked for were checked, and whatever is added has its id.
-    let applied = try_on_segment(before, &|_| true, &instructions, &mut String::new);
+    // The segments that are asked for and the hashes were checked, and whatever is added has its id.
+    let sdk = ServerSdk::None;
+    let applied = try_on_segment(before, &|_| true, sdk, &instructions, &mut String::new);
     let (applied, mut changes, problems) = applied;
     if n_more > 0 {
         changes.push(format!("and {n_more} more"));

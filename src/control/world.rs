@@ -19,7 +19,6 @@ use crate::change::check_segment_references;
 use crate::change::differences;
 use crate::change::references;
 use crate::change::segment_differences;
-use crate::change::settle_hashes;
 use crate::clock::Ids;
 use crate::control::Control;
 use crate::control::ControlError;
@@ -373,9 +372,8 @@ impl<'a> World<'a> {
         let old = pair.now.segment.clone();
         let exists = |key: &str| segments.contains_key(key);
         let ids = *ids;
-        let applied = apply_to_segment(&old, &exists, instructions, &mut || ids.next())?;
-        let (mut new, changes) = applied;
-        settle_hashes(&mut new, environment.server_sdk)?;
+        let (sdk, new_id) = (environment.server_sdk, &mut || ids.next());
+        let (new, changes) = apply_to_segment(&old, &exists, sdk, instructions, new_id)?;
         if !changes.is_empty() {
             let edge = |(key, pair): (&SegmentKey, &Pair<StoredSegment>)| {
                 (key.clone(), asked_for(&pair.now.segment))

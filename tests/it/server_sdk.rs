@@ -49,6 +49,25 @@ async fn an_environment_keeps_its_hash(backend: Backend) {
     );
     let made = admin.post(&segments, share(Value::Null)).await.expect(201);
     assert_eq!(made["rules"][0]["hash"], "sha1");
+    let segment = format!("{segments}/s");
+    let change = |kind: &str, hash: Value| {
+        json!({"instructions": [{"kind": "updateName", "value": "S"}, {"kind": kind, "hash": hash,
+            "ruleId": made["rules"][0]["id"], "weight": 20_000}]})
+    };
+    let share = "updateRuleRolloutAndContextKind";
+    let added = json!({"instructions": [{"kind": "addRule", "clauses": [], "weight": 1}]});
+    let mut refusing = added.clone();
+    refusing["instructions"][0]["hash"] = json!("murmur3");
+    for (body, place) in [(refusing, 0), (change(share, json!("murmur3")), 1)] {
+        let refused = admin.patch(&segment, body).await.expect(422);
+        let path = json!(format!("instructions[{place}].hash"));
+        assert_eq!(refused["errors"][0]["path"], path, "{refused}");
+        assert_eq!(refused["code"], "hash_not_served");
+    }
+    for body in [added, change(share, Value::Null)] {
+        let rules = admin.patch(&segment, body).await.expect(200)["segment"]["rules"].clone();
+        assert!(rules.as_array().unwrap().iter().all(|rule| rule["hash"] == "sha1"), "{rules}");
+    }
 
     // Elsewhere a rollout is what it was asked to be.
     let production = format!("{ENVIRONMENTS}/production/flags/f");

@@ -34,7 +34,7 @@ fn sent(segment: &Segment, instructions: &[Value]) -> (Segment, Vec<String>) {
     let body = json!({"instructions": instructions});
     let read = object(body, "", &mut problems, decode_segment_instructions).unwrap();
     assert!(problems.is_empty(), "{problems}");
-    apply_to_segment(segment, &|_| true, &read, &mut || unreachable!()).unwrap()
+    apply_to_segment(segment, &|_| true, ServerSdk::None, &read, &mut || unreachable!()).unwrap()
 }
 
 fn clause(id: &str, value: &str) -> Value {

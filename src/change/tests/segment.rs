@@ -7,6 +7,7 @@ use crate::change::decode_segment_instructions;
 use crate::change::segments_of;
 use crate::change::tests::listed;
 use crate::model::decode::object;
+use crate::model::environment::ServerSdk;
 use crate::model::key::SegmentKey;
 use crate::model::limit::CONTEXT_KEY_CHARS_MAX;
 use crate::model::limit::DEPENDENCY_DEPTH_MAX;
@@ -202,7 +203,8 @@ fn an_edit_of_keys_reaches_every_list_of_their_kind() {
         let read = object(body, "", &mut problems, decode_segment_instructions).unwrap();
         assert!(problems.is_empty(), "{problems}");
         let new_id = &mut || unreachable!();
-        let (new, changes) = apply_to_segment(&stored, &|_| true, &read, new_id).unwrap();
+        let sdk = ServerSdk::None;
+        let (new, changes) = apply_to_segment(&stored, &|_| true, sdk, &read, new_id).unwrap();
         let of_org = new.included_contexts.first().map_or(&[][..], |list| &list.values[..]);
         assert_eq!(new.included, users, "{kind} {of}");
         assert_eq!(of_org, orgs, "{kind} {of}");

@@ -17,6 +17,7 @@ use crate::eval::compile;
 use crate::eval::evaluate;
 use crate::model::context::Context;
 use crate::model::decode::object;
+use crate::model::environment::ServerSdk;
 use crate::model::problem::Problems;
 use crate::model::rule::FlagConfig;
 use crate::model::rule::WEIGHT_TOTAL;
@@ -354,7 +355,8 @@ fn a_segment_is_changed_step_by_step() {
         let list = object(body, "", &mut problems, decode_segment_instructions).unwrap();
         let exists = |key: &str| key == "staff";
         let mut new_id = || "new".to_owned();
-        apply_to_segment(&segment, &exists, &problems.into_result(list)?, &mut new_id)
+        let list = problems.into_result(list)?;
+        apply_to_segment(&segment, &exists, ServerSdk::None, &list, &mut new_id)
     };
     let (new, changes) = apply(json!([
         {"kind": "addIncludedTargets", "values": ["a", "b", "b"]},
