@@ -159,7 +159,7 @@ async fn emergency(
     unconfirmed(&answer)
 }
 
-/// What would be done, with the environment and how many flags are named or have the tags.
+/// What would be done, with the environment and how many flags are named or have the tags, as far as that can be read.
 async fn reach(
     verb: &str,
     flags: &[FlagKey],
@@ -173,17 +173,25 @@ async fn reach(
         Some(id) => format!("what the kill {id} turned off"),
         None => {
             let mut keys: BTreeSet<String> = flags.iter().map(FlagKey::to_string).collect();
+            let mut is_known = true;
             for tag in tags {
                 let filter = format!("tag:{tag}");
                 let filter = utf8_percent_encode(&filter, NON_ALPHANUMERIC);
                 let path = format!("{}/flags?fields=key&filter={filter}", place.path());
-                keys.extend(keys_of(&client.get(&path).await?));
+                // A list that cannot be had, as when a flag is damaged, holds up no emergency.
+                match client.get(&path).await {
+                    Ok(list) => keys.extend(keys_of(&list)),
+                    Err(_) => is_known = false,
+                }
             }
             let tagged = match tags {
                 [] => String::new(),
                 tags => format!(" that have the tag {} or are named", tags.join(" or ")),
             };
-            format!("{} flag(s){tagged}", keys.len())
+            match is_known {
+                true => format!("{} flag(s){tagged}", keys.len()),
+                false => format!("all flags{tagged}"),
+            }
         }
     };
     Ok(format!("{verb} {what} in {}/{}", place.project, place.environment))

@@ -132,7 +132,7 @@ struct Locked {
     version: i64,
     flags: BTreeMap<FlagKey, Pair<StoredFlag>>,
     segments: Option<BTreeMap<SegmentKey, Pair<StoredSegment>>>,
-    /// Each flag that has prerequisites, with them; and whether any was left out.
+    /// Each flag that has prerequisites, with them; and what became of those that cannot be read.
     edges: Option<(BTreeMap<FlagKey, Vec<FlagKey>>, Damaged)>,
 }
 

@@ -7,6 +7,7 @@ mod complete;
 mod dry_run;
 mod instruction;
 
+use crate::http::admin::history::ACCEPT;
 use crate::http::admin::rehearsal::DryRunBody;
 use crate::http::error::ProblemBody;
 use crate::http::ofrep;
@@ -119,7 +120,7 @@ pub(super) fn describe_waiting(document: &mut utoipa::openapi::OpenApi) {
             .schema(Some(Object::with_type(Type::String)));
         RefOr::T(built.build())
     };
-    for item in document.paths.paths.values_mut() {
+    for (path, item) in &mut document.paths.paths {
         let operations = [&mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
         for operation in operations.into_iter().flatten() {
             operation.parameters.get_or_insert_default().extend([
@@ -134,7 +135,9 @@ pub(super) fn describe_waiting(document: &mut utoipa::openapi::OpenApi) {
                     "Does the same request once within 24 hours, however often it is sent.",
                 ))
                 .schema(Some(Object::with_type(Type::String)));
-            operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
+            if path != ACCEPT {
+                operation.parameters.get_or_insert_default().push(RefOr::T(key.build()));
+            }
             // Whoever sends no token is nobody who could say why.
             if operation.security.is_none() {
                 let comment = ParameterBuilder::new()

@@ -170,12 +170,15 @@ const TOUCH_CONFIG: &str = "update flag_config set version = $3, changed_at = $4
 const DELETE_CONFIG: &str =
     "update flag_config set is_deleted = true, version = $3, changed_at = $4
     where environment_id = $1 and flag_key = $2";
-/// Finds the few flags that have prerequisites without reading the many that have none.
+/// Finds the few flags that have prerequisites without reading the many that have none; and what is cut off, which may have had
+/// some.
 const WITH_PREREQUISITES: &str = "select flag_key, body from flag_config
-    where environment_id = $1 and not is_deleted and body like '%\"prerequisites\":[{%'";
-/// Finds the flags that may ask for a segment.
+    where environment_id = $1 and not is_deleted
+        and (body like '%\"prerequisites\":[{%' or body not like '{%}')";
+/// Finds the flags that may ask for a segment, in the same way.
 const ASKING_FOR_SEGMENTS: &str = "select flag_key, body from flag_config
-    where environment_id = $1 and not is_deleted and body like '%\"segmentMatch\"%'";
+    where environment_id = $1 and not is_deleted
+        and (body like '%\"segmentMatch\"%' or body not like '{%}')";
 
 impl Tx {
     /// Reads the definitions of a project, by key.

@@ -210,8 +210,11 @@ async fn what_cannot_be_read_keeps_nothing_else_from_being_tried_out_or_planned(
         let planned = json!({"at": at, "flag": "other", "instructions": off["instructions"]});
         let schedule = format!("{PROJECT}/environments/production/schedule");
         admin.post(&schedule, planned).await.expect(201);
-        // What must not miss one is still refused.
-        admin.delete(&format!("{segments}/s")).await.expect(500);
-        admin.delete(&format!("{PROJECT}/flags/other")).await.expect(500);
+        // What must not miss one is still refused, also if nothing is left that tells.
+        for body in [DAMAGED, "'{'"] {
+            set_config(&server, "f1", body).await;
+            admin.delete(&format!("{segments}/s")).await.expect(500);
+            admin.delete(&format!("{PROJECT}/flags/other")).await.expect(500);
+        }
     }
 }

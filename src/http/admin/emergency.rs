@@ -87,7 +87,8 @@ pub(crate) struct RestoredBody {
         ("project" = Option<String>, Query, description = "Needed only if several environments have the flag."),
         ("environment" = Option<String>, Query, description = "Needed only if several environments have the flag.")),
     request_body = Option<EmergencyBody>,
-    responses((status = 200, description = "The flag is off for everyone.", body = KilledBody)))]
+    responses((status = 200, description = "The flag is off for everyone.", body = KilledBody),
+        (status = 409, description = "The flag cannot be read.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn kill_flag(
     State(state): State<AdminState>,
     caller: Authorized<Emergency>,
@@ -118,7 +119,7 @@ pub(crate) async fn kill_flag(
         ("environment" = Option<String>, Query, description = "Needed only if several environments have the flag.")),
     request_body = Option<EmergencyBody>,
     responses((status = 200, description = "The flag is as before.", body = RestoredBody),
-        (status = 409, description = "There is no kill to undo.", body = crate::http::error::ProblemBody)))]
+        (status = 409, description = "There is no kill to undo, or the flag cannot be read.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn restore_flag(
     State(state): State<AdminState>,
     caller: Authorized<Emergency>,

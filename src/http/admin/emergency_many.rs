@@ -58,7 +58,7 @@ pub(crate) struct KilledManyBody {
     flags: Vec<KilledFlag>,
     /// Those that were killed already, by key.
     already_killed: Vec<FlagKey>,
-    /// Those that were named and left alone because they cannot be read, by key.
+    /// Those that are meant, or may be, and were left alone because they cannot be read, by key.
     left_alone: Vec<LeftFlag>,
 }
 
@@ -111,14 +111,15 @@ struct Wanted {
 /// Kills flags by key and by tag, all at once: everyone gets their off variations until they are restored or turned on.
 ///
 /// One version of the environment, one entry in the audit log. Flags that are killed already stay as they are. If a key or a tag
-/// names nothing, nothing is killed. A flag that is named and cannot be read is left alone and named, and the others are killed.
+/// names nothing, nothing is killed. A flag that cannot be read is left alone and named, and the others are killed.
 #[utoipa::path(post, path = "/kill", tag = "emergencies",
     params(("tag" = Option<Vec<String>>, Query, description = "Flags that have this tag; may be repeated."),
         ("flag" = Option<Vec<String>>, Query, description = "The flag with this key; may be repeated."),
         ("project" = Option<String>, Query, description = "Needed only if the token reaches several environments."),
         ("environment" = Option<String>, Query, description = "Needed only if the token reaches several environments.")),
     request_body = Option<EmergencyManyBody>,
-    responses((status = 200, description = "The flags are off for everyone.", body = KilledManyBody)))]
+    responses((status = 200, description = "The flags are off for everyone.", body = KilledManyBody),
+        (status = 409, description = "None of the flags can be read.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn kill_flags(
     State(state): State<AdminState>,
     caller: Authorized<Emergency>,
@@ -158,7 +159,7 @@ pub(crate) async fn kill_flags(
         ("environment" = Option<String>, Query, description = "Needed only if the token reaches several environments.")),
     request_body = Option<EmergencyManyBody>,
     responses((status = 200, description = "The flags are as before, but for those that were left alone.", body = RestoredManyBody),
-        (status = 409, description = "There is no kill to undo.", body = crate::http::error::ProblemBody)))]
+        (status = 409, description = "There is no kill to undo, or none of the flags can be read.", body = crate::http::error::ProblemBody)))]
 pub(crate) async fn restore_flags(
     State(state): State<AdminState>,
     caller: Authorized<Emergency>,

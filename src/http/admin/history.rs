@@ -14,6 +14,9 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// The route by which it is accepted.
+pub(crate) const ACCEPT: &str = "/api/v1/history/accept";
+
 /// A history that was accepted as it is.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct AcceptedBody {
@@ -26,7 +29,7 @@ pub(crate) struct AcceptedBody {
 /// Accepts that the database lacks what was served, as after a restored backup: all replicas take what is there.
 ///
 /// Needs an administrator's token whose scope is the installation.
-#[utoipa::path(post, path = "/api/v1/history/accept", tag = "emergencies",
+#[utoipa::path(post, path = ACCEPT, tag = "emergencies",
     request_body = Option<super::emergency::EmergencyBody>,
     responses((status = 200, description = "It is accepted.", body = AcceptedBody),
         (status = 409, description = "The database lacks nothing, or is another installation's.", body = crate::http::error::ProblemBody)))]

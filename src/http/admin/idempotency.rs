@@ -1,13 +1,15 @@
 //! What every route that writes can be asked besides: to do the same request once, however often it is sent.
 //!
 //! `Idempotency-Key` names the request, for 24 hours and for the token. The answer is kept encrypted with a key that is made of
-//! the token, because it can hold a secret. What was not decided (5xx, 429, 401, 408, 413) is not kept, and neither is what only asks
-//! for another header (412, 428, a comment): nothing was changed, and the same request with it is to be made.
+//! the token, because it can hold a secret. What was not decided (5xx, 429, 401, 408, 413, and 409 for what cannot be read) is not
+//! kept, and neither is what only asks for another header (412, 428, a comment): nothing was changed, and the same request with it
+//! is to be made.
 
 use crate::auth::AnswerKey;
 use crate::control::Keyed;
 use crate::http::AdminState;
 use crate::http::admin::applied::Touched;
+use crate::http::admin::history::ACCEPT;
 use crate::http::authorized::COMMENT;
 use crate::http::error::ApiError;
 use crate::http::extract::Caller;
@@ -74,7 +76,9 @@ pub(crate) async fn once(
     request: Request,
     next: Next,
 ) -> Response {
-    if request.method().is_safe() || !request.headers().contains_key(KEY) {
+    // While a loss waits to be accepted, no key could be claimed; accepting it once more changes nothing anyway.
+    let is_accepting = request.uri().path() == ACCEPT;
+    if request.method().is_safe() || is_accepting || !request.headers().contains_key(KEY) {
         return next.run(request).await;
     }
     match answer_once(state, request, next).await {
