@@ -17,6 +17,7 @@ use crate::snapshot::Source;
 use crate::snapshot::history::Found;
 use crate::snapshot::history::Lost;
 use crate::snapshot::history::compare;
+use crate::snapshot::history::has_any;
 use crate::snapshot::history::highest_epoch;
 use crate::snapshot::history::is_new;
 use crate::snapshot::keep::read_kept;
@@ -186,9 +187,9 @@ impl Follower {
             self.heart.announce().await;
         }
         let mut positions = within_timeout(self.read_positions()).await?;
-        let is_serving = self.kept_or_served().position > Position::default();
         self.assume_kept(&positions);
-        let found = within_timeout(Box::pin(self.loader.prepare(&positions, is_serving))).await?;
+        let has_any = has_any(&self.kept_or_served());
+        let found = within_timeout(Box::pin(self.loader.prepare(&positions, has_any))).await?;
         self.store.note_made_anew(self.loader.made_anew());
         let directory = match found {
             Found::Own => Ok(self.own_directory()),
@@ -216,8 +217,11 @@ impl Follower {
         if lost.why.is_none()
             && let Err(StoreError::Regressed(detail)) = &result
         {
-            lost = self.all_that_is_lost(&directory, lost, detail).await?;
-            if !lost.missing.is_empty() {
+            match self.all_that_is_lost(&directory, lost.clone(), detail).await {
+                Ok(all) => lost = all,
+                Err(error) => result = Err(error),
+            }
+            if !lost.missing.is_empty() && matches!(result, Err(StoreError::Regressed(_))) {
                 result = Err(lost.clone().into());
             }
         }
@@ -243,11 +247,11 @@ impl Follower {
 
     /// All that is lost, if something is known to be; what was told already, or what is found by looking once more.
     ///
-    /// Looking takes a question for each environment, so it is not done at each poll.
+    /// Looking takes a question for each environment, so what was told is not looked for at each poll.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unavailable`] if nothing is missing any more.
+    /// [`StoreError::Unavailable`] if what was missing is there now.
     async fn all_that_is_lost(
         &self,
         directory: &Directory,
@@ -264,13 +268,13 @@ impl Follower {
             compare(&self.store, directory, &positions, true).await
         };
         match within_timeout(look).await {
-            Ok(all) if all.missing.is_empty() => {
-                let detail = "what was lost was there when it was looked for once more";
+            Ok(all) if !all.missing.is_empty() => Ok(all),
+            Ok(_) if !known.missing.is_empty() => {
+                let detail = "what was missing was there when it was looked for once more";
                 Err(StoreError::Unavailable(detail.to_owned()))
             }
-            Ok(all) => Ok(all),
-            // That something is lost is to be marked whatever fails.
-            Err(_) => Ok(known),
+            // It is of an environment that is only being loaded, or it could not be looked for: it is to be marked all the same.
+            _ => Ok(known),
         }
     }
 
@@ -279,7 +283,7 @@ impl Follower {
     fn assume_kept(&self, positions: &Positions) {
         if let Some(kept) = &*self.kept()
             && positions.installation.as_ref() != Some(&kept.installation)
-            && kept.directory.environments().iter().any(|each| each.is_loaded())
+            && has_any(&kept.directory)
             && is_new(positions)
         {
             self.loader.assume(&kept.installation);
@@ -306,10 +310,10 @@ impl Follower {
         self.kept_or_served()
     }
 
-    /// Forgets everything of an installation in the place of which another one was accepted: nothing of it is there.
+    /// Forgets everything of an installation in the place of which another one is followed: nothing of it is there.
     fn serve_nothing(&self, loading: &mut Loading) -> Arc<Directory> {
         warn!(
-            "the database of another installation was accepted; nothing of the former one is served"
+            "the database of another installation is followed; nothing of the former one is served"
         );
         loading.clear();
         self.kept().take();

@@ -30,7 +30,8 @@ pub(super) enum Found {
     Other,
     /// A new one without environments: the database was lost and made anew.
     New,
-    /// Such a one, and an operator has just accepted it; from now on it is the own one.
+    /// Such a one, and an operator has just accepted it, or another one, and nothing is served that could be lost; from now on
+    /// it is the own one.
     Accepted,
 }
 
@@ -136,8 +137,8 @@ impl fmt::Display for Missing {
 
 /// Compares what is served with the history of the store; what is missing there is empty if nothing is.
 ///
-/// Whether a history that has come further has what was served only its log tells, which is read if the server is another one
-/// than before and nothing is known to be missing, or if `is_thorough`.
+/// Whether a history that has come further has what was served only its log tells, which is read if `is_thorough`, or if nothing
+/// is known to be missing and the server is another one than before, as it is until an epoch begins under it.
 pub(super) async fn compare(
     store: &Store,
     directory: &Directory,
@@ -150,7 +151,10 @@ pub(super) async fn compare(
     }
     let mut tx = store.look().await?;
     let now = tx.positions().await?;
-    if now.installation != positions.installation || now.identity != positions.identity {
+    // A new database has been given its name since.
+    let is_named = positions.installation.is_some();
+    let is_other = is_named && now.installation != positions.installation;
+    if is_other || now.identity != positions.identity {
         return Err(StoreError::Unavailable(TWO_AT_ONCE.to_owned()));
     }
     for environment in directory.environments() {
@@ -167,6 +171,11 @@ pub(super) async fn compare(
         }
     }
     Ok(Lost { why: None, missing })
+}
+
+/// Whether anything can be lost: an environment that is served.
+pub(super) fn has_any(directory: &Directory) -> bool {
+    directory.environments().iter().any(|each| each.is_loaded())
 }
 
 /// Whether a database has no environment, and nobody has accepted it in the place of one that had.

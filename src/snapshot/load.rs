@@ -147,7 +147,7 @@ impl Loader {
     pub(super) async fn prepare(
         &self,
         positions: &Positions,
-        is_serving: bool,
+        has_any: bool,
     ) -> Result<Found, StoreError> {
         if let Some(found) = self.recognize(positions) {
             return Ok(found);
@@ -158,8 +158,8 @@ impl Loader {
             return Err(StoreError::Unavailable(TWO_AT_ONCE.to_owned()));
         }
         let mut own = self.own();
-        let is_accepted = match own.as_mut().filter(|own| is_serving && own.name != name) {
-            Some(own) => {
+        let is_accepted = match own.as_mut().filter(|own| own.name != name) {
+            Some(own) if has_any => {
                 let (epoch, is_new) = (positions.epoch, is_new(positions));
                 let other = own.other.take().filter(|other| other.name == name);
                 let other = other.unwrap_or(Other { name: name.clone(), epoch, is_new });
@@ -169,6 +169,8 @@ impl Loader {
                 }
                 true
             }
+            // Of what it followed until now it has nothing.
+            Some(_) => true,
             None => false,
         };
         let identity = &positions.identity;

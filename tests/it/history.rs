@@ -11,6 +11,7 @@ use crate::harness::run_sql;
 use crate::kept::kept;
 use crate::lab::proxy::Fault;
 use crate::lab::proxy::Proxy;
+use reqwest::Method;
 use serde_json::json;
 
 /// Takes the last change back, as if the database had been restored from before it.
@@ -267,8 +268,10 @@ async fn an_empty_database_in_the_place_of_the_former_one_counts_as_a_loss() {
         server.kill().await;
     }
     let server = Server::start_on(folder.path(), Some(&fresh.url), &[]).await;
-    let accept = "/api/v1/history/accept";
-    server.admin.post(accept, json!({"comment": "lost"})).await.expect(200);
+    // A key cannot be claimed while nothing can be written, and does not hold it up.
+    let accept = server.admin.request(Method::POST, "/api/v1/history/accept");
+    let accept = accept.header("Idempotency-Key", "k").json(&json!({"comment": "lost"}));
+    server.admin.send(accept).await.expect(200);
     let client = server.admin.with_token(&token);
     eventually("what is there is served", || async {
         client.evaluate("f", json!({})).await.status == 401
@@ -351,8 +354,12 @@ async fn the_own_database_may_come_back_after_a_start_on_an_empty_one() {
     assert_eq!(client.value("f", json!({})).await, true);
     let asked = server.admin.get("/api/v1/projects").await.expect(200);
     assert_eq!(asked["items"], json!([]), "whoever is to accept it may look");
+    let empty = Folder::new();
+    let blank = Server::start_on(empty.path(), Some(&url), &[]).await;
 
     lead(&proxy, &fresh, &own).await;
+    blank.admin.with_token(&client.token).evaluates_with("f", 200).await;
+    blank.kill().await;
     server.admin.becomes("historyRegressed", json!(null)).await;
     server.admin.kills_again("f").await;
     assert_eq!(client.value("f", json!({})).await, false);
