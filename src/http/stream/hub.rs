@@ -81,6 +81,8 @@ struct Watched {
     channel: Arc<Channel>,
     weight: Weight,
     positions: watch::Receiver<Position>,
+    /// Whether streams may not have been woken for what was announced last.
+    is_unsure: bool,
 }
 
 /// A stream's place.
@@ -116,51 +118,64 @@ impl Streams {
     }
 
     /// Wakes the streams that have something to do, until `stop`.
+    ///
+    /// What goes through all streams lets others run in between, and that takes long where there is much to do: so neither
+    /// changes nor heartbeats nor revocations wait for one another.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.announce_changes() => {}
+            () = self.beat_rows() => {}
+            () = self.follow_directory() => {}
+        }
+    }
+
+    /// Announces what changes, in each environment and for each weight by itself.
+    async fn announce_changes(&self) {
         let mut moves = FuturesUnordered::new();
-        let mut beats = tokio::time::interval(BEAT_SPACING);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut row = 0;
-        let mut directory = self.snapshots.directory_changes();
-        let mut look_at = Instant::now();
-        let mut n_expired = 0;
         // After a panic, whatever was watched before is not any more, and nobody was woken meanwhile.
         for channel in self.unwatch() {
-            wake_all(&channel).await;
-            let watched = Watched::of(&channel, &channel.environment.positions());
+            let watched = Watched::of(&channel, &channel.environment.positions(), true);
             moves.extend(watched.map(|watched| watched.moved(Instant::now())));
         }
-        self.close_revoked().await;
         loop {
-            let directory_changed = async {
-                tokio::time::sleep_until(look_at).await;
-                directory.changed().await
-            };
             tokio::select! {
-                () = stop.cancelled() => return,
                 () = self.channel_opened.notified() => {
                     let new = std::mem::take(&mut *lock(&self.unwatched));
                     moves.extend(new.into_iter().map(|watched| watched.moved(Instant::now())));
                 }
                 Some(moved) = moves.next() => {
                     let Some(watched) = moved else { continue };
-                    wake(&watched.channel, watched.weight).await;
                     moves.push(watched.moved(Instant::now() + EVENT_SPACING));
                 }
-                _ = beats.tick() => {
-                    self.beat(row, Instant::now()).await;
-                    row = (row + 1) % ROWS;
-                    let n_expired_now = self.snapshots.directory().n_expired();
-                    if std::mem::replace(&mut n_expired, n_expired_now) != n_expired_now {
-                        self.close_revoked().await;
-                    }
-                }
-                changed = directory_changed => {
-                    // The sender lives in the snapshots, which are held here.
-                    if changed.is_err() { return }
-                    self.close_revoked().await;
-                    look_at = Instant::now() + DIRECTORY_SPACING;
-                }
+            }
+        }
+    }
+
+    /// Lets one row after the other send its heartbeat, and ends the streams whose tokens expire.
+    async fn beat_rows(&self) {
+        let mut beats = tokio::time::interval(BEAT_SPACING);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut n_expired = 0;
+        for row in (0..ROWS).cycle() {
+            beats.tick().await;
+            self.beat(row, Instant::now()).await;
+            let n_expired_now = self.snapshots.directory().n_expired();
+            if std::mem::replace(&mut n_expired, n_expired_now) != n_expired_now {
+                self.close_revoked().await;
+            }
+        }
+    }
+
+    /// Ends the streams that have lost their token or their environment, whenever the directory changes.
+    async fn follow_directory(&self) {
+        let mut directory = self.snapshots.directory_changes();
+        loop {
+            self.close_revoked().await;
+            tokio::time::sleep(DIRECTORY_SPACING).await;
+            // The sender lives in the snapshots, which are held here.
+            if directory.changed().await.is_err() {
+                return;
             }
         }
     }
@@ -252,7 +267,7 @@ impl Streams {
             (0..ROWS).flat_map(|row| old.seats(row)).for_each(|seat| seat.wake(END_ENVIRONMENT));
             old.gone.cancel();
         }
-        lock(&self.unwatched).extend(Watched::of(&channel, &positions));
+        lock(&self.unwatched).extend(Watched::of(&channel, &positions, false));
         self.channel_opened.notify_one();
         channel
     }
@@ -301,22 +316,34 @@ impl Streams {
 
 impl Watched {
     /// A channel's streams of each weight.
-    fn of(channel: &Arc<Channel>, positions: &watch::Receiver<Position>) -> [Self; WEIGHTS] {
-        let watched =
-            |weight| Self { channel: Arc::clone(channel), weight, positions: positions.clone() };
+    fn of(
+        channel: &Arc<Channel>,
+        positions: &watch::Receiver<Position>,
+        is_unsure: bool,
+    ) -> [Self; WEIGHTS] {
+        let watched = |weight| {
+            let (channel, positions) = (Arc::clone(channel), positions.clone());
+            Self { channel, weight, positions, is_unsure }
+        };
         Weight::ALL.map(watched)
     }
 
-    /// Waits until there is something new, but not before `earliest`, and announces it; `None` when the environment is gone.
+    /// Waits until there is something new, but not before `earliest`, announces it and wakes the streams; `None` when the
+    /// environment is gone.
     async fn moved(mut self, earliest: Instant) -> Option<Self> {
-        tokio::time::sleep_until(earliest).await;
+        if earliest > Instant::now() {
+            tokio::time::sleep_until(earliest).await;
+        }
+        let is_unsure = std::mem::take(&mut self.is_unsure);
         let announced = self.channel.announced(self.weight);
+        let is_new = |position: &Position| is_unsure || *position > announced;
         let position = tokio::select! {
-            position = self.positions.wait_for(|position| *position > announced) => *position.ok()?,
+            position = self.positions.wait_for(is_new) => *position.ok()?,
             () = self.channel.gone.cancelled() => return None,
         };
         prepare_announcement(&self.channel, self.weight).await;
         self.channel.announce(self.weight, position);
+        wake(&self.channel, self.weight).await;
         Some(self)
     }
 }
@@ -369,6 +396,45 @@ mod tests {
     use crate::snapshot::Snapshots;
     use crate::snapshot::Update;
     use http_body_util::BodyExt;
+    use std::task::Wake;
+    use std::task::Waker;
+    use tokio::task::JoinSet;
+
+    const fn at(version: i64) -> Position {
+        Position { epoch: 1, version }
+    }
+
+    /// Tells that a stream was woken.
+    #[derive(Debug, Default)]
+    struct Woken(CancellationToken);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.cancel();
+        }
+    }
+
+    impl Woken {
+        fn of(seat: &Seat) -> CancellationToken {
+            let woken = Arc::new(Self::default());
+            seat.register(&Waker::from(Arc::clone(&woken)));
+            woken.0.clone()
+        }
+    }
+
+    /// An environment of which something is served, and its streams; the second with one in each row at least.
+    fn light_and_crowded(streams: &Streams) -> [Arc<Channel>; 2] {
+        let [light, crowded] = [1, 2].map(|id| {
+            let environment = Environment::new(id, ProjectKey::stored("p"), EnvKey::stored("e"));
+            install(&environment, at(1));
+            streams.channel(&Arc::new(environment))
+        });
+        light.sit([0; 32], Some(Format::Changes), u32::MAX);
+        while crowded.seats(ROWS - 1).is_empty() {
+            crowded.sit([0; 32], Some(Format::LaunchDarkly), u32::MAX);
+        }
+        [light, crowded]
+    }
 
     fn channel() -> Arc<Channel> {
         let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
@@ -376,10 +442,47 @@ mod tests {
         Arc::new(Channel::new(Arc::new(environment), status))
     }
 
-    fn install(channel: &Channel, to: Position) {
-        let is_relative = to.epoch == channel.environment.position().epoch;
+    fn install(environment: &Environment, to: Position) {
+        let is_relative = to.epoch == environment.position().epoch;
         let update = Update { to, is_relative, ..Update::default() };
-        assert!(channel.environment.install(&update).0);
+        assert!(environment.install(&update).0);
+    }
+
+    #[tokio::test]
+    async fn a_change_does_not_wait_until_the_streams_of_another_environment_are_woken() {
+        let streams = Arc::new(Streams::new(Arc::default(), Arc::default(), 10, false));
+        let mut running = JoinSet::new();
+        running.spawn(Arc::clone(&streams).run(CancellationToken::new()));
+        // It has begun, and finds nobody whom it would have to wake.
+        tokio::task::yield_now().await;
+        let [light, crowded] = light_and_crowded(&streams);
+        let one_of = |row| Woken::of(crowded.seats(row).first().unwrap());
+        let (first, last) = (one_of(0), one_of(ROWS - 1));
+        let told = Woken::of(light.seats(0).first().unwrap());
+        install(&crowded.environment, at(2));
+        first.cancelled().await;
+        install(&light.environment, at(2));
+        told.cancelled().await;
+        assert_eq!(light.announced(Weight::Light), at(2));
+        assert!(!last.is_cancelled(), "it has waited");
+        last.cancelled().await;
+    }
+
+    #[tokio::test]
+    async fn a_change_does_not_wait_until_all_streams_are_looked_at_for_revoked_tokens() {
+        let streams = Arc::new(Streams::new(Arc::default(), Arc::default(), 10, false));
+        let [light, crowded] = light_and_crowded(&streams);
+        install(&light.environment, at(2));
+        let mut running = JoinSet::new();
+        running.spawn(Arc::clone(&streams).run(CancellationToken::new()));
+        let last = crowded.seats(ROWS - 1).pop().unwrap();
+        while light.announced(Weight::Light) < at(2) && last.end().is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(last.end(), None, "it has waited");
+        while last.end().is_none() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
@@ -387,11 +490,11 @@ mod tests {
         let channel = channel();
         let (told, other) = (Format::LaunchDarkly, Format::DataSystem);
         let seat = channel.sit([0; 32], Some(told), u32::MAX);
-        let [_, mut watched] = Watched::of(&channel, &channel.environment.positions());
+        let [_, mut watched] = Watched::of(&channel, &channel.environment.positions(), false);
         for (epoch, version, is_rendered) in [(1, 1, true), (1, 2, false), (2, 1, true)] {
             let before = channel.announced(Weight::Heavy);
             let to = Position { epoch, version };
-            install(&channel, to);
+            install(&channel.environment, to);
             watched = watched.moved(Instant::now()).await.unwrap();
             assert_eq!(channel.announced(Weight::Heavy), to);
             let found = channel.full_block(told);
@@ -403,7 +506,7 @@ mod tests {
             }
         }
         channel.leave(&seat);
-        install(&channel, Position { epoch: 3, version: 1 });
+        install(&channel.environment, Position { epoch: 3, version: 1 });
         watched.moved(Instant::now()).await.unwrap();
         assert!(channel.full_block(told).is_none(), "nobody has a stream of it any more");
     }
@@ -415,11 +518,11 @@ mod tests {
             channel.sit([0; 32], Some(format), u32::MAX);
         }
         let before = channel.announced(Weight::Heavy);
-        let [mut light, heavy] = Watched::of(&channel, &channel.environment.positions());
+        let [mut light, heavy] = Watched::of(&channel, &channel.environment.positions(), false);
         let rendering = channel.preparing(Weight::Heavy).await;
         let mut heavy = Box::pin(heavy.moved(Instant::now()));
         for to in [(2, 1), (2, 2)].map(|(epoch, version)| Position { epoch, version }) {
-            install(&channel, to);
+            install(&channel.environment, to);
             light = tokio::select! {
                 biased;
                 _ = &mut heavy => panic!("it is announced before it is rendered"),
