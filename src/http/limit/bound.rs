@@ -16,11 +16,20 @@ use crate::telemetry::Metrics;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use prometheus_client::metrics::counter::Counter;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;
 /// How many times a bound a request may have of what is in the shadow.
 const SHADOW_TIMES: usize = 4;
+/// Bodies over their bound that are read at once. Each becomes many times as large in memory before it can be refused, and what
+/// is rendered for streams or written to disk would wait behind them: as many as a small machine has processors.
+const LARGE_BODIES_MAX: usize = 2;
+/// How long such a body waits for others to be read.
+const LARGE_BODY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Which bounds on one request only count.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,6 +48,8 @@ pub(crate) struct Bounds {
     body: Option<Counter>,
     headers: Option<Counter>,
     context: Option<Counter>,
+    /// Leave to read a body over its bound.
+    large_bodies: Arc<Semaphore>,
 }
 
 impl Bounds {
@@ -49,6 +60,7 @@ impl Bounds {
             body: settings.body_is_shadow.then(|| counter("body")),
             headers: settings.headers_are_shadow.then(|| counter("headers")),
             context: settings.context_is_shadow.then(|| counter("context")),
+            large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
         }
     }
 
@@ -56,7 +68,7 @@ impl Bounds {
     ///
     /// # Errors
     ///
-    /// As of [`collect`], and what `read` refuses.
+    /// As of [`collect`], what `read` refuses, and 503 if too many bodies over the bound are being read.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         body: Body,
@@ -70,10 +82,21 @@ impl Bounds {
         if bytes.len() <= bytes_max {
             return read(&bytes, self);
         }
-        over.inc();
-        // So much takes long enough to keep other requests waiting.
+        let leave = Arc::clone(&self.large_bodies).acquire_owned();
+        let Ok(Ok(leave)) = timeout(LARGE_BODY_WAIT_MAX, leave).await else {
+            let detail = "too many large bodies are being read; try again";
+            return Err(ApiError::unavailable("bodies_busy", detail));
+        };
         let bounds = self.clone();
-        blocking(move || read(&bytes, &bounds)).await?
+        // So much takes long enough to keep other requests waiting.
+        let work = move || {
+            // Given back when it is read, also if the client has left before.
+            let _leave = leave;
+            read(&bytes, &bounds)
+        };
+        let answered = blocking(work).await??;
+        over.inc();
+        Ok(answered)
     }
 
     /// Refuses requests with more headers than any client has a use for; hyper bounds their bytes.
@@ -122,6 +145,7 @@ mod tests {
     use axum::http::HeaderValue;
     use serde_json::Value;
     use serde_json::json;
+    use tokio::task::JoinSet;
 
     const BODY_BYTES_MAX: usize = 4;
 
@@ -152,13 +176,49 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_so_many_bodies_over_the_limit_are_read_at_once_whoever_has_left() {
+        let bounds = bounds_in_shadow();
+        let (begun, mut has_begun) = tokio::sync::mpsc::channel(LARGE_BODIES_MAX + 1);
+        let gate = Arc::new(tokio::sync::RwLock::new(()));
+        let closed = gate.write().await;
+        let mut clients = JoinSet::new();
+        let mut ask = || {
+            let (bounds, begun, gate) = (bounds.clone(), begun.clone(), Arc::clone(&gate));
+            clients.spawn(async move {
+                let body = Body::from(vec![0; BODY_BYTES_MAX + 1]);
+                let read = move |_: &[u8], _: &Bounds| {
+                    begun.try_send(()).unwrap();
+                    drop(gate.blocking_read());
+                    Ok(())
+                };
+                bounds.read(body, BODY_BYTES_MAX, read).await
+            })
+        };
+        for _ in 0..LARGE_BODIES_MAX {
+            let client = ask();
+            has_begun.recv().await.unwrap();
+            client.abort();
+        }
+        ask();
+        for _ in 0..LARGE_BODIES_MAX {
+            assert!(clients.join_next().await.unwrap().unwrap_err().is_cancelled());
+        }
+        assert_eq!(bounds.large_bodies.available_permits(), 0);
+        assert!(has_begun.try_recv().is_err(), "there is no room for it yet");
+        drop(closed);
+        clients.join_next().await.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn what_is_refused_in_spite_of_the_shadow_does_not_count_as_answered() {
         let bounds = bounds_in_shadow();
         let count = |counter: &Option<Counter>| counter.as_ref().unwrap().get();
         for (times, n_counted) in [(1, 0), (SHADOW_TIMES, 1), (SHADOW_TIMES + 1, 1)] {
             let is_answered = times <= SHADOW_TIMES;
-            let body = Body::from(vec![0; BODY_BYTES_MAX * times]);
-            let read = bounds.read(body, BODY_BYTES_MAX, |_, _| Ok(())).await;
+            let body = || Body::from(vec![0; BODY_BYTES_MAX * times]);
+            let no = |_: &[u8], _: &Bounds| Err::<(), _>(ApiError::bad_request("no", "no"));
+            assert!(bounds.read(body(), BODY_BYTES_MAX, no).await.is_err());
+            let read = bounds.read(body(), BODY_BYTES_MAX, |_, _| Ok(())).await;
             assert_eq!(read.is_ok(), is_answered, "{times}");
             assert_eq!(count(&bounds.body), n_counted, "{times}");
 
