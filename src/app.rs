@@ -346,6 +346,7 @@ async fn finished(
 mod tests {
     use super::*;
     use crate::config::Settings;
+    use crate::model::change::Position;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering;
 
@@ -370,7 +371,7 @@ mod tests {
             let following = follow(follower.clone(), is_prepared.clone(), stop.clone());
             let snapshots = Arc::clone(&snapshots);
             async move {
-                let ready = snapshots.wait_for_directory(1);
+                let ready = snapshots.wait_for_directory(Position { epoch: 1, version: 1 });
                 tokio::select! {
                     () = following => {}
                     () = ready, if is_bad => panic!("on purpose"),
@@ -383,7 +384,7 @@ mod tests {
         let mut tx = app.control.store.begin_writing().await.unwrap();
         let version = tx.bump_directory().await.unwrap();
         tx.commit().await.unwrap();
-        app.control.snapshots.wait_for_directory(version).await;
+        app.control.snapshots.wait_for_directory(Position { epoch: 1, version }).await;
         app.stop.cancel();
         app.tasks.close();
         app.tasks.wait().await;

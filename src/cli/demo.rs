@@ -18,6 +18,7 @@ use crate::control::ControlError;
 use crate::control::Provenance;
 use crate::control::TokenRequest;
 use crate::model::change::Actor;
+use crate::model::change::Position;
 use crate::model::decode::object;
 use crate::model::environment::ServerSdk;
 use crate::model::flag::FlagDefinition;
@@ -107,7 +108,8 @@ pub(super) async fn demo(args: DemoArgs) -> anyhow::Result<()> {
 }
 
 async fn introduce(control: &Control, url: &str, is_json: bool) -> anyhow::Result<()> {
-    let is_loaded = control.snapshots.wait_for_directory(1);
+    let first = Position { epoch: 1, version: 1 };
+    let is_loaded = control.snapshots.wait_for_directory(first);
     tokio::time::timeout(READY_TIMEOUT, is_loaded)
         .await
         .context("the store did not load in time")?;

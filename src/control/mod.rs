@@ -76,6 +76,7 @@ use crate::clock::Ids;
 use crate::model::change::Actor;
 use crate::model::change::AuditEntry;
 use crate::model::change::EnvId;
+use crate::model::change::Position;
 use crate::model::key::EnvKey;
 use crate::model::key::ProjectKey;
 use crate::snapshot::ReplicaName;
@@ -230,10 +231,10 @@ impl Control {
         if author.is_rehearsing() {
             return Ok(tx.roll_back().await?);
         }
-        tx.notify("changed").await?;
+        let epoch = tx.notify("changed").await?;
         tx.commit().await?;
         self.metrics.changes.inc();
-        let installed = tokio::time::timeout(INSTALL_TIMEOUT, self.wait_until(&served));
+        let installed = tokio::time::timeout(INSTALL_TIMEOUT, self.wait_until(&served, epoch));
         let published = async {
             if let Some(redis) = &self.redis
                 && let Err(error) = redis.publish().await
@@ -248,9 +249,10 @@ impl Control {
             let directory = self.snapshots.directory();
             if let Served::Environments(positions) | Served::All(_, positions) = &served {
                 for (env, version) in positions {
+                    let position = Position { epoch, version: *version };
                     // Whoever reads with the version of the answer then reads what was written.
                     if let Some(environment) = directory.environment(*env) {
-                        environment.promise(*version);
+                        environment.promise(position);
                     }
                 }
             }
@@ -259,22 +261,18 @@ impl Control {
     }
 
     /// Waits until this process serves what was committed.
-    async fn wait_until(&self, served: &Served) {
-        match served {
-            Served::Environments(positions) => {
-                for (env, version) in positions {
-                    self.snapshots.wait_for(*env, *version).await;
-                }
-            }
-            Served::Directory(version) => self.snapshots.wait_for_directory(*version).await,
-            Served::All(directory, positions) => {
-                if let Some(version) = directory {
-                    self.snapshots.wait_for_directory(*version).await;
-                }
-                for (env, version) in positions {
-                    self.snapshots.wait_for(*env, *version).await;
-                }
-            }
+    async fn wait_until(&self, served: &Served, epoch: i64) {
+        let (directory, positions) = match served {
+            Served::Environments(positions) => (None, positions.as_slice()),
+            Served::Directory(version) => (Some(*version), [].as_slice()),
+            Served::All(directory, positions) => (*directory, positions.as_slice()),
+        };
+        // Of an earlier epoch, a replica may have served the same versions.
+        if let Some(version) = directory {
+            self.snapshots.wait_for_directory(Position { epoch, version }).await;
+        }
+        for (env, version) in positions {
+            self.snapshots.wait_for(*env, Position { epoch, version: *version }).await;
         }
     }
 }

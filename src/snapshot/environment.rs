@@ -358,9 +358,8 @@ impl Environment {
         self.server_sdk.store(word, Ordering::Relaxed);
     }
 
-    /// Notes that a version was acknowledged without being served yet.
-    pub fn promise(&self, version: i64) {
-        let position = Position { epoch: self.position().epoch, version };
+    /// Notes that a position was acknowledged without being served yet.
+    pub fn promise(&self, position: Position) {
         let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
         *promised = position.max(*promised);
     }

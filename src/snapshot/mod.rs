@@ -142,22 +142,52 @@ impl Snapshots {
         self.doorbell.notify_one();
     }
 
-    /// Asks the follower to look, and waits until this process serves `version` of an environment or a higher one; returns
+    /// Asks the follower to look, and waits until this process serves a position of an environment or a higher one; returns
     /// at once if it does not serve the environment.
-    pub async fn wait_for(&self, env: EnvId, version: i64) {
+    pub async fn wait_for(&self, env: EnvId, wanted: Position) {
         self.ring();
         let Some(environment) = self.directory().environment(env).cloned() else { return };
         let mut positions = environment.positions();
-        let reached = |position: &Position| position.version >= version;
         // OK because the sender lives in `environment`, which is held here.
-        let _ = positions.wait_for(reached).await;
+        let _ = positions.wait_for(|position| *position >= wanted).await;
     }
 
-    /// Asks the follower to look, and waits until this process serves `version` of the directory or a higher one.
-    pub async fn wait_for_directory(&self, version: i64) {
+    /// Asks the follower to look, and waits until this process serves a position of the directory or a higher one.
+    pub async fn wait_for_directory(&self, wanted: Position) {
         self.ring();
-        let mut versions = self.directory_changed.subscribe();
+        let mut positions = self.directory_changed.subscribe();
         // OK because the sender lives in `self`.
-        let _ = versions.wait_for(|current| current.version >= version).await;
+        let _ = positions.wait_for(|position| *position >= wanted).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::key::EnvKey;
+    use crate::model::key::ProjectKey;
+    use futures_util::FutureExt;
+    use std::pin::pin;
+
+    #[tokio::test]
+    async fn the_same_version_of_an_earlier_epoch_is_not_what_was_waited_for() {
+        let snapshots = Snapshots::default();
+        let environment = Environment::new(1, ProjectKey::stored("p"), EnvKey::stored("e"));
+        let environment = Arc::new(environment);
+        let serve = |to| {
+            environment.install(&Update { to, ..Update::default() });
+            let directory = Directory::new(to, vec![Arc::clone(&environment)], Vec::new());
+            snapshots.directory.store(Arc::new(directory));
+            snapshots.directory_changed.send_replace(to);
+        };
+        let [before, wanted] = [1, 2].map(|epoch| Position { epoch, version: 7 });
+        serve(before);
+        let mut waiting = pin!(snapshots.wait_for(1, wanted));
+        let mut waiting_for_directory = pin!(snapshots.wait_for_directory(wanted));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(waiting_for_directory.as_mut().now_or_never().is_none());
+        serve(wanted);
+        waiting.await;
+        waiting_for_directory.await;
     }
 }

@@ -41,7 +41,9 @@ pub(super) const SQLITE_READ: &str = "begin deferred";
 
 /// The channel on which replicas tell each other that something changed.
 pub(super) const CHANNEL: &str = "vexil";
-const NOTIFY: &str = "select pg_notify($1, $2)";
+const NOTIFY: &str = "select c.epoch from cluster c, lateral (select pg_notify($1, $2)) rung
+    where c.id = 1";
+const EPOCH: &str = "select epoch from cluster where id = 1";
 
 /// Connections to PostgreSQL; enough for a burst of administrators, few enough for a hundred replicas on one database.
 const POSTGRES_CONNECTIONS_MAX: u32 = 6;
@@ -153,16 +155,21 @@ async fn is_alive(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
 
 impl Tx {
     /// Tells other replicas, once the transaction is committed, that something changed; what changed they read themselves.
+    /// Returns the epoch in which it did.
     ///
     /// On SQLite there is no other replica.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn notify(&mut self, hint: &str) -> Result<(), StoreError> {
-        if let Self::Postgres(tx) = self {
-            sql!(NOTIFY).bind(CHANNEL).bind(hint).execute(&mut **tx).await?;
-        }
-        Ok(())
+    pub async fn notify(&mut self, hint: &str) -> Result<i64, StoreError> {
+        let (epoch,) = match self {
+            Self::Postgres(tx) => {
+                let ring = sql!(NOTIFY => (i64,)).bind(CHANNEL).bind(hint);
+                ring.fetch_one(&mut **tx).await?
+            }
+            Self::Sqlite(tx) => sql!(EPOCH => (i64,)).fetch_one(&mut **tx).await?,
+        };
+        Ok(epoch)
     }
 }

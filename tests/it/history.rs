@@ -1,5 +1,6 @@
 //! A database that has lost what replicas have served.
 
+use crate::harness::Backend;
 use crate::harness::Database;
 use crate::harness::Events;
 use crate::harness::Folder;
@@ -16,8 +17,8 @@ use serde_json::json;
 
 /// Takes the last change back, as if the database had been restored from before it.
 const FORGET_LAST: &str = "
-    delete from change_log l using environment e
-        where l.environment_id = e.id and l.version = e.version;
+    delete from change_log where version =
+        (select e.version from environment e where e.id = environment_id);
     update flag_config set body = replace(body, '\"on\":false', '\"on\":true'), killed = null,
         version = version - 1 where flag_key = 'f';
     update environment set version = version - 1";
@@ -66,6 +67,29 @@ async fn what_was_acknowledged_is_served_on_until_the_loss_is_accepted() {
         "the last change taken back in the database under a running replica",
         "the kill stayed; changes 409 at every replica; another epoch once it was accepted",
     );
+}
+
+#[tokio::test]
+async fn a_change_right_after_a_loss_was_accepted_is_served_when_it_is_acknowledged() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let server = Server::start(backend).await;
+        let client = server.with_environment().await;
+        for key in ["f", "g"] {
+            server.flag_on(key).await;
+        }
+        server.admin.post("/kill/f", json!({})).await.expect(200);
+        server.run_sql(FORGET_LAST).await;
+        server.admin.becomes("historyRegressed", true).await;
+        let accept = "/api/v1/history/accept";
+        server.admin.post(accept, json!({"comment": "restored"})).await.expect(200);
+        let answer = client.evaluate("f", json!({})).await;
+        assert!(answer.header("vexil-version").starts_with("2-"), "{backend:?}");
+        assert_eq!(answer.expect(200)["value"], true, "{backend:?}: as in the database");
+        let killed = server.admin.post("/kill/g", json!({})).await;
+        assert!(killed.header("vexil-version").starts_with("2-"), "{backend:?}");
+        killed.expect(200);
+        assert_eq!(client.value("g", json!({})).await, false, "{backend:?}");
+    }
 }
 
 #[tokio::test]
