@@ -9,6 +9,7 @@
 //!
 //! * No request waits for it.
 //! * Counts are taken from flags only when those taken before are written, so none is lost while the store is away.
+//! * What was reported to one installation is never written to another, which has its own numbers of environments.
 
 mod rows;
 
@@ -18,6 +19,7 @@ use crate::events::Events;
 use crate::model::event::Payload;
 use crate::record::rows::Rows;
 use crate::snapshot::Snapshots;
+use crate::store::OTHER_INSTALLATION;
 use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::within_timeout;
@@ -73,6 +75,8 @@ pub struct Recorder {
     clock: Clock,
     ids: Ids,
     retention_days: u32,
+    /// The installation that the following is of: the batch and the queue, the key, and the days; `None` until it is known.
+    installation: Option<Arc<String>>,
     /// What is being written; tried until it is.
     batch: Vec<Payload>,
     /// Whether the batch has to be written payload by payload, because one of them is refused.
@@ -104,6 +108,7 @@ impl Recorder {
             clock: Clock,
             ids: Ids,
             retention_days,
+            installation: None,
             batch: Vec::new(),
             is_single: false,
             is_writing: false,
@@ -154,6 +159,7 @@ impl Recorder {
                     () = tokio::time::sleep_until(self.next_upkeep) => {}
                 }
             }
+            self.leave_former();
             self.keep_up().await;
             if self.batch.is_empty() && Instant::now() >= next_counts {
                 self.take_counts();
@@ -205,8 +211,32 @@ impl Recorder {
         }
     }
 
+    /// Drops what waits, and forgets what is known of the database, if another installation has been accepted in the place of
+    /// the one that all of it is of.
+    fn leave_former(&mut self) {
+        let followed = self.store.followed();
+        if self.installation == followed {
+            return;
+        }
+        if std::mem::replace(&mut self.installation, followed).is_none() {
+            return;
+        }
+        let mut dropped = std::mem::take(&mut self.batch);
+        dropped.extend(self.events.take(usize::MAX));
+        let unknown = self.events.take_unknown();
+        let n_dropped = dropped.len() + unknown.values().map(Vec::len).sum::<usize>();
+        for _ in 0..n_dropped {
+            self.metrics.events.dropped.count("other_installation");
+        }
+        (self.key, self.is_single, self.is_waiting) = (None, false, false);
+        self.days.clear();
+        self.next_upkeep = Instant::now();
+        warn!(dropped = n_dropped, "events of the former installation are not written to another");
+    }
+
     /// Tries to write the batch, or the next one; returns whether there may be more to write now.
     async fn write_next(&mut self) -> bool {
+        self.leave_former();
         if self.batch.is_empty() {
             self.batch = self.events.take(BATCH_ROWS);
         }
@@ -218,8 +248,8 @@ impl Recorder {
         let written = match self.batch.get(..n) {
             Some(payloads) => {
                 self.is_writing = true;
-                let work = write(&self.store, payloads, self.key, &self.days, &self.metrics);
-                within_timeout(work).await
+                let known = (self.installation.as_ref(), self.key, &self.days);
+                within_timeout(write(&self.store, payloads, known, &self.metrics)).await
             }
             None => return false,
         };
@@ -299,14 +329,9 @@ struct Written {
 async fn write(
     store: &Store,
     payloads: &[Payload],
-    key: Option<[u8; 32]>,
-    prepared: &BTreeSet<Date>,
+    (installation, key, prepared): (Option<&Arc<String>>, Option<[u8; 32]>, &BTreeSet<Date>),
     metrics: &Metrics,
 ) -> Result<Written, StoreError> {
-    let key = match key {
-        Some(key) => key,
-        None => store.read().await?.event_setting().await?.0,
-    };
     let events = payloads.iter().flat_map(|payload| &payload.events);
     let days: BTreeSet<Date> =
         events.map(|event| day_of(event.at)).filter(|day| !prepared.contains(day)).collect();
@@ -320,6 +345,14 @@ async fn write(
         by_id.entry((payload.env, payload.id.as_str())).or_insert(payload);
     }
     let mut tx = store.begin_writing().await?;
+    // The database is the one that is followed, and that may have become another one since this was begun.
+    if store.followed().as_ref() != installation {
+        return Err(StoreError::Regressed(OTHER_INSTALLATION.to_owned()));
+    }
+    let key = match key {
+        Some(key) => key,
+        None => tx.event_setting().await?.0,
+    };
     let new = tx.new_payloads(&ids).await?;
     let mut rows = Rows::default();
     for (env, id) in &new {
@@ -352,5 +385,46 @@ async fn wait(time: Duration, is_last: &CancellationToken) {
     tokio::select! {
         () = tokio::time::sleep(time) => {}
         () = is_last.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Reported;
+
+    #[tokio::test]
+    async fn what_waits_for_one_installation_is_dropped_when_another_is_followed() {
+        let store = Store::postgres(&"postgres://127.0.0.1:1/nowhere".into()).unwrap();
+        let (snapshots, metrics) = (Arc::default(), Arc::<Metrics>::default());
+        let mut recorder = Recorder::new(&store, &snapshots, &metrics, 1);
+        let report = |recorder: &mut Recorder| {
+            recorder.events.accept(1, None, Reported::default());
+            recorder.batch = recorder.events.take(1);
+            recorder.events.accept(1, None, Reported::default());
+            recorder.events.count_unknown(1, "f", 1);
+            (recorder.key, recorder.is_single) = (Some([0; 32]), true);
+            recorder.days.insert(day_of(Timestamp::UNIX_EPOCH));
+        };
+        let keeps_all = |recorder: &Recorder| {
+            let waits = !recorder.batch.is_empty() && !recorder.events.is_empty();
+            waits && recorder.key.is_some() && !recorder.days.is_empty()
+        };
+        report(&mut recorder);
+        for name in ["own", "own"] {
+            store.follow(name);
+            recorder.leave_former();
+            assert!(keeps_all(&recorder));
+        }
+        store.follow("accepted");
+        recorder.leave_former();
+        assert!(recorder.batch.is_empty() && recorder.events.is_empty());
+        assert!(recorder.events.take_unknown().is_empty());
+        assert!(recorder.key.is_none() && recorder.days.is_empty() && !recorder.is_single);
+        let dropped = "events_dropped_total{reason=\"other_installation\"} 3";
+        assert!(metrics.render().contains(dropped), "{}", metrics.render());
+        report(&mut recorder);
+        recorder.leave_former();
+        assert!(keeps_all(&recorder));
     }
 }

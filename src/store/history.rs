@@ -213,6 +213,14 @@ impl Store {
         }
     }
 
+    /// The name of the installation that is followed; `None` if it is not known yet, or the store can have no other.
+    pub fn followed(&self) -> Option<Arc<String>> {
+        match self {
+            Self::Postgres { followed, .. } => followed.name.load_full(),
+            Self::Sqlite { .. } => None,
+        }
+    }
+
     /// Notes the name of a new database in the place of the one that is followed, which can be read then; `None` if there is none.
     pub fn note_made_anew(&self, name: Option<String>) {
         if let Self::Postgres { followed, .. } = self {

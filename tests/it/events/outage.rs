@@ -4,6 +4,7 @@ use super::counted;
 use super::feature;
 use super::send;
 use super::summary;
+use crate::harness::Client;
 use crate::harness::Database;
 use crate::harness::Folder;
 use crate::harness::Postgres;
@@ -65,6 +66,43 @@ async fn what_is_reported_to_a_slow_database_is_written_in_the_end() {
     proxy.set(Fault::Pass);
     counted(&server, "f", json!({"on": 400})).await;
     assert_eq!(server.metric("vexil_events_dropped_total{reason=\"queue_full\"}").await, 0);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_database_that_is_lost_is_not_written_to_the_one_that_is_accepted() {
+    let database = Database::create().await;
+    let [folder, other_folder] = [Folder::new(), Folder::new()];
+    let server = Server::start_on(folder.path(), Some(&database.url), &[]).await;
+    let client = server.with_environment().await;
+    let reports = async |client: &Client, flag: &str| {
+        let events = json!([feature(flag, 0, "u")]);
+        assert_eq!(send(client, "/bulk", None, &events).await, 202);
+    };
+    let n_events = async |n: i64| {
+        let count = "select count(*) from event";
+        eventually("the events are there", || async { database.ask::<i64>(count).await == n })
+            .await;
+    };
+    reports(&client, "former").await;
+    n_events(1).await;
+    // Dropping it would wait for who reads just then, who may wait for it.
+    database.run("alter schema public rename to former; create schema public").await;
+    let other = Server::start_on(other_folder.path(), Some(&database.url), &[]).await;
+    server.admin.becomes("historyRegressed", true).await;
+    reports(&client, "former").await;
+    let accept = "/api/v1/history/accept";
+    server.admin.post(accept, json!({"comment": "lost"})).await.expect(200);
+    let dropped = "vexil_events_dropped_total{reason=\"other_installation\"}";
+    eventually("it is dropped", || async { server.metric(dropped).await == 1 }).await;
+    client.evaluates_with("f", 401).await;
+    let client = server.with_environment().await;
+    reports(&client, "f").await;
+    reports(&other.admin.with_token(&client.token), "f").await;
+    n_events(2).await;
+    let n_former: i64 = database.ask("select count(*) from event where key = 'former'").await;
+    assert_eq!(n_former, 0);
+    let n_people: i64 = database.ask("select count(distinct unit) from event").await;
+    assert_eq!(n_people, 1, "both replicas hash alike");
 }
 
 /// Events in one payload, and characters in the key of each, so that the queue is soon full.
