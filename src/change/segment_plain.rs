@@ -25,6 +25,10 @@ pub fn full_segment(mut segment: Segment) -> Segment {
         others.retain(|list| !list.values.is_empty());
     }
     segment.rules = segment.rules.into_iter().map(full_rule).collect();
+    if !segment.unbounded {
+        segment.unbounded_context_kind.clear();
+        segment.generation = None;
+    }
     segment
 }
 

@@ -171,7 +171,7 @@ const DELETE_CONFIG: &str =
     "update flag_config set is_deleted = true, version = $3, changed_at = $4
     where environment_id = $1 and flag_key = $2";
 /// Finds the few flags that have prerequisites without reading the many that have none; and what is cut off, which may have had
-/// some.
+/// some, as far as that can be seen.
 const WITH_PREREQUISITES: &str = "select flag_key, body from flag_config
     where environment_id = $1 and not is_deleted
         and (body like '%\"prerequisites\":[{%' or body not like '{%}')";

@@ -76,7 +76,7 @@ pub(crate) async fn once(
     request: Request,
     next: Next,
 ) -> Response {
-    // While a loss waits to be accepted, no key could be claimed; accepting it once more changes nothing anyway.
+    // While a loss waits to be accepted, no key could be claimed; once it is, there is nothing to accept.
     let is_accepting = request.uri().path() == ACCEPT;
     if request.method().is_safe() || is_accepting || !request.headers().contains_key(KEY) {
         return next.run(request).await;

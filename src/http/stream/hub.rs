@@ -119,8 +119,8 @@ impl Streams {
 
     /// Wakes the streams that have something to do, until `stop`.
     ///
-    /// What goes through all streams lets others run in between, and that takes long where there is much to do: so neither
-    /// changes nor heartbeats nor revocations wait for one another.
+    /// What goes through all streams lets others run in between, and that takes long where there is much to do: so changes wait
+    /// for neither heartbeats nor revocations, and revocations for no heartbeat.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -290,11 +290,13 @@ impl Streams {
 
     /// Ends the streams whose token was revoked or whose environment is gone, and wakes no others.
     async fn close_revoked(&self) {
-        let directory = self.snapshots.directory();
         for channel in self.channels() {
             let environment = &channel.environment;
             for row in 0..ROWS {
-                for seat in channel.seats(row) {
+                let seats = channel.seats(row);
+                // After them: a stream whose token is newer than the directory has lost nothing.
+                let directory = self.snapshots.directory();
+                for seat in seats {
                     let end = end_of(&directory, environment, &seat);
                     if end != 0 {
                         seat.wake(end);
@@ -302,7 +304,7 @@ impl Streams {
                 }
                 tokio::task::yield_now().await;
             }
-            if !is_served(&directory, environment) {
+            if !is_served(&self.snapshots.directory(), environment) {
                 let mut channels = lock(&self.channels);
                 let is_it = |other: &Arc<Channel>| Arc::ptr_eq(other, &channel);
                 if channels.get(&environment.id).is_some_and(is_it) {
