@@ -269,11 +269,11 @@ impl Follower {
         };
         match within_timeout(look).await {
             Ok(all) if !all.missing.is_empty() => Ok(all),
-            Ok(_) if !known.missing.is_empty() => {
+            Ok(_) if !known.missing.is_empty() || Lost::is_told_of(directory, detail) => {
                 let detail = "what was missing was there when it was looked for once more";
                 Err(StoreError::Unavailable(detail.to_owned()))
             }
-            // It is of an environment that is only being loaded, or it could not be looked for: it is to be marked all the same.
+            // It is of an environment that is only being loaded, or it could not be looked for, and is to be marked all the same.
             _ => Ok(known),
         }
     }

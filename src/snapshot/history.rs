@@ -14,9 +14,13 @@ use crate::store::Store;
 use crate::store::StoreError;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Of how many environments it is told that they are lost; of more, only how many there are.
 pub const LOST_TOLD_MAX: usize = 20;
+
+/// The version of the directory in a database in which nothing was made yet.
+const FIRST_DIRECTORY_VERSION: i64 = 1;
 
 /// Why nothing can be said of a database.
 pub(super) const TWO_AT_ONCE: &str = "the address of the database leads to two databases at once";
@@ -79,6 +83,12 @@ impl Lost {
             false => known.missing.iter().all(|each| self.missing.contains(each)),
         }
     }
+
+    /// Whether what was told while reading an environment is of one of these.
+    pub(super) fn is_told_of(directory: &Directory, told: &str) -> bool {
+        let is_it = |each: &Arc<Environment>| told.starts_with(&format!("{}: ", name_of(each)));
+        directory.environments().iter().any(is_it)
+    }
 }
 
 impl Missing {
@@ -87,9 +97,12 @@ impl Missing {
         served: Position,
         found: Option<Position>,
     ) -> Self {
-        let Environment { id, project, key, .. } = environment;
-        Self { id: *id, name: format!("{project}/{key}"), served, found }
+        Self { id: environment.id, name: name_of(environment), served, found }
     }
+}
+
+fn name_of(Environment { project, key, .. }: &Environment) -> String {
+    format!("{project}/{key}")
 }
 
 impl From<Missing> for Lost {
@@ -106,11 +119,10 @@ impl From<Lost> for StoreError {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(why) = self.why {
-            write!(f, "{why}; ")?;
-        }
-        for (i, missing) in self.missing.iter().take(LOST_TOLD_MAX).enumerate() {
-            write!(f, "{}{missing}", if i == 0 { "" } else { "; " })?;
+        let why = self.why.iter().map(|why| (*why).to_owned());
+        let missing = self.missing.iter().take(LOST_TOLD_MAX).map(Missing::to_string);
+        for (i, told) in why.chain(missing).enumerate() {
+            write!(f, "{}{told}", if i == 0 { "" } else { "; " })?;
         }
         match self.missing.len().saturating_sub(LOST_TOLD_MAX) {
             0 => Ok(()),
@@ -173,9 +185,10 @@ pub(super) async fn compare(
     Ok(Lost { why: None, missing })
 }
 
-/// Whether anything can be lost: an environment that is served.
+/// Whether anything can be lost: an environment that is served, or a project or a token that was made.
 pub(super) fn has_any(directory: &Directory) -> bool {
-    directory.environments().iter().any(|each| each.is_loaded())
+    let is_changed = directory.position.version > FIRST_DIRECTORY_VERSION;
+    is_changed || directory.environments().iter().any(|each| each.is_loaded())
 }
 
 /// Whether a database has no environment, and nobody has accepted it in the place of one that had.

@@ -405,6 +405,26 @@ async fn the_own_database_may_come_back_after_a_start_on_an_empty_one() {
 }
 
 #[tokio::test]
+async fn a_replica_without_environments_stays_with_its_installation_too() {
+    let [own, other] = [Postgres::start().await, Postgres::start().await];
+    let [folder, other_folder] = [Folder::new(), Folder::new()];
+    let stranger = Server::start_on(other_folder.path(), Some(&other.url), &[]).await;
+    stranger.with_environment().await;
+    stranger.kill().await;
+    let proxy = Proxy::start(own.port()).await;
+    let url = own.url_through(proxy.port);
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    server.admin.post("/api/v1/projects", json!({"key": "new"})).await.expect(201);
+    lead(&proxy, &own, &other).await;
+    server.admin.becomes("historyRegressed", true).await;
+    server.admin.get("/api/v1/projects").await.expect(409);
+    lead(&proxy, &other, &own).await;
+    server.admin.becomes("historyRegressed", json!(null)).await;
+    let projects = server.admin.get("/api/v1/projects").await.expect(200);
+    assert_eq!(projects["items"][0]["key"], "new");
+}
+
+#[tokio::test]
 async fn another_installation_in_the_place_of_the_database_counts_as_a_loss() {
     let [own, other] = [Postgres::start().await, Postgres::start().await];
     let [folder, other_folder] = [Folder::new(), Folder::new()];
