@@ -39,21 +39,16 @@ async fn a_kill_stays_open_for_a_flag_whose_row_is_damaged() {
                 true => "/restore?tag=experimental".to_owned(),
                 false => kill(killed),
             };
-            let damage = |damaged: &str| {
-                format!("update flag_config set body = {damaged} where flag_key = '{key}'")
-            };
-            server.run_sql(&damage("'x' || body")).await;
+            set_config(&server, key, DAMAGED).await;
             let restored = admin.post(&restore, json!({})).await.expect(200);
             assert_eq!(restored["flags"].as_array().unwrap().len(), 2);
-            let left = &restored["leftAlone"];
-            assert_eq!(left[0]["flag"], *key);
-            let told = |text: &Value| text.as_str().unwrap().contains("the kill stays open");
-            assert!(told(&left[0]["reason"]), "{left}");
+            let (left, reason) = left_alone(&restored)[0];
+            assert!(left == key && reason.contains("the kill stays open"), "{restored}");
             let nothing = admin.post(&restore, json!({})).await.expect(409);
             assert_eq!(nothing["code"], "unreadable");
             assert!(nothing["detail"].as_str().unwrap().contains(key), "{nothing}");
 
-            server.run_sql(&damage("substr(body, 2)")).await;
+            set_config(&server, key, MENDED).await;
             let rest = admin.post(&restore, json!({})).await.expect(200);
             assert_eq!(rest["flags"], json!([{"flag": key, "on": true}]));
             assert_eq!(client.value(key, json!({})).await, true);
@@ -72,8 +67,7 @@ async fn a_flag_that_is_named_and_damaged_keeps_no_other_from_being_killed_or_re
         let trigger = json!({"name": "t", "action": "kill"});
         let trigger = admin.post(triggers, trigger).await.expect(201)["url"].clone();
         admin.post("/kill?flag=f1&flag=other", json!({})).await.expect(200);
-        let damage = "update flag_config set body = 'x' || body where flag_key = 'f1'";
-        server.run_sql(damage).await;
+        set_config(&server, "f1", DAMAGED).await;
         let names = |listed: &Value| -> Vec<Value> {
             listed.as_array().unwrap().iter().map(|each| each["flag"].clone()).collect()
         };

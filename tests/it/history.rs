@@ -327,27 +327,34 @@ async fn a_database_that_is_lost_and_made_anew_under_a_running_replica_counts_as
 #[tokio::test]
 async fn a_database_that_was_lost_while_a_replica_served_from_disk_can_be_accepted() {
     let [own, fresh] = [Postgres::start().await, Postgres::start().await];
-    let folder = Folder::new();
-    let proxy = Proxy::start(own.port()).await;
+    let (proxy, folder, token) = killed_replica(&own).await;
     let url = own.url_through(proxy.port);
-    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
-    let client = server.with_environment().await;
-    server.flag_on("f").await;
-    kept(folder.path(), r#"\"on\":true"#).await;
-    kept(folder.path(), "\"tokens\":[[").await;
-    server.kill().await;
     proxy.set(Fault::Reset);
     let server = Server::start_on(folder.path(), Some(&url), &[]).await;
     assert_eq!(server.admin.get("/readyz").await.expect(200)["source"], "disk");
     proxy.lead_to(fresh.port());
     proxy.set(Fault::Pass);
     server.admin.becomes("historyRegressed", true).await;
-    let client = server.admin.with_token(&client.token);
+    let client = server.admin.with_token(&token);
     assert_eq!(client.value("f", json!({})).await, true);
     let accept = ("/api/v1/history/accept", json!({"comment": "lost"}));
     server.admin.post(accept.0, accept.1).await.expect(200);
     client.evaluates_with("f", 401).await;
     server.with_environment().await;
+}
+
+/// A replica through a proxy that has kept an environment with the flag `f`, and was killed; with its token.
+async fn killed_replica(own: &Postgres) -> (Proxy, Folder, String) {
+    let folder = Folder::new();
+    let proxy = Proxy::start(own.port()).await;
+    let url = own.url_through(proxy.port);
+    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
+    let token = server.with_environment().await.token;
+    server.flag_on("f").await;
+    kept(folder.path(), r#"\"on\":true"#).await;
+    kept(folder.path(), "\"tokens\":[[").await;
+    server.kill().await;
+    (proxy, folder, token)
 }
 
 /// Leads whoever goes through a proxy to another database, and ends what leads to the former one.
@@ -362,18 +369,11 @@ async fn lead(proxy: &Proxy, from: &Postgres, to: &Postgres) {
 #[tokio::test]
 async fn the_own_database_may_come_back_after_a_start_on_an_empty_one() {
     let [own, fresh] = [Postgres::start().await, Postgres::start().await];
-    let folder = Folder::new();
-    let proxy = Proxy::start(own.port()).await;
+    let (proxy, folder, token) = killed_replica(&own).await;
     let url = own.url_through(proxy.port);
-    let server = Server::start_on(folder.path(), Some(&url), &[]).await;
-    let client = server.with_environment().await;
-    server.flag_on("f").await;
-    kept(folder.path(), r#"\"on\":true"#).await;
-    kept(folder.path(), "\"tokens\":[[").await;
-    server.kill().await;
     lead(&proxy, &own, &fresh).await;
     let server = Server::start_on(folder.path(), Some(&url), &[]).await;
-    let client = server.admin.with_token(&client.token);
+    let client = server.admin.with_token(&token);
     server.admin.becomes("historyRegressed", true).await;
     assert_eq!(client.value("f", json!({})).await, true);
     let asked = server.admin.get("/api/v1/projects").await.expect(200);
@@ -382,7 +382,7 @@ async fn the_own_database_may_come_back_after_a_start_on_an_empty_one() {
     let blank = Server::start_on(empty.path(), Some(&url), &[]).await;
 
     lead(&proxy, &fresh, &own).await;
-    blank.admin.with_token(&client.token).evaluates_with("f", 200).await;
+    blank.admin.with_token(&token).evaluates_with("f", 200).await;
     blank.kill().await;
     server.admin.becomes("historyRegressed", json!(null)).await;
     server.admin.kills_again("f").await;
@@ -401,7 +401,7 @@ async fn the_own_database_may_come_back_after_a_start_on_an_empty_one() {
     server.kill().await;
     // Whoever starts there follows it.
     let server = Server::start_on(folder.path(), Some(&url), &[]).await;
-    server.admin.with_token(&client.token).evaluates_with("f", 401).await;
+    server.admin.with_token(&token).evaluates_with("f", 401).await;
 }
 
 #[tokio::test]
