@@ -270,6 +270,7 @@ impl<'a> World<'a> {
         let Self { tx, environments, .. } = self;
         let environment = environments.get_mut(index);
         let environment = environment.ok_or_else(|| PartError::not_found("environment", &index))?;
+        // Those of which none was left out are good for both.
         let known = environment.edges.take();
         let (mut edges, damaged) =
             match known.filter(|(_, known)| [damaged, Damaged::Refused].contains(known)) {
