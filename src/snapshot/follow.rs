@@ -218,11 +218,12 @@ impl Follower {
             && let Err(StoreError::Regressed(detail)) = &result
         {
             match self.all_that_is_lost(&directory, lost.clone(), detail).await {
-                Ok(all) => lost = all,
+                Ok(all) if all.missing.is_empty() => {}
+                Ok(all) => {
+                    result = Err(all.clone().into());
+                    lost = all;
+                }
                 Err(error) => result = Err(error),
-            }
-            if !lost.missing.is_empty() && matches!(result, Err(StoreError::Regressed(_))) {
-                result = Err(lost.clone().into());
             }
         }
         let mut marked = Ok(());

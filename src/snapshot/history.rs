@@ -163,10 +163,7 @@ pub(super) async fn compare(
     }
     let mut tx = store.look().await?;
     let now = tx.positions().await?;
-    // A new database has been given its name since.
-    let is_named = positions.installation.is_some();
-    let is_other = is_named && now.installation != positions.installation;
-    if is_other || now.identity != positions.identity {
+    if !now.are_of_same(positions) {
         return Err(StoreError::Unavailable(TWO_AT_ONCE.to_owned()));
     }
     for environment in directory.environments() {

@@ -40,6 +40,15 @@ pub struct Positions {
     pub environments: Vec<EnvironmentPosition>,
 }
 
+impl Positions {
+    /// Whether they are of the same database as earlier ones, which may have been given its name since.
+    pub fn are_of_same(&self, earlier: &Self) -> bool {
+        let is_named = earlier.installation.is_some();
+        let is_other = is_named && self.installation != earlier.installation;
+        !is_other && self.identity == earlier.identity
+    }
+}
+
 /// Where an environment stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvironmentPosition {
@@ -171,16 +180,12 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Checks that the database is of the installation that is followed.
+/// Checks that the database is of the installation that is followed, which is written to.
 pub(super) async fn check_installation(
     tx: &mut Transaction<'static, Postgres>,
     followed: &Followed,
 ) -> Result<(), StoreError> {
-    let (cache_key,) = sql!(CACHE_KEY => (Option<Vec<u8>>,)).fetch_one(&mut **tx).await?;
-    match followed.is_other(cache_key.as_deref()) {
-        true => Err(StoreError::Regressed(OTHER_INSTALLATION.to_owned())),
-        false => Ok(()),
-    }
+    check_key(tx, |key| followed.is_other(key)).await
 }
 
 /// Checks that the database is of the installation that is followed, or a new one in its place.
@@ -189,11 +194,18 @@ pub(super) async fn check_readable(
     followed: &Followed,
 ) -> Result<(), StoreError> {
     if followed.name.load().is_none() {
+        // It may have no tables yet.
         return Ok(());
     }
+    check_key(tx, |key| followed.is_other(key) && !followed.is_made_anew(key)).await
+}
+
+async fn check_key(
+    tx: &mut Transaction<'static, Postgres>,
+    is_foreign: impl Fn(Option<&[u8]>) -> bool,
+) -> Result<(), StoreError> {
     let (cache_key,) = sql!(CACHE_KEY => (Option<Vec<u8>>,)).fetch_one(&mut **tx).await?;
-    let key = cache_key.as_deref();
-    match followed.is_other(key) && !followed.is_made_anew(key) {
+    match is_foreign(cache_key.as_deref()) {
         true => Err(StoreError::Regressed(OTHER_INSTALLATION.to_owned())),
         false => Ok(()),
     }
@@ -255,10 +267,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut tx = self.begin_unchecked().await?;
         let now = tx.positions().await?;
-        // A new database has been given its name since.
-        let is_named = looked_at.installation.is_some();
-        let is_other = is_named && now.installation != looked_at.installation;
-        if is_other || now.identity != looked_at.identity {
+        if !now.are_of_same(looked_at) {
             return Ok(());
         }
         let epoch = looked_at.epoch;
